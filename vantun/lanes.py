@@ -1,0 +1,35 @@
+"""What the control process tells a worker about a lane: the seam between key exchange and data plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from accel.engine import Suite
+
+CID_LENGTH = 8
+"""Bytes of a data-plane connection id; byte 0 encodes the worker."""
+
+
+@dataclass(frozen=True)
+class LaneSpec:
+    """A lane = (path, worker): everything a worker needs to speak on it.
+
+    ``path`` is never reused inside a session. ``send_secret`` and ``receive_secret`` are traffic secrets from which
+    key, IV and header-protection key follow as in RFC 9001, section 5.1. ``socket`` names a UDP socket that was handed to the
+    worker before; ``peer`` is the address to send to.
+    """
+
+    session: int
+    path: int
+    socket: int
+    peer: tuple[str, int]
+    receive_cid: bytes
+    send_cid: bytes
+    suite: Suite
+    send_secret: bytes = field(repr=False)
+    receive_secret: bytes = field(repr=False)
+    client: bool
+    name: str = ""
+    user: str = ""
+    rate: float = 0.0
+    """Configured send rate in bit/s for ``brutal``; 0 = measured (``bbr``)."""
