@@ -1,0 +1,393 @@
+"""Typed configuration of a server and of a client.
+
+`load_server` and `load_client` read a file against the table of :mod:`vantun.config_schema`, then check what keys say
+together, and return frozen dataclasses. Every problem that is found is reported at once, with its line.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar, cast
+
+from vantun.config_kinds import Endpoint
+from vantun.config_schema import (
+    CLIENT_KEYS,
+    DEFAULT_LISTEN,
+    DEFAULT_MEMORY,
+    DEFAULT_RESIDUAL_LOSS,
+    DEFAULT_SOCKS5,
+    SERVER_KEYS,
+    Role,
+)
+from vantun.config_uri import ServerLink
+from vantun.config_yaml import Values, missing_keys, read_values
+from vantun.errors import ConfigError, Problem
+
+__all__ = [
+    "AccelConfig",
+    "AuthConfig",
+    "BandwidthConfig",
+    "ClientConfig",
+    "ClientTlsConfig",
+    "CongestionConfig",
+    "Endpoint",
+    "FecConfig",
+    "MasqueradeConfig",
+    "PathConfig",
+    "ServerConfig",
+    "ServerTlsConfig",
+    "Socks5Config",
+    "default_status_socket",
+    "load_client",
+    "load_server",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class BandwidthConfig:
+    """Configured rates in bit/s as this end sees them; 0 = not configured."""
+
+    up: int = 0
+    down: int = 0
+
+
+@dataclass(frozen=True)
+class CongestionConfig:
+    """How fast to send."""
+
+    type: Literal["bbr", "brutal"] = "bbr"
+
+
+@dataclass(frozen=True)
+class FecConfig:
+    """Whether to send parity, and the fraction of packets that may stay lost."""
+
+    enabled: bool = True
+    residual_loss: float = DEFAULT_RESIDUAL_LOSS
+
+
+@dataclass(frozen=True)
+class AccelConfig:
+    """Engine preferences as written; empty = the one that measured fastest."""
+
+    fec: str = ""
+    aead: str = ""
+    allow_emulated: bool = False
+
+
+@dataclass(frozen=True)
+class ServerTlsConfig:
+    """Certificate chain and private key, PEM files."""
+
+    cert: Path
+    key: Path
+
+
+@dataclass(frozen=True)
+class AuthConfig:
+    """Who may connect: with ``password``, ``password`` is set; with ``userpass``, ``users`` is not empty."""
+
+    type: Literal["password", "userpass"]
+    password: str = field(default="", repr=False)
+    users: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class MasqueradeConfig:
+    """One fixed HTTP answer for every visitor who is no client."""
+
+    content: str
+    headers: dict[str, str] = field(default_factory=dict)
+    status_code: int = 200
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Everything in server.yaml. ``listen.host`` is empty for every local address."""
+
+    tls: ServerTlsConfig
+    auth: AuthConfig
+    listen: Endpoint = DEFAULT_LISTEN
+    masquerade: MasqueradeConfig | None = None
+    """None = the built-in page."""
+    bandwidth: BandwidthConfig = BandwidthConfig()
+    congestion: CongestionConfig = CongestionConfig()
+    fec: FecConfig = FecConfig()
+    accel: AccelConfig = AccelConfig()
+    log_level: str = "info"
+    status_socket: Path | None = None
+    """None = :func:`default_status_socket`."""
+    memory: int = DEFAULT_MEMORY
+    """Bytes for packet buffers."""
+
+
+@dataclass(frozen=True)
+class ClientTlsConfig:
+    """How the server proves itself."""
+
+    sni: str = ""
+    """Empty = the host of the path's server."""
+    ca: Path | None = None
+    pin_sha256: str = ""
+    """64 lower-case hex digits, or empty."""
+    insecure: bool = False
+
+
+@dataclass(frozen=True)
+class PathConfig:
+    """One network path; ``server`` and the rates (bit/s, 0 = measured) are already filled in from the whole file."""
+
+    name: str
+    server: Endpoint
+    source: str = ""
+    """Local address; empty = the kernel's choice."""
+    up: int = 0
+    down: int = 0
+
+
+@dataclass(frozen=True)
+class Socks5Config:
+    """The SOCKS5 proxy; with an empty user name no authentication is asked for."""
+
+    listen: Endpoint = DEFAULT_SOCKS5
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class ClientConfig:
+    """Everything in client.yaml, and in the link that it may hold."""
+
+    server: Endpoint
+    auth: str = field(repr=False)
+    paths: tuple[PathConfig, ...]
+    """At least one; names are different."""
+    tls: ClientTlsConfig = ClientTlsConfig()
+    socks5: Socks5Config = Socks5Config()
+    bandwidth: BandwidthConfig = BandwidthConfig()
+    congestion: CongestionConfig = CongestionConfig()
+    fec: FecConfig = FecConfig()
+    accel: AccelConfig = AccelConfig()
+    log_level: str = "info"
+    status_socket: Path | None = None
+    """None = :func:`default_status_socket`."""
+    memory: int = DEFAULT_MEMORY
+    """Bytes for packet buffers."""
+
+
+def default_status_socket(role: Role) -> Path:
+    """Return where an appliance of ``role`` listens for `vantun status` when its file does not say."""
+    if os.geteuid() == 0:
+        return Path("/run/vantun") / f"{role}.sock"
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/vantun-{os.geteuid()}"
+    return Path(runtime) / "vantun" / f"{role}.sock"
+
+
+def load_server(path: str | Path) -> ServerConfig:
+    """Read server.yaml. Raises ConfigError with every problem of the file."""
+    source = Path(path)
+    values, problems = read_values(source, SERVER_KEYS)
+    problems += missing_keys(values, SERVER_KEYS)
+    said = _Said(values, source.parent)
+    problems += _check_auth(said) + _check_masquerade(said)
+    if said.get("congestion.type", "bbr") == "brutal" and "bandwidth.up" not in values.line:
+        problems.append(_needs(said, "congestion.type", "brutal needs bandwidth.up, the rate to send at"))
+    if problems:
+        raise ConfigError(source, problems)
+    return ServerConfig(
+        listen=said.get("listen", DEFAULT_LISTEN),
+        tls=ServerTlsConfig(cert=said.path("tls.cert"), key=said.path("tls.key")),
+        auth=AuthConfig(
+            type=cast("Literal['password', 'userpass']", said.get("auth.type", "password")),
+            password=said.get("auth.password", ""),
+            users=said.get("auth.userpass", {}),
+        ),
+        masquerade=_masquerade(said),
+        bandwidth=BandwidthConfig(said.get("bandwidth.up", 0), said.get("bandwidth.down", 0)),
+        congestion=_congestion(said),
+        fec=_fec(said),
+        accel=_accel(said),
+        log_level=said.get("log.level", "info"),
+        status_socket=said.path("status.socket") if said.has("status.socket") else None,
+        memory=said.get("limits.memory", DEFAULT_MEMORY),
+    )
+
+
+def load_client(path: str | Path) -> ClientConfig:
+    """Read client.yaml and the link in it. Raises ConfigError with every problem of the file."""
+    source = Path(path)
+    values, problems = read_values(source, CLIENT_KEYS)
+    problems += missing_keys(values, CLIENT_KEYS)
+    said = _Said(values, source.parent)
+    link = said.get("server", ServerLink(Endpoint("", 0)))
+    problems += _check_link(said, link) + _check_socks5(said)
+    bandwidth = BandwidthConfig(said.get("bandwidth.up", 0), said.get("bandwidth.down", 0))
+    paths, path_problems = _paths(said, link.server, bandwidth)
+    problems += path_problems
+    if problems:
+        raise ConfigError(source, problems)
+    return ClientConfig(
+        server=link.server,
+        auth=said.get("auth", link.auth),
+        tls=ClientTlsConfig(
+            sni=said.get("tls.sni", link.sni),
+            ca=said.path("tls.ca") if said.has("tls.ca") else None,
+            pin_sha256=said.get("tls.pinSHA256", link.pin_sha256),
+            insecure=said.get("tls.insecure", link.insecure),
+        ),
+        paths=paths,
+        socks5=Socks5Config(
+            listen=said.get("socks5.listen", DEFAULT_SOCKS5),
+            username=said.get("socks5.username", ""),
+            password=said.get("socks5.password", ""),
+        ),
+        bandwidth=bandwidth,
+        congestion=_congestion(said),
+        fec=_fec(said),
+        accel=_accel(said),
+        log_level=said.get("log.level", "info"),
+        status_socket=said.path("status.socket") if said.has("status.socket") else None,
+        memory=said.get("limits.memory", DEFAULT_MEMORY),
+    )
+
+
+class _Said:
+    """What the file says, typed by the default that stands in for what it does not say."""
+
+    def __init__(self, values: Values, folder: Path) -> None:
+        self.values = values
+        self.folder = folder
+
+    def has(self, name: str) -> bool:
+        return self.values.under(name) is not None
+
+    def get(self, name: str, default: T) -> T:
+        return cast("T", self.values.value.get(name, default))
+
+    def path(self, name: str) -> Path:
+        """Return a file name of the configuration; a relative one is relative to the configuration's own folder."""
+        return self.folder / Path(self.get(name, "")).expanduser()
+
+
+def _needs(said: _Said, name: str, text: str) -> Problem:
+    return Problem(f"{name}: {text}", said.values.under(name))
+
+
+def _congestion(said: _Said) -> CongestionConfig:
+    return CongestionConfig(cast("Literal['bbr', 'brutal']", said.get("congestion.type", "bbr")))
+
+
+def _fec(said: _Said) -> FecConfig:
+    return FecConfig(said.get("fec.mode", "on") == "on", said.get("fec.residualLoss", DEFAULT_RESIDUAL_LOSS))
+
+
+def _accel(said: _Said) -> AccelConfig:
+    return AccelConfig(said.get("accel.fec", ""), said.get("accel.aead", ""), said.get("accel.allow_emulated", False))
+
+
+def _check_auth(said: _Said) -> list[Problem]:
+    kind = said.get("auth.type", "")
+    if kind == "password" and not said.has("auth.password"):
+        return [_needs(said, "auth.type", "password needs auth.password")]
+    if kind == "userpass" and not said.get("auth.userpass", {}):
+        return [_needs(said, "auth.type", "userpass needs auth.userpass with at least one user")]
+    unused = {"password": "auth.userpass", "userpass": "auth.password"}.get(kind, "")
+    if unused and said.has(unused):
+        return [_needs(said, unused, f"has no effect with auth.type: {kind}; remove it, or change the type")]
+    return []
+
+
+def _check_masquerade(said: _Said) -> list[Problem]:
+    if not said.has("masquerade"):
+        return []
+    return [
+        _needs(said, "masquerade", f"{name} is missing; without masquerade there is a built-in page")
+        for name in ("masquerade.type", "masquerade.string.content")
+        if not said.has(name)
+    ]
+
+
+def _masquerade(said: _Said) -> MasqueradeConfig | None:
+    if not said.has("masquerade"):
+        return None
+    return MasqueradeConfig(
+        content=said.get("masquerade.string.content", ""),
+        headers=said.get("masquerade.string.headers", {}),
+        status_code=said.get("masquerade.string.statusCode", 200),
+    )
+
+
+def _check_link(said: _Said, link: ServerLink) -> list[Problem]:
+    in_link = {
+        "auth": link.auth,
+        "tls.sni": link.sni,
+        "tls.pinSHA256": link.pin_sha256,
+        "tls.insecure": link.insecure,
+    }
+    problems = [
+        _needs(said, name, "stands in the link of `server` too; keep one of the two")
+        for name, value in in_link.items()
+        if value and said.has(name)
+    ]
+    if said.get("server", None) is not None and not link.auth and not said.has("auth"):
+        problems.append(Problem("auth is missing: the server lets nobody in without it. Example: auth: alice:s3cret"))
+    insecure = said.get("tls.insecure", link.insecure)
+    if insecure and (said.has("tls.ca") or said.has("tls.pinSHA256") or link.pin_sha256):
+        line = said.values.under("tls.insecure") or said.values.under("server")
+        problems.append(Problem("tls.insecure: true makes tls.ca and tls.pinSHA256 useless; keep one", line))
+    return problems
+
+
+def _check_socks5(said: _Said) -> list[Problem]:
+    named = [name for name in ("socks5.username", "socks5.password") if said.has(name)]
+    if len(named) == 1:
+        return [_needs(said, named[0], "socks5.username and socks5.password go together; one is missing")]
+    host = said.get("socks5.listen", DEFAULT_SOCKS5).host
+    if named or host == "localhost" or (host and _is_loopback(host)):
+        return []
+    advice = "listen on 127.0.0.1, or set socks5.username and socks5.password"
+    return [_needs(said, "socks5.listen", f"anybody who reaches {host or 'it'} could use the tunnel; {advice}")]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _paths(said: _Said, server: Endpoint, bandwidth: BandwidthConfig) -> tuple[tuple[PathConfig, ...], list[Problem]]:
+    problems: list[Problem] = []
+    items: list[Values] = said.get("paths", [])
+    if said.has("paths") and not items and "paths" in said.values.value:
+        problems.append(_needs(said, "paths", "the list is empty; name a path, or remove the key for one default path"))
+    paths: list[PathConfig] = []
+    lines: list[int | None] = []
+    for item in items:
+        path = _Said(item, said.folder)
+        paths.append(
+            PathConfig(
+                name=path.get("name", ""),
+                server=path.get("server", server),
+                source=path.get("source", ""),
+                up=path.get("up", bandwidth.up),
+                down=path.get("down", bandwidth.down),
+            )
+        )
+        lines.append(item.line.get("name"))
+    paths = paths or [PathConfig("default", server, up=bandwidth.up, down=bandwidth.down)]
+    names = [path.name for path in paths]
+    for number, line in enumerate(lines):
+        if names[number] and names[number] in names[:number]:
+            problems.append(Problem(f"paths[{number}].name: two paths are called {names[number]!r}", line))
+    if said.get("congestion.type", "bbr") == "brutal":
+        slow = ", ".join(path.name for path in paths if not path.up)
+        if slow:
+            advice = "brutal needs the rate to send at: set bandwidth.up, or `up` of the path"
+            problems.append(_needs(said, "congestion.type", f"{advice} (missing for: {slow})"))
+    return tuple(paths), problems

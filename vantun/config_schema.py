@@ -1,0 +1,213 @@
+"""Every key of server.yaml and client.yaml.
+
+This is the one table behind the reader, `vantun config init` and docs/configuration.md.
+Names and meanings are those of Hysteria 2 wherever it has them, so that its users can port their files.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vantun.config_kinds import (
+    ADDRESS,
+    BOOLEAN,
+    ENGINES,
+    FILE,
+    FINGERPRINT,
+    HOST,
+    LISTEN,
+    NAME,
+    RATE,
+    REMOTE,
+    RESIDUAL,
+    SECRET,
+    SIZE,
+    STATUS_CODE,
+    TEXT,
+    Endpoint,
+    Kind,
+    TextMap,
+    choice,
+    parse_remote,
+)
+from vantun.config_uri import SCHEME, ServerLink, parse_link
+from vantun.config_yaml import Key
+
+Role = Literal["server", "client"]
+
+DEFAULT_LISTEN = Endpoint("", 443)
+DEFAULT_SOCKS5 = Endpoint("127.0.0.1", 1080)
+DEFAULT_RESIDUAL_LOSS = 1e-3
+DEFAULT_MEMORY = 128 * 10**6
+
+
+def _parse_server(text: str) -> ServerLink:
+    return parse_link(text) if text.startswith(SCHEME) else ServerLink(parse_remote(text))
+
+
+def _check_user(user: str, password: str) -> None:
+    if not user or ":" in user:
+        raise ValueError("a user name is not empty and has no ':' (the client writes user:password)")
+    if not password:
+        raise ValueError("the password is empty")
+
+
+def _check_header(name: str, value: str) -> None:
+    if not name or any(sign not in "abcdefghijklmnopqrstuvwxyz0123456789-_" for sign in name.lower()):
+        raise ValueError("an HTTP field name has only letters, digits, '-' and '_'")
+    if any(ord(sign) < 32 or ord(sign) == 127 for sign in value):
+        raise ValueError("an HTTP field value has no control characters")
+
+
+_COMMON = (
+    Key(
+        "congestion.type",
+        choice("bbr", "brutal"),
+        "How fast to send: `bbr` measures the path, `brutal` sends at the rate "
+        "configured in `bandwidth` whatever is lost.",
+        "bbr",
+        "bbr",
+    ),
+    Key("fec.mode", choice("on", "off"), "Whether this end sends parity.", "on", "on"),
+    Key(
+        "fec.residualLoss",
+        RESIDUAL,
+        "Loss that parity should leave over, as a fraction of the packets sent.",
+        "1e-3",
+        "1e-3",
+    ),
+    Key(
+        "accel.fec",
+        ENGINES,
+        "Engines for parity in order of preference: `name` prefers, `?name` allows, `!name` forbids, "
+        "`only:` before the list forbids every other one. Without it the engine that measured fastest.",
+        "simd",
+    ),
+    Key("accel.aead", ENGINES, "Engines for encryption, as `accel.fec`.", "'?cryptography'"),
+    Key(
+        "accel.allow_emulated",
+        BOOLEAN,
+        "Whether an emulator or stand-in that is named in `accel` may serve.",
+        "false",
+        "false",
+    ),
+    Key(
+        "log.level",
+        choice("debug", "info", "warning", "error"),
+        "The least serious message that is logged.",
+        "info",
+        "info",
+    ),
+    Key(
+        "status.socket",
+        FILE,
+        "Unix socket that `vantun status` asks. Without it the role's name in /run/vantun (root) or "
+        "$XDG_RUNTIME_DIR/vantun.",
+        "status.sock",
+    ),
+    Key("limits.memory", SIZE, "Memory for packet buffers, all sessions together.", "128 MB", "128 MB"),
+)
+
+SERVER_KEYS = (
+    Key(
+        "listen", LISTEN, "UDP address and port to serve; without a host, every address of the machine.", ":443", ":443"
+    ),
+    Key("tls.cert", FILE, "Certificate chain, PEM.", "fullchain.pem", required=True),
+    Key("tls.key", FILE, "Private key of the certificate, PEM.", "key.pem", required=True),
+    Key(
+        "auth.type",
+        choice("password", "userpass"),
+        "One password for everybody, or a password for each user.",
+        "userpass",
+        required=True,
+    ),
+    Key("auth.password", SECRET, "The password, with `type: password`.", "correct-horse"),
+    Key(
+        "auth.userpass",
+        TextMap("a mapping from user names to passwords", _check_user),
+        "The users and their passwords, with `type: userpass`.",
+        "{alice: s3cret}",
+    ),
+    Key(
+        "masquerade.type",
+        choice("string"),
+        "What a visitor who is no client sees: `string` is one fixed answer. Without "
+        "`masquerade` a plain built-in page.",
+        "string",
+    ),
+    Key("masquerade.string.content", TEXT, "Body of the answer.", "Hello."),
+    Key(
+        "masquerade.string.headers",
+        TextMap("a mapping from HTTP field names to values", _check_header),
+        "Header fields of the answer.",
+        "{content-type: text/plain}",
+    ),
+    Key("masquerade.string.statusCode", STATUS_CODE, "HTTP status of the answer.", "200", "200"),
+    Key("bandwidth.up", RATE, "The most that is sent to one client; the rate that `brutal` sends at.", "1 gbps"),
+    Key("bandwidth.down", RATE, "The most that one client may send.", "1 gbps"),
+    *_COMMON,
+)
+
+PATH_KEYS = (
+    Key("name", NAME, "Name of the path in `vantun status`; each path has its own.", "dsl", required=True),
+    Key("server", REMOTE, "Address of the server on this path. Without it the address in `server`.", "example.org:443"),
+    Key(
+        "source",
+        ADDRESS,
+        "Address of this machine that the path leaves from. Without it the kernel's choice.",
+        "192.0.2.10",
+    ),
+    Key("up", RATE, "Rate of this path towards the server. Without it `bandwidth.up`.", "40 mbps"),
+    Key("down", RATE, "Rate of this path from the server. Without it `bandwidth.down`.", "100 mbps"),
+)
+
+CLIENT_KEYS = (
+    Key(
+        "server",
+        Kind("an address like 'example.org:443' or a vantun:// link", _parse_server, secret=True),
+        "The server: `host:port`, or a link `vantun://[auth@]host:port/?pinSHA256=..&sni=..&insecure=1`.",
+        "example.org:443",
+        required=True,
+    ),
+    Key(
+        "auth",
+        SECRET,
+        "What the server knows us by: `password` or `user:password`. May stand in the link instead.",
+        "alice:s3cret",
+    ),
+    Key("tls.sni", HOST, "Server name to ask for and to verify. Without it the host in `server`.", "example.org"),
+    Key("tls.ca", FILE, "Certificate authorities to trust instead of the system's, PEM.", "ca.pem"),
+    Key(
+        "tls.pinSHA256",
+        FINGERPRINT,
+        "SHA-256 fingerprint of the server's certificate; no other certificate is accepted. "
+        "`vantun cert fingerprint` prints it.",
+        "'" + "ab" * 32 + "'",
+    ),
+    Key(
+        "tls.insecure",
+        BOOLEAN,
+        "Accept any certificate. Whoever is on the way can then read and change everything.",
+        "false",
+        "false",
+    ),
+    Key("paths", PATH_KEYS, "The paths to use at once. Without it one path, named `default`.", "[{name: dsl}]"),
+    Key("socks5.listen", LISTEN, "Address of the SOCKS5 proxy.", "127.0.0.1:1080", "127.0.0.1:1080"),
+    Key("socks5.username", TEXT, "User name that programs must give to the proxy.", "local"),
+    Key("socks5.password", SECRET, "Password that programs must give to the proxy.", "s3cret"),
+    Key(
+        "bandwidth.up",
+        RATE,
+        "Rate towards the server, each path: the most that is sent, and the rate that `brutal` sends at.",
+        "40 mbps",
+    ),
+    Key(
+        "bandwidth.down",
+        RATE,
+        "Rate from the server, each path: the most that the server is asked to send.",
+        "100 mbps",
+    ),
+    *_COMMON,
+)
+
+KEYS: dict[Role, tuple[Key, ...]] = {"server": SERVER_KEYS, "client": CLIENT_KEYS}

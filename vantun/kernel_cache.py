@@ -1,0 +1,41 @@
+"""Where numba keeps compiled kernels, so that only the first process ever compiles them.
+
+numba's own choice is ``__pycache__`` beside the source, which an installed appliance cannot write and a checkout should
+not have. It must be told before it is imported, hence this module, which imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from vantun import __version__
+
+
+def kernel_cache_folder() -> Path:
+    """Return this user's cache folder for this version: below ``CACHE_DIRECTORY`` (systemd) or the XDG cache folder."""
+    base = os.environ.get("CACHE_DIRECTORY", "").split(":")[0] or os.environ.get("XDG_CACHE_HOME", "")
+    folder = Path(base) if base else Path("~").expanduser() / ".cache"
+    return folder / "vantun" / f"kernels-{__version__}-{sys.implementation.cache_tag}"
+
+
+def use_kernel_cache() -> Path | None:
+    """Point numba at :func:`kernel_cache_folder` unless the user has chosen a folder; return the folder in force.
+
+    The cache holds code that numba loads without question, so a folder that other users could have filled is refused:
+    None is returned, and numba decides for itself.
+    """
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    try:
+        folder = kernel_cache_folder()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = folder.stat()
+        if facts.st_uid != os.geteuid() or facts.st_mode & 0o022 or not os.access(folder, os.W_OK):
+            return None
+    except (OSError, RuntimeError):  # no home folder (RuntimeError), or it cannot be written
+        return None
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    return folder
