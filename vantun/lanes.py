@@ -33,3 +33,5 @@ class LaneSpec:
     user: str = ""
     rate: float = 0.0
     """Configured send rate in bit/s for ``brutal``; 0 = measured (``bbr``)."""
+    mtu: int = 1200
+    """UDP payload bytes of a full packet on this path."""

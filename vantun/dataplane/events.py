@@ -1,0 +1,52 @@
+"""What the data plane tells its owner: rare things only, never per packet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FlowOpened:
+    """The peer opened a flow to ``target`` (``host:port``); answer with ``attach_flow`` or ``refuse_flow``."""
+
+    handle: int
+    session: int
+    target: str
+
+
+@dataclass(frozen=True)
+class FlowClosed:
+    """A flow has ended, and its port was closed; pending work for ``handle`` is in vain."""
+
+    handle: int
+    session: int
+
+
+@dataclass(frozen=True)
+class LaneChanged:
+    """A lane changed its state: validating, active, suspect, dead."""
+
+    session: int
+    path: int
+    state: str
+    before: str
+
+
+@dataclass(frozen=True)
+class LaneClosed:
+    """The peer closed a lane with an error code."""
+
+    session: int
+    path: int
+    code: int
+
+
+@dataclass(frozen=True)
+class SessionViolated:
+    """The peer broke the protocol; end the session."""
+
+    session: int
+    reason: str
+
+
+Event = FlowOpened | FlowClosed | LaneChanged | LaneClosed | SessionViolated

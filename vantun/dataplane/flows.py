@@ -1,0 +1,233 @@
+"""Flows and their ports: opening, relaying in both directions, ending. Python here runs per flow and batch, never per packet."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vantun.dataplane.context import Context
+from vantun.dataplane.events import Event, FlowClosed, FlowOpened
+from vantun.dataplane.ports import RefusalCode, StreamPort
+from vantun.errors import LimitReached
+from vantun.session import flows, pool, signals
+from vantun.session.tables import Tables
+from vantun.wire.records import FIN, MAX_TARGET, OPEN, RESET
+
+RESET_BY_PORT = 16
+"""RESET code: the stream outside the tunnel was reset. Codes below are a :class:`RefusalCode`."""
+_GENERATION_SHIFT = 24
+
+
+@dataclass
+class Flow:
+    """What Python keeps of a flow."""
+
+    index: int
+    handle: int
+    session: int
+    port: StreamPort | None = None
+    opened_here: bool = False
+    accepted: bool = False
+    finished_sending: bool = False
+    finished_receiving: bool = False
+    queued: bool = False
+
+
+class FlowBook:
+    """All flows of a worker."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._t: Tables = context.tables
+        self._flows: dict[int, Flow] = {}
+        self._signals: deque[Callable[[float], bool]] = deque()
+        self.ready: deque[Flow] = deque()
+        """Flows whose port may have bytes to read."""
+        self.events: list[Event] = []
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+    def by_handle(self, handle: int) -> Flow | None:
+        """Return the flow, or None if it has ended."""
+        flow = self._flows.get(handle & ((1 << _GENERATION_SHIFT) - 1))
+        return flow if flow is not None and flow.handle == handle else None
+
+    def by_index(self, index: int) -> Flow | None:
+        """Return the flow in a row of the flow table."""
+        return self._flows.get(index)
+
+    def of_session(self, session: int) -> list[Flow]:
+        """Return the flows of a session row."""
+        return [flow for flow in self._flows.values() if flow.session == session]
+
+    def _enter(self, index: int, session: int) -> Flow:
+        generation = int(self._t.flow[index]["generation"])
+        flow = Flow(index=index, handle=(generation << _GENERATION_SHIFT) | index, session=session)
+        self._flows[index] = flow
+        return flow
+
+    # --- opening
+
+    def open(self, session: int, target: str, port: StreamPort, now: float) -> int:
+        """Open a flow to ``target`` and announce it; return its handle. Raises LimitReached, ValueError."""
+        name = target.encode()
+        if not name or len(name) > MAX_TARGET:
+            raise ValueError(f"a target has 1 to {MAX_TARGET} bytes, {target!r} has {len(name)}")
+        record = self._t.session[session]
+        if record["flows"] >= self._t.policy[0]["flows_per_session"]:
+            raise LimitReached(f"the session has {record['flows']} flows open already; close some, or raise the limit")
+        number = int(record["next_flow"])
+        index = int(flows.begin_flow(self._t, session, number, now))
+        if index < 0:
+            raise LimitReached("the worker's flow table is full; close flows, or raise limits.flows")
+        record["next_flow"] = number + 2
+        self._t.flow[index]["announced"] = 1
+        flow = self._enter(index, session)
+        flow.port = port
+        flow.opened_here = True
+        data = np.frombuffer(name, np.uint8)
+        self._signal(lambda at: signals.signal_bytes(self._t, session, OPEN, number, data, at), now)
+        self.readable(flow)
+        return flow.handle
+
+    def attach(self, flow: Flow, port: StreamPort, now: float) -> None:
+        """Connect a flow that the peer opened to its target, and tell the peer."""
+        flow.port = port
+        flow.accepted = True
+        record = self._t.flow[flow.index]
+        number = int(record["id"])
+        self._signal(lambda at: signals.signal_accept(self._t, flow.session, number, at), now)
+        record["writable"] = 1
+        flows.want_delivery(self._t, flow.index)
+        self.readable(flow)
+
+    def refuse(self, flow: Flow, code: RefusalCode, now: float) -> None:
+        """Tell the peer that its flow cannot be connected."""
+        self._reset_peer(flow, int(code), now)
+        self._end(flow)
+
+    def _signal(self, write: Callable[[float], bool], now: float) -> None:
+        """Write a control record now, or as soon as the channel has room; the order is kept."""
+        if self._signals or not write(now):
+            self._signals.append(write)
+
+    def run_signals(self, now: float) -> None:
+        """Write what had to wait."""
+        while self._signals and self._signals[0](now):
+            self._signals.popleft()
+
+    def _reset_peer(self, flow: Flow, code: int, now: float) -> None:
+        number = int(self._t.flow[flow.index]["id"])
+        session = flow.session
+        self._signal(lambda at: signals.signal_pair(self._t, session, RESET, number, code, at), now)
+
+    # --- ports
+
+    def readable(self, flow: Flow) -> None:
+        """Note that the port of a flow may have bytes."""
+        if not flow.queued and not flow.finished_sending:
+            flow.queued = True
+            self.ready.append(flow)
+
+    def writable(self, flow: Flow) -> None:
+        """Note that the port of a flow may take bytes."""
+        if flow.accepted and not self._t.flow[flow.index]["writable"]:
+            self._t.flow[flow.index]["writable"] = 1
+            flows.want_delivery(self._t, flow.index)
+
+    def port_failed(self, flow: Flow, now: float) -> None:
+        """The stream outside was reset: so is the flow, at both ends."""
+        self._reset_peer(flow, RESET_BY_PORT, now)
+        self._end(flow)
+
+    def finish_sending(self, flow: Flow, now: float) -> None:
+        """The port has ended: announce the final size."""
+        record = self._t.flow[flow.index]
+        number, size, session = int(record["id"]), int(record["offset"]), flow.session
+        self._signal(lambda at: signals.signal_pair(self._t, session, FIN, number, size, at), now)
+        flow.finished_sending = True
+        record["tx_open"] = 0
+        self._end_if_done(flow)
+
+    def finish_receiving(self, flow: Flow) -> None:
+        """Everything the peer sent is with the port: half-close it."""
+        if flow.finished_receiving or flow.port is None:
+            return
+        flow.finished_receiving = True
+        flow.port.shutdown_write()
+        self._end_if_done(flow)
+
+    def _end_if_done(self, flow: Flow) -> None:
+        if flow.finished_sending and flow.finished_receiving:
+            if flow.port is not None:
+                flow.port.close()
+                flow.port = None
+            self._end(flow)
+
+    def _end(self, flow: Flow) -> None:
+        if self._flows.pop(flow.index, None) is None:
+            return
+        flows.end_flow(self._t, flow.index)
+        if flow.port is not None:
+            flow.port.reset()
+            flow.port = None
+        self.events.append(FlowClosed(flow.handle, int(self._t.session[flow.session]["id"])))
+
+    def end_session(self, session: int) -> None:
+        """Reset every flow of a session row, those included whose OPEN never came."""
+        for flow in self.of_session(session):
+            self._end(flow)
+        for index in np.flatnonzero((self._t.flow["used"] == 1) & (self._t.flow["session"] == session)):
+            flows.end_flow(self._t, int(index))
+
+    # --- events of the tables
+
+    def on_event(self, event: NDArray[np.int64], now: float) -> None:
+        """Act on a table event about a flow."""
+        kind, session, index, generation, a, b = (int(value) for value in event)
+        record = self._t.flow[index]
+        if not record["used"] or int(record["generation"]) != generation:
+            return
+        if kind == pool.EVENT_FLOW_OPENED:
+            target = bytes(self._t.memory[a : a + b])
+            flow = self._enter(index, session)
+            identity = int(self._t.session[session]["id"])
+            self.events.append(FlowOpened(flow.handle, identity, target.decode("utf-8", "replace")))
+            return
+        flow_or_none = self._flows.get(index)
+        if kind in (pool.EVENT_FLOW_RESET, pool.EVENT_FLOW_STOPPED):
+            if flow_or_none is not None:
+                self._stopped(flow_or_none, a)
+            else:  # reset before its OPEN arrived: the OPEN, should it come, is late
+                flows.end_flow(self._t, index)
+        elif flow_or_none is None:
+            return
+        elif kind == pool.EVENT_FLOW_ACCEPTED:
+            self._accepted(flow_or_none, now)
+        elif kind == pool.EVENT_FLOW_CREDIT:
+            self.readable(flow_or_none)
+
+    def _accepted(self, flow: Flow, now: float) -> None:
+        if flow.accepted or not flow.opened_here or flow.port is None:
+            return
+        flow.accepted = True
+        try:
+            flow.port.accepted()
+        except ConnectionError:
+            self.port_failed(flow, now)
+            return
+        self.writable(flow)
+
+    def _stopped(self, flow: Flow, code: int) -> None:
+        port, flow.port = flow.port, None
+        if port is not None:
+            if flow.opened_here and not flow.accepted and 0 < code < RESET_BY_PORT:
+                port.refused(code)
+            else:
+                port.reset()
+        self._end(flow)

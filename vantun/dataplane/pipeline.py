@@ -1,0 +1,198 @@
+"""The data plane of one worker: the stages in the order of a packet's journey, without a socket in sight.
+
+``receive`` takes datagrams in, ``transmit`` gives datagrams out; whoever owns the sockets, a worker process or the lab in virtual time,
+calls both with its own clock.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.arena import Arena, row_stride
+from drivers.batch import PacketBatch
+from vantun.dataplane.config import DataplaneConfig
+from vantun.dataplane.context import COUNTER_FIELDS, STAGES, Context, Engines
+from vantun.dataplane.events import Event
+from vantun.dataplane.flows import FlowBook
+from vantun.dataplane.ports import RefusalCode, StreamPort
+from vantun.dataplane.sessions import SessionBook
+from vantun.dataplane.snapshot import snapshot
+from vantun.dataplane.stages.accept import AcceptStage
+from vantun.dataplane.stages.decode import DecodeStage
+from vantun.dataplane.stages.deliver import DeliverStage
+from vantun.dataplane.stages.encode import EncodeStage
+from vantun.dataplane.stages.open import OpenStage
+from vantun.dataplane.stages.refill import RefillStage
+from vantun.dataplane.stages.schedule import ScheduleStage
+from vantun.dataplane.stages.seal import Outgoing, SealStage
+from vantun.lanes import LaneSpec
+from vantun.session import pool
+from vantun.session.ingest import PACKET_START
+from vantun.session.span_store import abandon_block
+from vantun.session.tables import CHANNELS, make_tables
+
+_RECEIVE_BATCH = 1024
+_FLOW_EVENTS = frozenset(
+    (
+        pool.EVENT_FLOW_OPENED,
+        pool.EVENT_FLOW_ACCEPTED,
+        pool.EVENT_FLOW_RESET,
+        pool.EVENT_FLOW_STOPPED,
+        pool.EVENT_FLOW_CREDIT,
+    )
+)
+
+
+class Dataplane:
+    """All sessions, lanes, channels and flows of one worker."""
+
+    def __init__(self, config: DataplaneConfig, engines: Engines, counters: NDArray[np.int64] | None = None) -> None:
+        """Allocate everything at once; ``counters`` may lie in shared memory [shape=(len(STAGES), 4), dtype=int64]."""
+        self.config = config
+        stride = row_stride(PACKET_START + config.max_mtu + 16)
+        rows = Arena(config.limits.rows, stride)
+        tables = make_tables(config.limits, rows.memory, stride)
+        config.apply(tables)
+        if counters is None:
+            counters = np.zeros((len(STAGES), len(COUNTER_FIELDS)), np.int64)
+        self.context = Context(tables, rows, engines, counters)
+        self.sessions = SessionBook(self.context)
+        self.flows = FlowBook(self.context)
+        self._open = OpenStage(self.context, _RECEIVE_BATCH)
+        self._accept = AcceptStage(self.context, self._open.arrivals)
+        self._decode = DecodeStage(self.context)
+        self._deliver = DeliverStage(self.context, self.flows)
+        self._refill = RefillStage(self.context, self.flows)
+        self._encode = EncodeStage(self.context)
+        self._schedule = ScheduleStage(self.context, config.batch)
+        self._seal = SealStage(
+            self.context, self._schedule.departures, self.sessions.peers, row_stride(config.max_mtu + 64)
+        )
+        self._events: list[Event] = []
+        self._due = 0.0
+
+    # --- what the control process asks for
+
+    def add_lane(self, spec: LaneSpec, now: float) -> int:
+        """Begin to speak on a lane, and begin its session with the first; return the lane's row. Raises LimitReached."""
+        self._due = now
+        return self.sessions.add_lane(spec, now)
+
+    def close_lane(self, session: int, path: int, now: float) -> None:
+        """Stop using a path; what it carried goes by the others."""
+        self._due = now
+        self.sessions.close_lane(session, path, now)
+
+    def end_session(self, session: int, now: float) -> None:
+        """Reset every flow of a session and forget it."""
+        self._due = now
+        row = self.sessions.row(session)
+        if row is not None:
+            self.flows.end_session(row)
+            self.sessions.end_session(session)
+
+    def open_flow(self, session: int, target: str, port: StreamPort, now: float) -> int:
+        """Open a flow to ``target`` (``host:port``) for ``port``; return its handle. Raises KeyError, LimitReached."""
+        row = self.sessions.row(session)
+        if row is None:
+            raise KeyError(f"session {session:x} is not open here")
+        self._due = now
+        return self.flows.open(row, target, port, now)
+
+    def attach_flow(self, handle: int, port: StreamPort, now: float) -> None:
+        """Answer FlowOpened with a connected port; a flow that has ended meanwhile resets it."""
+        flow = self.flows.by_handle(handle)
+        if flow is None:
+            port.reset()
+            return
+        self._due = now
+        self.flows.attach(flow, port, now)
+
+    def refuse_flow(self, handle: int, code: RefusalCode, now: float) -> None:
+        """Answer FlowOpened with a refusal."""
+        flow = self.flows.by_handle(handle)
+        if flow is not None:
+            self._due = now
+            self.flows.refuse(flow, code, now)
+
+    def readable(self, handle: int) -> None:
+        """The port of a flow may have bytes (edge-triggered)."""
+        flow = self.flows.by_handle(handle)
+        if flow is not None:
+            self.flows.readable(flow)
+            self._due = 0.0
+
+    def writable(self, handle: int) -> None:
+        """The port of a flow may take bytes (edge-triggered)."""
+        flow = self.flows.by_handle(handle)
+        if flow is not None:
+            self.flows.writable(flow)
+            self._due = 0.0
+
+    def take_events(self) -> list[Event]:
+        """Return what happened since the last call."""
+        events = self._events + self.flows.events
+        self._events = []
+        self.flows.events = []
+        return events
+
+    def snapshot(self) -> dict[str, object]:
+        """Return counters and states, ready for JSON."""
+        return snapshot(self)
+
+    # --- packets
+
+    def receive(self, batch: PacketBatch, count: int, socket: int, now: float) -> NDArray[np.int32]:
+        """Take ``count`` datagrams that arrived on ``socket``; return the indexes of those that belong to no lane."""
+        del socket  # a lane is known by its connection id alone; the address is checked when it changes
+        misses: list[NDArray[np.int32]] = []
+        for first in range(0, count, _RECEIVE_BATCH):
+            ours, others = self._open.run(batch, first, min(count - first, _RECEIVE_BATCH))
+            if len(others):
+                misses.append(others)
+            if ours:
+                self._accept.run(ours, now)
+                self._decode.run(now)
+                self._take_table_events(now)
+                self._deliver.run(now)
+        self._due = 0.0
+        return np.concatenate(misses) if misses else np.zeros(0, np.int32)
+
+    def transmit(self, now: float) -> Outgoing:
+        """Return the packets to be sent now, at most one batch; call again until none come. Valid until the next call."""
+        self.flows.run_signals(now)
+        self.sessions.run_late(now)
+        self._deliver.run(now)
+        self._refill.run(now)
+        self._encode.run()
+        count, self._due = self._schedule.run(now)
+        outgoing = self._seal.run(count)
+        self._take_table_events(now)
+        if count == self.config.batch:
+            self._due = now
+        return outgoing
+
+    def next_event(self, now: float) -> float:
+        """Return when ``transmit`` has to be called next (inf = only when something arrives)."""
+        return max(self._due, now)
+
+    def _take_table_events(self, now: float) -> None:
+        t = self.context.tables
+        count = int(t.pool[0]["events"])
+        if not count:
+            return
+        events = t.event[:count].copy()
+        t.pool[0]["events"] = 0
+        for event in events:
+            kind = int(event[0])
+            if kind in _FLOW_EVENTS:
+                self.flows.on_event(event, now)
+            elif kind == pool.EVENT_ABANDONED:
+                session, channel = int(event[1]), int(event[3])
+                if channel < CHANNELS and t.session[session]["used"]:
+                    abandon_block(t, session * CHANNELS + channel, int(event[4]))
+            else:
+                told = self.sessions.on_event(event, now)
+                if told is not None:
+                    self._events.append(told)

@@ -1,0 +1,244 @@
+"""Sessions and lanes of a worker: entering them in the tables, their keys, and their end. Runs per session, never per packet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.batch import SOCKADDR_SIZE
+from drivers.linux.address import pack_address
+from vantun.dataplane.context import Context
+from vantun.dataplane.events import Event, LaneChanged, LaneClosed, SessionViolated
+from vantun.errors import LimitReached
+from vantun.lanes import LaneSpec
+from vantun.session import index, pool
+from vantun.session.keys import Ratchet
+from vantun.session.rate import BBR, BRUTAL, begin_rate
+from vantun.session.recovery import STATE_NAMES, VALIDATING, probe_timeout, suspect
+from vantun.session.repack import repack_session
+from vantun.session.tables import CHANNELS, SESSION_LANES, WINDOW
+from vantun.session.teardown import empty_channel
+from vantun.wire.frames import SHARD_HEADER
+from vantun.wire.short_header import HEADER_LENGTH, cid_key
+
+PACKET_OVERHEAD = HEADER_LENGTH + SHARD_HEADER + 16
+"""Bytes of a packet around the unit of its shard."""
+VIOLATIONS = {
+    1: "stream data beyond its credit",
+    2: "a flow id that it may not use, or too many flows",
+    3: "contradicting final sizes",
+    4: "a shard that contradicts its block",
+    5: "a receipt for packets that were never sent",
+    6: "an unknown frame",
+}
+
+
+@dataclass
+class _Lane:
+    spec: LaneSpec
+    send: Ratchet
+    receive: Ratchet
+
+
+class SessionBook:
+    """Which session and lane has which row of the tables."""
+
+    def __init__(self, context: Context) -> None:
+        t = context.tables
+        self._context = context
+        self._sessions: dict[int, int] = {}
+        self._lanes: dict[int, _Lane] = {}
+        self._late_keys: list[tuple[float, int, int]] = []
+        self.peers: NDArray[np.uint8] = np.zeros((len(t.lane), SOCKADDR_SIZE), np.uint8)
+        """Destination of each lane; the ``address`` table of outgoing batches."""
+
+    def row(self, session: int) -> int | None:
+        """Return the table row of a session id."""
+        return self._sessions.get(session)
+
+    def session_id(self, row: int) -> int:
+        """Return the id of the session in a table row."""
+        return int(self._context.tables.session[row]["id"])
+
+    def lane_spec(self, lane: int) -> LaneSpec:
+        """Return what was asked for when the lane in this row was added."""
+        return self._lanes[lane].spec
+
+    def lanes(self) -> list[int]:
+        """Return the rows of all lanes."""
+        return list(self._lanes)
+
+    def add_lane(self, spec: LaneSpec, now: float) -> int:
+        """Enter a lane, and its session if it is the first; return its row. Raises LimitReached, ValueError."""
+        t = self._context.tables
+        session = self._sessions.get(spec.session)
+        if session is None:
+            session = self._begin_session(spec)
+        lane = next((row for row in range(len(t.lane)) if not t.lane[row]["used"]), None)
+        places = t.session_lane[session]
+        place = next((i for i in range(SESSION_LANES) if places[i] < 0), None)
+        if lane is None or place is None:
+            raise LimitReached(
+                f"no room for path {spec.path} of session {spec.session:x}: "
+                f"{SESSION_LANES} lanes a session and {len(t.lane)} lanes a worker are allowed; close one first"
+            )
+        self._fill_lane(lane, session, spec, now)
+        places[place] = lane
+        t.session[session]["lanes"] += 1
+        self._install_keys(lane, spec)
+        index.insert(t.lane_key, t.lane_value, cid_key(spec.receive_cid), lane)
+        self.fit_unit(session, now)
+        return lane
+
+    def _begin_session(self, spec: LaneSpec) -> int:
+        t = self._context.tables
+        row = next((i for i in range(len(t.session)) if not t.session[i]["used"]), None)
+        if row is None:
+            raise LimitReached(f"no room for session {spec.session:x}: {len(t.session)} are open; raise limits or end one")
+        record = t.session[row]
+        t.session[row : row + 1] = np.zeros(1, t.session.dtype)
+        record["used"] = 1
+        record["id"] = spec.session
+        record["client"] = spec.client
+        record["next_flow"] = 0 if spec.client else 1
+        record["peer_flow"] = -1
+        record["unit"] = spec.mtu - PACKET_OVERHEAD
+        for channel in range(row * CHANNELS, (row + 1) * CHANNELS):
+            t.channel[channel : channel + 1] = np.zeros(1, t.channel.dtype)
+            t.block[channel]["used"] = 0
+            t.rx_block[channel]["used"] = 0
+            for name, value in (("open_row", -1), ("parity_head", -1), ("parity_tail", -1), ("credit", WINDOW), ("largest_seq", -1)):
+                t.channel[channel][name] = value
+        self._sessions[spec.session] = row
+        return row
+
+    def _fill_lane(self, lane: int, session: int, spec: LaneSpec, now: float) -> None:
+        t = self._context.tables
+        t.lane[lane : lane + 1] = np.zeros(1, t.lane.dtype)
+        record = t.lane[lane]
+        values = {
+            "used": 1,
+            "state": VALIDATING,
+            "session": session,
+            "path": spec.path,
+            "socket": spec.socket,
+            "peer": lane,
+            "slot": 2 * lane,
+            "send_cid": cid_key(spec.send_cid),
+            "mtu": spec.mtu,
+            "mtu_base": min(1200, spec.mtu),
+            "largest_acked": -1,
+            "largest_rx": -1,
+            "probe_due": 1,
+            "probe_value": int.from_bytes(spec.send_secret[:8], "little") ^ 0x9E3779B97F4A7C15,
+            "last_sent": now,
+            "last_heard": now,
+            "loss_seen": 0.01,
+        }
+        for name, value in values.items():
+            record[name] = value
+        t.replay[lane] = 0
+        begin_rate(t, lane, BRUTAL if spec.rate > 0 else BBR, spec.rate / 8.0, now)
+        self.peers[lane] = pack_address(*spec.peer)
+
+    def _install_keys(self, lane: int, spec: LaneSpec) -> None:
+        send = Ratchet(spec.send_secret, spec.suite)
+        receive = Ratchet(spec.receive_secret, spec.suite)
+        self._lanes[lane] = _Lane(spec, send, receive)
+        engines = self._context.engines
+        for session, ratchet in ((engines.seal.session, send), (engines.open.session, receive)):
+            session.install_key(2 * lane, ratchet.current)
+            session.install_key(2 * lane + 1, ratchet.following)
+
+    def close_lane(self, session: int, path: int, now: float) -> None:
+        """Take a lane out; what it carried is made good on the others. Unknown lanes are ignored."""
+        t = self._context.tables
+        row = self._sessions.get(session)
+        if row is None:
+            return
+        for place in range(SESSION_LANES):
+            lane = int(t.session_lane[row, place])
+            if lane >= 0 and int(t.lane[lane]["path"]) == path:
+                pool_events = t.pool[0]["events"]
+                suspect(t, lane)
+                t.pool[0]["events"] = pool_events  # its end is the owner's own wish: not news
+                self._drop_lane(lane)
+                t.session_lane[row, place] = -1
+                t.session[row]["lanes"] -= 1
+        self.fit_unit(row, now)
+
+    def _drop_lane(self, lane: int) -> None:
+        t = self._context.tables
+        spec = self._lanes.pop(lane).spec
+        index.remove(t.lane_key, t.lane_value, cid_key(spec.receive_cid))
+        for serving in (self._context.engines.seal, self._context.engines.open):
+            serving.session.remove_key(2 * lane)
+            serving.session.remove_key(2 * lane + 1)
+        t.lane[lane]["used"] = 0
+
+    def end_session(self, session: int) -> None:
+        """Free everything a session holds; its flows must have been ended before. Unknown sessions are ignored."""
+        t = self._context.tables
+        row = self._sessions.pop(session, None)
+        if row is None:
+            return
+        for place in range(SESSION_LANES):
+            lane = int(t.session_lane[row, place])
+            if lane >= 0:
+                self._drop_lane(lane)
+            t.session_lane[row, place] = -1
+        for channel in range(row * CHANNELS, (row + 1) * CHANNELS):
+            empty_channel(t, channel)
+        t.session[row]["used"] = 0
+
+    def fit_unit(self, session: int, now: float) -> None:
+        """Set the session's unit to what fits all its lanes; blocks that no longer fit are repacked."""
+        t = self._context.tables
+        lanes = [int(lane) for lane in t.session_lane[session] if lane >= 0]
+        if not lanes:
+            return
+        unit = min(int(t.lane[lane]["mtu"]) for lane in lanes) - PACKET_OVERHEAD
+        shrinks = unit < int(t.session[session]["unit"])
+        t.session[session]["unit"] = unit
+        if shrinks:
+            t.session[session]["repack_due"] = 0 if repack_session(t, session, now) else 1
+
+    def run_late(self, now: float) -> None:
+        """Install receive keys whose time has come, and retry repacking."""
+        while self._late_keys and self._late_keys[0][0] <= now:
+            _, lane, phase = self._late_keys.pop(0)
+            if lane in self._lanes:
+                following = self._lanes[lane].receive.advance()
+                self._context.engines.open.session.install_key(2 * lane + (phase ^ 1), following)
+        t = self._context.tables
+        for row in self._sessions.values():
+            if t.session[row]["repack_due"]:
+                t.session[row]["repack_due"] = 0 if repack_session(t, row, now) else 1
+
+    def on_event(self, event: NDArray[np.int64], now: float) -> Event | None:
+        """Act on a table event about lanes or sessions; return what the owner should know."""
+        kind, session, lane, a, b = (int(event[i]) for i in range(5))
+        t = self._context.tables
+        if not t.session[session]["used"]:
+            return None
+        identity = self.session_id(session)
+        if kind == pool.EVENT_VIOLATION:
+            return SessionViolated(identity, VIOLATIONS[a])
+        if lane not in self._lanes:
+            return None
+        path = int(t.lane[lane]["path"])
+        if kind == pool.EVENT_LANE_STATE:
+            return LaneChanged(identity, path, STATE_NAMES[a], STATE_NAMES[b])
+        if kind == pool.EVENT_LANE_CLOSED:
+            return LaneClosed(identity, path, a)
+        if kind == pool.EVENT_MTU:
+            self.fit_unit(session, now)
+        elif kind == pool.EVENT_REKEY_SENT:
+            following = self._lanes[lane].send.advance()
+            self._context.engines.seal.session.install_key(2 * lane + (a ^ 1), following)
+        elif kind == pool.EVENT_REKEY_RECEIVED:
+            # the old key serves packets still under way for one probe timeout; the peer waits three (RFC 9001, section 6.5)
+            self._late_keys.append((now + float(probe_timeout(t.lane[lane])), lane, a))
+        return None

@@ -1,0 +1,100 @@
+"""The state of a data plane as plain values: what ``vantun status`` shows and the lab asserts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vantun.dataplane.context import STAGES
+from vantun.session.rate import CONTROL_NAMES, MODE_NAMES
+from vantun.session.recovery import STATE_NAMES
+from vantun.session.tables import CHANNEL_NAMES, CHANNELS
+
+if TYPE_CHECKING:
+    from vantun.dataplane.pipeline import Dataplane
+
+_CHANNEL_FIELDS = ("shards", "bytes", "parity", "resent", "lost", "rx_shards", "rx_parity", "rx_recovered", "queued")
+_LANE_FIELDS = ("sent", "sent_bytes", "received", "received_bytes", "acked", "lost", "spurious", "in_flight", "bad_tags", "mtu")
+
+
+def snapshot(plane: Dataplane) -> dict[str, object]:
+    """Return engines, lanes, channels, flows, stages, drops and pool of ``plane``."""
+    t = plane.context.tables
+    engines = plane.context.engines
+    return {
+        "engines": {
+            "fec.encode": engines.encode.engine.name,
+            "fec.decode": engines.decode.engine.name,
+            "aead.seal": engines.seal.engine.name,
+            "aead.open": engines.open.engine.name,
+        },
+        "lanes": [_lane(plane, lane) for lane in plane.sessions.lanes()],
+        "channels": [
+            _channel(plane, row * CHANNELS + kind)
+            for row in range(len(t.session))
+            if t.session[row]["used"]
+            for kind in range(CHANNELS)
+        ],
+        "flows": {"open": len(plane.flows)},
+        "stages": _stages(plane),
+        "drops": {
+            name.removeprefix("dropped_"): int(t.pool[0][name])
+            for name in t.pool.dtype.names or ()
+            if name.startswith("dropped_")
+        },
+        "pool": {
+            "rows": plane.config.limits.rows,
+            "rows_free": int(t.pool[0]["rows_free"]),
+            "row_bytes": int(t.pool[0]["stride"]),
+        },
+    }
+
+
+def _lane(plane: Dataplane, lane: int) -> dict[str, object]:
+    record = plane.context.tables.lane[lane]
+    spec = plane.sessions.lane_spec(lane)
+    return {
+        "session": f"{spec.session:x}",
+        "user": spec.user,
+        "path": spec.path,
+        "name": spec.name or f"path {spec.path}",
+        "peer": f"{spec.peer[0]}:{spec.peer[1]}",
+        "state": STATE_NAMES[int(record["state"])],
+        "rtt_ms": round(float(record["srtt"]) * 1e3, 3),
+        "min_rtt_ms": round(float(record["min_rtt"]) * 1e3, 3),
+        "loss": round(float(record["loss_seen"]), 5),
+        "control": CONTROL_NAMES[int(record["control"])],
+        "mode": MODE_NAMES[int(record["mode"])],
+        "rate_bps": round(float(record["pacing_rate"]) * 8),
+        "bandwidth_bps": round(float(record["bandwidth"]) * 8),
+        "cwnd": int(record["cwnd"]),
+        **{name: int(record[name]) for name in _LANE_FIELDS},
+    }
+
+
+def _channel(plane: Dataplane, channel: int) -> dict[str, object]:
+    record = plane.context.tables.channel[channel]
+    return {
+        "session": f"{plane.sessions.session_id(channel // CHANNELS):x}",
+        "channel": channel % CHANNELS,
+        "class": CHANNEL_NAMES[channel % CHANNELS],
+        "k": int(record["last_k"]),
+        "m": int(record["last_m"]),
+        **{name: int(record[name]) for name in _CHANNEL_FIELDS},
+    }
+
+
+def _stages(plane: Dataplane) -> list[dict[str, object]]:
+    rows = []
+    for name, (calls, packets, size, ns) in zip(STAGES, plane.context.counters.tolist(), strict=True):
+        rows.append(
+            {
+                "name": name,
+                "calls": calls,
+                "packets": packets,
+                "bytes": size,
+                "ns": ns,
+                "ns_per_packet": round(ns / packets, 1) if packets else 0.0,
+                "packets_per_call": round(packets / calls, 2) if calls else 0.0,
+            }
+        )
+    return rows

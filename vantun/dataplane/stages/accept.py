@@ -1,0 +1,21 @@
+"""Stage: what the AEAD vouched for goes through the replay window into the span store."""
+
+from __future__ import annotations
+
+from vantun.dataplane.context import Context
+from vantun.session.ingest import Arrivals, accept_arrivals
+
+
+class AcceptStage:
+    """Reads opened packets; rows that are not kept go back to the pool."""
+
+    def __init__(self, context: Context, arrivals: Arrivals) -> None:
+        self._tables = context.tables
+        self._arrivals = arrivals
+        self._clock = context.clock("accept")
+
+    def run(self, count: int, now: float) -> None:
+        """Take the first ``count`` packets of the arrivals."""
+        self._clock.start()
+        accept_arrivals(self._tables, self._arrivals, count, now)
+        self._clock.stop(count)

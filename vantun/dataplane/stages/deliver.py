@@ -1,0 +1,79 @@
+"""Stage: bytes that are in order go to their ports, straight from the rows; credit follows what the ports have taken."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vantun.dataplane.context import Context
+from vantun.dataplane.flows import Flow, FlowBook
+from vantun.session.flows import delivered, gather, grant_credit
+from vantun.session.scheduler import fastest_lane
+
+_IOVECS = 256
+
+
+class DeliverStage:
+    """Writes to ports; a port that is full keeps its flow's bytes in their rows, and so its credit."""
+
+    def __init__(self, context: Context, book: FlowBook) -> None:
+        self._t = context.tables
+        self._base = context.rows.address
+        self._book = book
+        self._clock = context.clock("deliver")
+        self._iov = np.zeros((_IOVECS, 2), np.uint64)
+        self._credit_waits: list[Flow] = []
+
+    def run(self, now: float) -> None:
+        """Deliver to every flow on the list."""
+        t = self._t
+        count = int(t.pool[0]["delivers"])
+        if not count and not self._credit_waits:
+            return
+        self._clock.start()
+        t.pool[0]["delivers"] = 0
+        size = 0
+        for index in t.deliver[:count].tolist():
+            t.flow[index]["deliver"] = 0
+            flow = self._book.by_index(index)
+            if flow is None or flow.port is None or not t.flow[index]["used"]:
+                continue
+            try:
+                size += self._write(flow, now)
+            except ConnectionError:
+                self._book.port_failed(flow, now)
+        waits, self._credit_waits = self._credit_waits, []
+        for flow in waits:
+            if self._book.by_index(flow.index) is flow:
+                self._grant(flow, now)
+        self._clock.stop(count, size)
+
+    def _write(self, flow: Flow, now: float) -> int:
+        """Write until the port is full or nothing is in order; return the bytes taken."""
+        t, index = self._t, flow.index
+        record = t.flow[index]
+        port = flow.port
+        total = 0
+        while port is not None:
+            if record["final"] >= 0 and record["next"] >= record["final"] and flow.accepted:
+                self._book.finish_receiving(flow)
+                return total
+            if not record["writable"]:
+                break
+            rows = int(gather(t, index, self._base, self._iov))
+            if rows == 0:
+                break
+            taken = port.writev(self._iov, rows)
+            if taken < 0:
+                record["writable"] = 0
+                break
+            delivered(t, index, taken)
+            total += taken
+        if total:
+            self._grant(flow, now)
+        return total
+
+    def _grant(self, flow: Flow, now: float) -> None:
+        lane = int(fastest_lane(self._t, flow.session))
+        rtt = float(self._t.lane[lane]["srtt"]) if lane >= 0 else 0.1
+        if not grant_credit(self._t, flow.index, rtt, now):
+            self._credit_waits.append(flow)

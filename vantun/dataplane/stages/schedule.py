@@ -1,0 +1,35 @@
+"""Stage: timers run, and packets are chosen, placed on lanes, numbered and framed in their rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vantun.dataplane.context import Context
+from vantun.session.scheduler import Departures, plan
+
+
+class ScheduleStage:
+    """Owns the columns of the seal job, for at most ``capacity`` packets."""
+
+    def __init__(self, context: Context, capacity: int) -> None:
+        self._tables = context.tables
+        self._clock = context.clock("schedule")
+        self.departures = Departures(
+            source_offset=np.zeros(capacity, np.int64),
+            length=np.zeros(capacity, np.int32),
+            slot=np.zeros(capacity, np.int32),
+            number=np.zeros(capacity, np.int64),
+            status=np.zeros(capacity, np.int8),
+            lane=np.zeros(capacity, np.int32),
+            socket=np.zeros(capacity, np.int32),
+            peer=np.zeros(capacity, np.int32),
+            spare=np.zeros(capacity, np.int32),
+            limit=np.array([capacity], np.int64),
+        )
+
+    def run(self, now: float) -> tuple[int, float]:
+        """Return (packets planned, when to run again)."""
+        self._clock.start()
+        count, due = plan(self._tables, self.departures, now)
+        self._clock.stop(count)
+        return count, due

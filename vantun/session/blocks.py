@@ -1,0 +1,293 @@
+"""The sending half of a channel: shards get numbers, blocks close, lost shards are made good.
+
+A shard is numbered when it enters and sent once. What is lost afterwards is repaired by new rows of the block's code
+(type-II hybrid ARQ). When a block's rows run out, or FEC is off, the lost shard itself goes again under its own
+number: the receiver needs no notice of it. ``live`` counts the shards of a block that are queued, wanted or in flight;
+a block is short of shards when accepted + live < k.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from accel.kernels.crc32c import crc32c
+from vantun.session.layout import BLOCK_SPAN
+from vantun.session.parity import standing_rows
+from vantun.session.pool import ROW_UNIT, clear_bit, get_bit, release_row, set_bit
+from vantun.session.tables import BULK, CHANNELS, CONTROL, SESSION_LANES, WINDOW, Tables
+from vantun.wire.frames import DATA
+from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
+
+
+@njit(cache=True)
+def block_target(t: Tables, channel: int) -> int:
+    """Return after how many shards a block of this channel is full."""
+    policy = t.policy[0]
+    kind = channel % CHANNELS
+    if kind == CONTROL:
+        return np.int64(policy.k_control)
+    return np.int64(policy.k_bulk if kind == BULK else policy.k_interactive)
+
+
+@njit(cache=True)
+def room(t: Tables, channel: int) -> int:
+    """Return how many shards may be numbered now: the peer's credit and this end's window allow so many blocks."""
+    ch = t.channel[channel]
+    limit = min(ch.credit, ch.una_block + WINDOW)
+    if ch.block >= limit:
+        return 0
+    target = block_target(t, channel)
+    block = t.block[channel, ch.block & (WINDOW - 1)]
+    begun = np.int64(block.n) if block.used and block.number == ch.block else 0
+    return target - begun + (limit - ch.block - 1) * target
+
+
+@njit(cache=True)
+def finish_unit(t: Tables, row: int, area: int) -> int:
+    """Complete the unit in ``row``: length field, CRC-32C, zero padding to the end of the row; return its size.
+
+    ``area`` bytes of records stand behind the length field.
+    """
+    stride = t.pool[0].stride
+    start = row * stride + ROW_UNIT
+    t.memory[start] = np.uint8(area >> 8)
+    t.memory[start + 1] = np.uint8(area & 0xFF)
+    body = UNIT_HEAD + area
+    crc = np.int64(crc32c(t.memory, start, body))
+    for i in range(UNIT_TAIL):
+        t.memory[start + body + i] = np.uint8((crc >> (8 * (3 - i))) & 0xFF)
+    t.memory[start + body + UNIT_TAIL : (row + 1) * stride] = 0
+    t.row_unit[row] = body + UNIT_TAIL
+    return body + UNIT_TAIL
+
+
+@njit(cache=True)
+def enter_shard(t: Tables, channel: int, row: int, now: float) -> None:
+    """Number the finished unit in ``row``; the channel owns the row until its block is released. Needs :func:`room`."""
+    ch = t.channel[channel]
+    block = t.block[channel, ch.block & (WINDOW - 1)]
+    if not block.used or block.number != ch.block:
+        _begin(block, ch.block)
+    kind = channel % CHANNELS
+    if block.n == 0:
+        policy = t.policy[0]
+        budget = policy.budget_control if kind == CONTROL else policy.budget_interactive
+        block.deadline = np.inf if kind == BULK else now + budget
+    t.tx_row[channel, ch.block & (WINDOW - 1), block.n] = row
+    block.length = max(block.length, t.row_unit[row])
+    block.n += 1
+    block.live += 1
+    ch.queued += 1
+    ch.shards += 1
+    ch.bytes += t.row_unit[row]
+    if block.n >= block_target(t, channel):
+        close_block(t, channel)
+
+
+@njit(cache=True)
+def _begin(block: np.record, number: int) -> None:
+    block.used = 1
+    block.number = number
+    for i in range(2):
+        block.acked[i] = 0
+        block.again[i] = 0
+    block.n = 0
+    block.k = 0
+    block.sent = 0
+    block.live = 0
+    block.acked_count = 0
+    block.rows_used = 0
+    block.wanted = 0
+    block.length = 0
+
+
+@njit(cache=True)
+def path_loss(t: Tables, session: int) -> float:
+    """Return the loss that parity has to cover: the worst of the session's usable lanes."""
+    worst = 0.0
+    for i in range(SESSION_LANES):
+        lane = t.session_lane[session, i]
+        if lane >= 0 and t.lane[lane].state == 2:
+            worst = max(worst, t.lane[lane].loss_seen)
+    return worst
+
+
+@njit(cache=True)
+def close_block(t: Tables, channel: int) -> None:
+    """Fix k of the open block, order its standing parity, and begin the next block with the next shard."""
+    ch = t.channel[channel]
+    block = t.block[channel, ch.block & (WINDOW - 1)]
+    policy = t.policy[0]
+    block.k = block.n
+    wanted = 0
+    if channel % CHANNELS != BULK and policy.max_rows > 0:
+        wanted = standing_rows(np.int64(block.k), path_loss(t, channel // CHANNELS), policy.residual)
+        wanted = min(wanted, np.int64(policy.max_rows))
+        _want(ch, block, wanted)
+    ch.last_k = block.k
+    ch.last_m = wanted
+    ch.block += 1
+    if block.acked_count + block.live < block.k:
+        make_good(t, channel, block)
+    release_if_done(t, channel, block)
+
+
+@njit(cache=True)
+def _want(ch: np.record, block: np.record, rows: int) -> None:
+    block.wanted += rows
+    block.live += rows
+    ch.wanted += rows
+
+
+@njit(cache=True)
+def send_again(t: Tables, channel: int, block: np.record, column: int) -> None:
+    """Mark a data shard to be sent again under its own number."""
+    if get_bit(block.again, column) or get_bit(block.acked, column):
+        return
+    set_bit(block.again, column)
+    block.live += 1
+    t.channel[channel].repairs += 1
+
+
+@njit(cache=True)
+def make_good(t: Tables, channel: int, block: np.record) -> None:
+    """Order what a closed block is short of: new rows first, its own shards again when rows have run out."""
+    need = np.int64(block.k) - block.acked_count - block.live
+    if need <= 0:
+        return
+    rows = min(need, np.int64(t.policy[0].max_rows) - block.rows_used - block.wanted)
+    if rows > 0:
+        _want(t.channel[channel], block, rows)
+        need -= rows
+    column = 0
+    while need > 0 and column < block.sent:
+        before = block.live
+        send_again(t, channel, block, column)
+        need -= block.live - before
+        column += 1
+
+
+@njit(cache=True)
+def find_block(t: Tables, channel: int, seq: int) -> int:
+    """Return the slot of the block that holds ``seq``, or -1 if it was released."""
+    number = seq >> 7
+    slot = number & (WINDOW - 1)
+    block = t.block[channel, slot]
+    if not block.used or block.number != number:
+        return -1
+    return slot
+
+
+@njit(cache=True)
+def shard_acked(t: Tables, channel: int, kind: int, seq: int, was_live: bool) -> None:  # noqa: FBT001 - a fact, not a mode
+    """Account for an accepted shard; ``was_live`` is False if it had been given up as lost before."""
+    slot = find_block(t, channel, seq)
+    if slot < 0:
+        return
+    block = t.block[channel, slot]
+    if was_live:
+        block.live -= 1
+    if kind == DATA:
+        column = seq & (BLOCK_SPAN - 1)
+        if not get_bit(block.acked, column):
+            set_bit(block.acked, column)
+            block.acked_count += 1
+        if get_bit(block.again, column):
+            clear_bit(block.again, column)
+            block.live -= 1
+            t.channel[channel].repairs -= 1
+    else:
+        block.acked_count += 1
+    if block.k > 0:
+        make_good(t, channel, block)
+    release_if_done(t, channel, block)
+
+
+@njit(cache=True)
+def shard_lost(t: Tables, channel: int, kind: int, seq: int) -> None:
+    """Account for a shard given up as lost, and order its replacement."""
+    t.channel[channel].lost += 1
+    slot = find_block(t, channel, seq)
+    if slot < 0:
+        return
+    block = t.block[channel, slot]
+    block.live -= 1
+    if block.k == 0:
+        if t.policy[0].max_rows > 0:
+            close_block(t, channel)
+        elif kind == DATA:
+            send_again(t, channel, block, seq & (BLOCK_SPAN - 1))
+        return
+    if kind == DATA and block.rows_used + block.wanted >= t.policy[0].max_rows:
+        if block.acked_count + block.live < block.k:
+            send_again(t, channel, block, seq & (BLOCK_SPAN - 1))
+    make_good(t, channel, block)
+
+
+@njit(cache=True)
+def one_more(t: Tables, channel: int, block: np.record) -> bool:
+    """Order one more row (or shard) for a block that is not acknowledged: what a probe timeout sends. True if ordered."""
+    if block.k == 0:
+        if t.policy[0].max_rows > 0:
+            close_block(t, channel)
+        else:
+            return _again_first(t, channel, block)
+        if not block.used:
+            return False
+    if block.rows_used + block.wanted < t.policy[0].max_rows:
+        _want(t.channel[channel], block, 1)
+        return True
+    return _again_first(t, channel, block)
+
+
+@njit(cache=True)
+def _again_first(t: Tables, channel: int, block: np.record) -> bool:
+    for column in range(block.sent):
+        if not get_bit(block.acked, column) and not get_bit(block.again, column):
+            send_again(t, channel, block, column)
+            return True
+    return False
+
+
+@njit(cache=True)
+def release_if_done(t: Tables, channel: int, block: np.record) -> None:
+    """Free the rows of a block that the peer can complete, and move the window."""
+    if block.k == 0 or block.acked_count < block.k or block.sent < block.k:
+        return
+    release_block(t, channel, block)
+
+
+@njit(cache=True)
+def release_block(t: Tables, channel: int, block: np.record) -> None:
+    """Free the rows of ``block`` and forget what it still wanted."""
+    ch = t.channel[channel]
+    slot = block.number & (WINDOW - 1)
+    for column in range(block.n):
+        release_row(t, t.tx_row[channel, slot, column])
+        if get_bit(block.again, column):
+            ch.repairs -= 1
+    ch.wanted -= block.wanted
+    ch.queued -= block.n - block.sent
+    ch.released += 1
+    block.used = 0
+    while ch.una_block < ch.block and not t.block[channel, ch.una_block & (WINDOW - 1)].used:
+        ch.una_block += 1
+
+
+@njit(cache=True)
+def close_due(t: Tables, channel: int, now: float) -> float:
+    """Close the open block if its time is over; return when it will be (inf = nothing open)."""
+    ch = t.channel[channel]
+    block = t.block[channel, ch.block & (WINDOW - 1)]
+    if not block.used or block.number != ch.block or block.n == 0 or t.policy[0].max_rows == 0:
+        return np.inf
+    if now >= block.deadline:
+        # a block that would get no parity stays open and goes on filling: closing it would only waste numbers
+        rows = standing_rows(np.int64(block.n), path_loss(t, channel // CHANNELS), t.policy[0].residual)
+        if rows == 0:
+            block.deadline = np.inf
+            return np.inf
+        close_block(t, channel)
+        return np.inf
+    return np.float64(block.deadline)

@@ -1,0 +1,245 @@
+"""Between the tables and the FEC engine: which parity rows are wanted, which blocks can be rebuilt, and what came of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from accel.kernels.crc32c import crc32c
+from vantun.session.inbox import BAD_SHARD, KEPT, deliver_area, violate
+from vantun.session.layout import BLOCK_SPAN
+from vantun.session.pool import ROW_UNIT, get_bit, release_row, set_bit, take_row
+from vantun.session.span_store import complete_block, settle
+from vantun.session.tables import CHANNELS, WINDOW, Tables
+from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
+
+
+class Spans(NamedTuple):
+    """The columns of a SpanJob, and the block each span belongs to."""
+
+    data: NDArray[np.int64]
+    parity: NDArray[np.int64]
+    row: NDArray[np.uint8]
+    lost: NDArray[np.uint8]
+    data_start: NDArray[np.int32]
+    parity_start: NDArray[np.int32]
+    k: NDArray[np.int32]
+    m: NDArray[np.int32]
+    column: NDArray[np.int32]
+    length: NDArray[np.int32]
+    status: NDArray[np.int8]
+    channel: NDArray[np.int32]
+    slot: NDArray[np.int32]
+
+
+def make_spans(spans: int, units: int) -> Spans:
+    """Return room for ``spans`` spans of together ``units`` data and as many parity units."""
+    return Spans(
+        data=np.zeros(units, np.int64),
+        parity=np.zeros(units, np.int64),
+        row=np.zeros(units, np.uint8),
+        lost=np.zeros(units, np.uint8),
+        data_start=np.zeros(spans, np.int32),
+        parity_start=np.zeros(spans, np.int32),
+        k=np.zeros(spans, np.int32),
+        m=np.zeros(spans, np.int32),
+        column=np.zeros(spans, np.int32),
+        length=np.zeros(spans, np.int32),
+        status=np.zeros(spans, np.int8),
+        channel=np.zeros(spans, np.int32),
+        slot=np.zeros(spans, np.int32),
+    )
+
+
+@njit(cache=True)
+def collect_wanted(t: Tables, s: Spans) -> tuple[int, int, int]:
+    """Describe the parity rows that blocks want, and queue them for sending; return (spans, data units, parity units).
+
+    The rows are taken from the pool here; the engine fills them before anything is planned.
+    """
+    spans = 0
+    data = 0
+    parity = 0
+    for channel in range(len(t.channel)):
+        ch = t.channel[channel]
+        if ch.wanted <= 0 or not t.session[channel // CHANNELS].used:
+            continue
+        for number in range(ch.una_block, ch.block):
+            block = t.block[channel, number & (WINDOW - 1)]
+            if not block.used or block.number != number or block.wanted == 0 or block.k == 0:
+                continue
+            if spans == len(s.k) or data + block.k > len(s.data) or parity + block.wanted > len(s.parity):
+                return spans, data, parity
+            rows = _queue_rows(t, ch, block, s, parity)
+            if rows == 0:
+                return spans, data, parity
+            _describe(t, s, spans, channel, block, data, parity, rows)
+            data += block.k
+            parity += rows
+            spans += 1
+    return spans, data, parity
+
+
+@njit(cache=True)
+def _queue_rows(t: Tables, ch: np.record, block: np.record, s: Spans, first: int) -> int:
+    """Take the rows a block wants and append them to the channel's parity queue; return how many the pool gave."""
+    stride = t.pool[0].stride
+    count = 0
+    while count < block.wanted:
+        row = take_row(t)
+        if row < 0:
+            break
+        t.row_tag[row] = block.rows_used
+        t.row_seq[row] = block.number * BLOCK_SPAN
+        t.row_unit[row] = block.length
+        if ch.parity_head < 0:
+            ch.parity_head = row
+        else:
+            t.row_next[ch.parity_tail] = row
+        ch.parity_tail = row
+        s.parity[first + count] = row * stride + ROW_UNIT
+        s.row[first + count] = block.rows_used
+        block.rows_used += 1
+        count += 1
+    block.wanted -= count
+    ch.wanted -= count
+    return count
+
+
+@njit(cache=True)
+def _describe(t: Tables, s: Spans, span: int, channel: int, block: np.record, data: int, parity: int, m: int) -> None:  # noqa: PLR0913
+    stride = t.pool[0].stride
+    slot = block.number & (WINDOW - 1)
+    for column in range(block.k):
+        s.data[data + column] = t.tx_row[channel, slot, column] * stride + ROW_UNIT
+    s.data_start[span] = data
+    s.parity_start[span] = parity
+    s.k[span] = block.k
+    s.m[span] = m
+    s.column[span] = 0
+    s.length[span] = block.length
+    s.status[span] = 0
+    s.channel[span] = channel
+    s.slot[span] = slot
+
+
+@njit(cache=True)
+def collect_holes(t: Tables, s: Spans) -> tuple[int, int, int]:
+    """Describe the blocks that can be rebuilt, with a fresh row for each lost shard; return (spans, data units, parity units).
+
+    Blocks that find no room stay on the list.
+    """
+    pool = t.pool[0]
+    spans = 0
+    data = 0
+    parity = 0
+    kept = 0
+    for i in range(pool.decodes):
+        channel = np.int64(t.decode[i, 0])
+        slot = np.int64(t.decode[i, 1])
+        block = t.rx_block[channel, slot]
+        if not block.used or not block.queued or block.complete:
+            continue
+        m = np.int64(block.k) - block.have
+        if spans == len(s.k) or data + block.k > len(s.data) or parity + m > len(s.parity) or pool.rows_free < m:
+            t.decode[kept, 0] = channel
+            t.decode[kept, 1] = slot
+            kept += 1
+            continue
+        _describe_holes(t, s, spans, channel, block, data, parity, m)
+        data += block.k
+        parity += m
+        spans += 1
+    pool.decodes = kept
+    return spans, data, parity
+
+
+@njit(cache=True)
+def _describe_holes(t: Tables, s: Spans, span: int, channel: int, block: np.record, data: int, parity: int, m: int) -> None:  # noqa: PLR0913
+    stride = t.pool[0].stride
+    slot = block.number & (WINDOW - 1)
+    hole = parity
+    for column in range(block.k):
+        if not get_bit(block.got, column):
+            t.rx_row[channel, slot, column] = take_row(t)
+            s.lost[hole] = column
+            hole += 1
+        s.data[data + column] = t.rx_row[channel, slot, column] * stride + ROW_UNIT
+    row = np.int64(block.parity_head)
+    length = np.int64(t.row_unit[row])
+    for i in range(m):
+        s.parity[parity + i] = row * stride + ROW_UNIT
+        s.row[parity + i] = t.row_tag[row]
+        row = np.int64(t.row_next[row])
+    s.data_start[span] = data
+    s.parity_start[span] = parity
+    s.k[span] = block.k
+    s.m[span] = m
+    s.column[span] = 0
+    s.length[span] = length
+    s.status[span] = 0
+    s.channel[span] = channel
+    s.slot[span] = slot
+
+
+@njit(cache=True)
+def check_rebuilt(t: Tables, s: Spans, span: int) -> bool:
+    """Return whether every rebuilt unit of a span has a sound length and CRC-32C: a sick engine is found here."""
+    for i in range(s.m[span]):
+        start = s.data[s.data_start[span] + s.lost[s.parity_start[span] + i]]
+        area = (np.int64(t.memory[start]) << 8) | np.int64(t.memory[start + 1])
+        body = UNIT_HEAD + area
+        if body + UNIT_TAIL > s.length[span]:
+            return False
+        crc = 0
+        for byte in range(UNIT_TAIL):
+            crc = (crc << 8) | np.int64(t.memory[start + body + byte])
+        if crc != np.int64(crc32c(t.memory, start, body)):
+            return False
+    return True
+
+
+@njit(cache=True)
+def accept_rebuilt(t: Tables, s: Spans, span: int, now: float) -> bool:
+    """Deliver the rebuilt shards of a checked span and finish its block; False if their records could not be taken now.
+
+    Shards that could not be taken keep the block on the decoder's list; their rows are returned and computed again.
+    """
+    channel = np.int64(s.channel[span])
+    block = t.rx_block[channel, np.int64(s.slot[span])]
+    stride = t.pool[0].stride
+    whole = True
+    for i in range(s.m[span]):
+        column = np.int64(s.lost[s.parity_start[span] + i])
+        row = np.int64(t.rx_row[channel, s.slot[span], column])
+        start = row * stride + ROW_UNIT
+        area = (np.int64(t.memory[start]) << 8) | np.int64(t.memory[start + 1])
+        fate = deliver_area(t, channel // CHANNELS, row, start + UNIT_HEAD, area, now) if not block.complete else KEPT
+        if fate != KEPT:
+            release_row(t, row)
+            whole = False
+            continue
+        set_bit(block.got, column)
+        block.have += 1
+        t.channel[channel].rx_recovered += 1
+    if whole:
+        complete_block(t, channel, block)
+        return True
+    block.queued = 0
+    settle(t, channel, block)
+    return False
+
+
+@njit(cache=True)
+def discard_rebuilt(t: Tables, s: Spans, span: int) -> None:
+    """Give back the rows of a span that came out wrong; the session is ended, because its shards were acknowledged."""
+    channel = np.int64(s.channel[span])
+    for i in range(s.m[span]):
+        column = np.int64(s.lost[s.parity_start[span] + i])
+        release_row(t, np.int64(t.rx_row[channel, s.slot[span], column]))
+        t.pool[0].dropped_crc += 1
+    t.rx_block[channel, np.int64(s.slot[span])].queued = 0
+    violate(t, channel // CHANNELS, BAD_SHARD)

@@ -1,0 +1,274 @@
+"""Flows: byte streams by absolute offset, in both directions, under absolute credit (RFC 9000, sections 2-4).
+
+Received bytes stay in the rows of their shards, as pieces chained in order of offset, until the port has taken them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from vantun.session.blocks import enter_shard, finish_unit
+from vantun.session.index import find, flow_key, insert, remove
+from vantun.session.pool import ROW_UNIT, release_row, release_span, take_row, take_span
+from vantun.session.signals import signal_pair
+from vantun.session.tables import CHANNELS, Tables
+from vantun.wire.records import CREDIT, UNIT_HEAD, UNIT_TAIL, put_stream_head, stream_head_size
+
+_MIN_AREA = 32
+"""Bytes of stream data below which a row is not worth opening."""
+
+
+@njit(cache=True)
+def find_flow(t: Tables, session: int, flow: int) -> int:
+    """Return the index of flow id ``flow``, or -1."""
+    return find(t.flow_key, t.flow_value, flow_key(session, flow))
+
+
+@njit(cache=True)
+def begin_flow(t: Tables, session: int, flow: int, now: float) -> int:
+    """Enter a flow; return its index, or -1 when the table is full."""
+    pool = t.pool[0]
+    if pool.flows_free == 0:
+        return -1
+    pool.flows_free -= 1
+    index = np.int64(t.free_flow[pool.flows_free])
+    record = t.flow[index]
+    policy = t.policy[0]
+    record.used = 1
+    record.session = session
+    record.id = flow
+    record.generation += 1
+    record.tx_open = 1
+    record.readable = 0
+    record.starved = 0
+    record.offset = 0
+    record.credit = policy.window_initial
+    record.burst = 0.0
+    record.burst_at = now
+    record.bulk = 0
+    record.rx_open = 1
+    record.writable = 0
+    record.announced = 0
+    record.discard = 0
+    record.next = 0
+    record.final = -1
+    record.granted = policy.window_initial
+    record.window = policy.window_initial
+    record.window_at = now
+    record.window_next = 0
+    record.head = -1
+    record.tail = -1
+    record.pending = 0
+    record.deliver = 0
+    t.session[session].flows += 1
+    insert(t.flow_key, t.flow_value, flow_key(session, flow), index)
+    return index
+
+
+@njit(cache=True)
+def end_flow(t: Tables, index: int) -> None:
+    """Forget a flow and free what it held."""
+    record = t.flow[index]
+    drop_pieces(t, index)
+    remove(t.flow_key, t.flow_value, flow_key(record.session, record.id))
+    t.session[record.session].flows -= 1
+    record.used = 0
+    pool = t.pool[0]
+    t.free_flow[pool.flows_free] = index
+    pool.flows_free += 1
+
+
+@njit(cache=True)
+def drop_pieces(t: Tables, index: int) -> None:
+    """Free everything received and not delivered."""
+    record = t.flow[index]
+    piece = np.int64(record.head)
+    while piece >= 0:
+        following = np.int64(t.span[piece].next)
+        release_span(t, piece)
+        piece = following
+    record.head = -1
+    record.tail = -1
+    record.pending = 0
+
+
+# --- receiving
+
+
+@njit(cache=True)
+def take_piece(t: Tables, index: int, offset: int, start: int, length: int, row: int) -> bool:
+    """Accept ``length`` bytes at stream ``offset``, lying at ``start`` in ``row``; False if they exceed the credit.
+
+    The caller has checked that pieces are free. What was delivered, or is covered by the piece before it, is dropped.
+    """
+    record = t.flow[index]
+    if offset + length > record.granted:
+        return False
+    if length == 0 or record.discard or offset + length <= record.next:
+        return True
+    before = -1
+    after = np.int64(record.head)
+    tail = np.int64(record.tail)
+    if tail >= 0 and t.span[tail].offset <= offset:
+        before, after = tail, -1
+    else:
+        while after >= 0 and t.span[after].offset <= offset:
+            before, after = after, np.int64(t.span[after].next)
+    if before >= 0 and t.span[before].offset + t.span[before].length >= offset + length:
+        return True
+    piece = take_span(t)
+    entry = t.span[piece]
+    entry.offset = offset
+    entry.start = start
+    entry.length = length
+    entry.row = row
+    entry.next = after
+    t.row_refs[row] += 1
+    record.pending += length
+    if before >= 0:
+        t.span[before].next = piece
+    else:
+        record.head = piece
+    if after < 0:
+        record.tail = piece
+    if t.span[record.head].offset <= record.next:
+        want_delivery(t, index)
+    return True
+
+
+@njit(cache=True)
+def want_delivery(t: Tables, index: int) -> None:
+    """Put a flow on the delivery list, once."""
+    record = t.flow[index]
+    if record.deliver:
+        return
+    record.deliver = 1
+    pool = t.pool[0]
+    t.deliver[pool.delivers] = index
+    pool.delivers += 1
+
+
+@njit(cache=True)
+def gather(t: Tables, index: int, base: int, iov: NDArray[np.uint64]) -> int:
+    """Fill ``iov`` (address, length) with the next bytes in order; ``base`` is the address of ``t.memory``. Return the rows used."""
+    record = t.flow[index]
+    expected = record.next
+    piece = np.int64(record.head)
+    count = 0
+    while piece >= 0 and count < len(iov):
+        entry = t.span[piece]
+        if entry.offset > expected:
+            break
+        skip = expected - entry.offset
+        if skip < entry.length:
+            iov[count, 0] = np.uint64(base + entry.start + skip)
+            iov[count, 1] = np.uint64(entry.length - skip)
+            count += 1
+            expected = entry.offset + entry.length
+        piece = np.int64(entry.next)
+    return count
+
+
+@njit(cache=True)
+def delivered(t: Tables, index: int, size: int) -> bool:
+    """Move on by ``size`` delivered bytes; return whether everything up to the final size is delivered."""
+    record = t.flow[index]
+    record.next += size
+    while record.head >= 0:
+        entry = t.span[record.head]
+        if entry.offset + entry.length > record.next:
+            break
+        following = np.int64(entry.next)
+        record.pending -= entry.length
+        release_span(t, np.int64(record.head))
+        record.head = following
+    if record.head < 0:
+        record.tail = -1
+    return bool(record.final >= 0 and record.next >= record.final)
+
+
+@njit(cache=True)
+def grant_credit(t: Tables, index: int, rtt: float, now: float) -> bool:
+    """Raise the flow's credit when half its window is used, and widen the window of a flow that uses it within two RTT.
+
+    Return False if the record could not be written now.
+    """
+    record = t.flow[index]
+    if record.final >= 0 or record.granted - record.next > record.window // 2:
+        return True
+    policy = t.policy[0]
+    window = record.window
+    if now - record.window_at < 2.0 * max(rtt, 0.002) + 0.01:
+        window = min(window * 2, min(policy.window_max, t.pool[0].rows_free * 256))
+        window = max(window, record.window)
+    if not signal_pair(t, record.session, CREDIT, record.id, record.next + window, now):
+        return False
+    record.window = window
+    record.window_at = now
+    record.granted = max(record.granted, record.next + window)
+    return True
+
+
+# --- sending
+
+
+@njit(cache=True)
+def reserve(t: Tables, index: int, base: int, limit: int, iov: NDArray[np.uint64], rows: NDArray[np.int32]) -> int:
+    """Prepare up to ``limit`` rows for the flow's next bytes; return how many.
+
+    Each gets a STREAM head; ``iov`` points at the space behind it (addresses from ``base``, that of ``t.memory``), as far as the
+    credit goes.
+    """
+    record = t.flow[index]
+    area = t.session[record.session].unit - UNIT_HEAD - UNIT_TAIL
+    offset = np.int64(record.offset)
+    stride = t.pool[0].stride
+    count = 0
+    while count < limit and offset < record.credit:
+        row = take_row(t)
+        if row < 0:
+            break
+        start = row * stride + ROW_UNIT + UNIT_HEAD
+        data = put_stream_head(t.memory, start, record.id, offset)
+        size = min(area - (data - start), record.credit - offset)
+        rows[count] = row
+        iov[count, 0] = np.uint64(base + data)
+        iov[count, 1] = np.uint64(size)
+        offset += size
+        count += 1
+    if count == 0 and offset >= record.credit:
+        record.starved = 1
+    return count
+
+
+@njit(cache=True)
+def commit(t: Tables, index: int, channel: int, size: int, count: int, iov: NDArray[np.uint64], rows: NDArray[np.int32], now: float) -> None:  # noqa: PLR0913 - the pair of reserve()
+    """Number the rows that ``size`` bytes were read into, and return the other rows of :func:`reserve`."""
+    record = t.flow[index]
+    for i in range(count):
+        row = np.int64(rows[i])
+        if size <= 0:
+            release_row(t, row)
+            continue
+        taken = min(size, np.int64(iov[i, 1]))
+        finish_unit(t, row, stream_head_size(record.id, record.offset) + taken)
+        record.offset += taken
+        size -= taken
+        enter_shard(t, channel, row, now)
+
+
+@njit(cache=True)
+def note_burst(t: Tables, index: int, size: int, now: float) -> int:
+    """Class the flow by how much it sends at a stretch; return its channel."""
+    record = t.flow[index]
+    policy = t.policy[0]
+    record.burst *= 0.5 ** ((now - record.burst_at) / 0.25)
+    record.burst_at = now
+    record.burst += size
+    if record.burst > policy.bulk_after:
+        record.bulk = 1
+    elif record.burst < policy.bulk_after / 4:
+        record.bulk = 0
+    return np.int64(record.session * CHANNELS + (2 if record.bulk else 1))

@@ -1,0 +1,158 @@
+"""Records that arrive: stream bytes go to their flows, control records to the tables, rare ones to Python as events.
+
+A shard is taken whole or not at all: it is read twice, first to see that every record is well-formed and that there is room for
+all of them, then to act. So a shard that is refused for want of room can simply come again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from vantun.session.flows import begin_flow, drop_pieces, find_flow, take_piece, want_delivery
+from vantun.session.pool import (
+    EVENT_ABANDONED,
+    EVENT_FLOW_ACCEPTED,
+    EVENT_FLOW_CREDIT,
+    EVENT_FLOW_OPENED,
+    EVENT_FLOW_RESET,
+    EVENT_FLOW_STOPPED,
+    EVENT_VIOLATION,
+    push_event,
+)
+from vantun.session.tables import EVENTS, Tables
+from vantun.wire.records import (
+    ABANDON,
+    ACCEPT,
+    CREDIT,
+    DATAGRAM,
+    END,
+    FIN,
+    OPEN,
+    PATH,
+    RESET,
+    STOP,
+    STREAM,
+    STREAM_LENGTH,
+    get_record,
+)
+
+KEPT, NOT_NEEDED, REFUSED, MALFORMED = range(4)
+"""Fate of a shard: its row is kept; it is accepted but its row is free; it cannot be taken now; it breaks the protocol."""
+
+BAD_CREDIT, BAD_FLOW, BAD_FINAL, BAD_SHARD, BAD_RECEIPT, BAD_FRAME = range(1, 7)
+"""Why a session is ended: what the peer did."""
+
+
+@njit(cache=True)
+def deliver_area(t: Tables, session: int, row: int, start: int, size: int, now: float) -> int:
+    """Act on the records in ``memory[start : start + size]`` of ``row``; return KEPT, REFUSED or MALFORMED."""
+    end = start + size
+    record = np.empty(5, np.int64)
+    position = start
+    count = 0
+    while position < end:
+        position = get_record(t.memory, position, end, record)
+        if position < 0:
+            return MALFORMED
+        count += 1
+    pool = t.pool[0]
+    if count > pool.spans_free or count > EVENTS - pool.events:
+        return REFUSED
+    position = start
+    while position < end:
+        position = get_record(t.memory, position, end, record)
+        violation = _act(t, session, row, record, now)
+        if violation:
+            violate(t, session, violation)
+            return MALFORMED
+    return KEPT
+
+
+@njit(cache=True)
+def violate(t: Tables, session: int, what: int) -> None:
+    """Note that the peer broke the protocol; Python ends the session."""
+    if not t.session[session].violation:
+        t.session[session].violation = what
+        push_event(t, EVENT_VIOLATION, session, 0, what, 0, 0)
+
+
+@njit(cache=True)
+def _act(t: Tables, session: int, row: int, record: np.ndarray, now: float) -> int:  # type: ignore[type-arg]
+    """Act on one record; return 0 or why the session is to be ended."""
+    kind = record[0]
+    if kind == END or kind == DATAGRAM or kind == PATH:
+        return 0
+    if kind == ABANDON:
+        push_event(t, EVENT_ABANDONED, session, 0, record[1], record[2], 0)
+        return 0
+    flow = _reach(t, session, record[1], now)
+    if flow == -2:
+        return BAD_FLOW
+    if flow < 0:
+        return 0  # a flow that has ended: late records of it are expected
+    if kind == STREAM or kind == STREAM_LENGTH:
+        if not take_piece(t, flow, record[2], record[3], record[4], row):
+            return BAD_CREDIT
+        return 0
+    return _signal(t, session, flow, record)
+
+
+@njit(cache=True)
+def _signal(t: Tables, session: int, flow: int, record: np.ndarray) -> int:  # type: ignore[type-arg]
+    """Act on a control record of a flow; return 0 or a violation. Every one may come twice."""
+    entry = t.flow[flow]
+    kind = record[0]
+    if kind == OPEN:
+        if not entry.announced:
+            entry.announced = 1
+            push_event(t, EVENT_FLOW_OPENED, session, flow, entry.generation, record[3], record[4])
+    elif kind == ACCEPT:
+        push_event(t, EVENT_FLOW_ACCEPTED, session, flow, entry.generation, 0, 0)
+    elif kind == CREDIT:
+        if record[2] > entry.credit:
+            entry.credit = record[2]
+            if entry.starved:
+                entry.starved = 0
+                push_event(t, EVENT_FLOW_CREDIT, session, flow, entry.generation, 0, 0)
+    elif kind == FIN:
+        if entry.final >= 0 and entry.final != record[2]:
+            return BAD_FINAL
+        if record[2] > entry.granted or record[2] < entry.next:
+            return BAD_FINAL
+        entry.final = record[2]
+        want_delivery(t, flow)
+    elif kind == RESET:
+        entry.discard = 1
+        drop_pieces(t, flow)
+        push_event(t, EVENT_FLOW_RESET, session, flow, entry.generation, record[2], 0)
+    elif kind == STOP:
+        push_event(t, EVENT_FLOW_STOPPED, session, flow, entry.generation, record[2], 0)
+    return 0
+
+
+@njit(cache=True)
+def _reach(t: Tables, session: int, flow: int, now: float) -> int:
+    """Return the index of flow id ``flow``; -1 = it has ended, -2 = the peer may not use it.
+
+    A record may overtake the OPEN of its flow, and of older flows: as in RFC 9000, section 2.1, an id opens all lower ones.
+    """
+    index = find_flow(t, session, flow)
+    if index >= 0:
+        return index
+    record = t.session[session]
+    own = 0 if record.client else 1
+    if (flow & 1) == own:
+        return -1 if flow < record.next_flow else -2
+    if flow <= record.peer_flow:
+        return -1
+    first = np.int64(record.peer_flow)
+    first = first + 2 if first >= 0 else 1 - own
+    if (flow - first) // 2 + 1 + record.flows > t.policy[0].flows_per_session:
+        return -2
+    for number in range(first, flow + 1, 2):
+        index = begin_flow(t, session, number, now)
+        if index < 0:
+            return -2
+        record.peer_flow = number
+    return index

@@ -1,0 +1,67 @@
+"""Open-addressing hash tables from a uint64 key to an index; one probe sequence per packet (lanes) or record (flows)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+@njit(cache=True)
+def _place(key: int, mask: int) -> int:
+    """Return the home of ``key``: the finalizer of MurmurHash3, so that clustered ids spread."""
+    h = np.uint64(key)
+    h ^= h >> np.uint64(33)
+    h *= np.uint64(0xFF51AFD7ED558CCD)
+    h ^= h >> np.uint64(33)
+    return np.int64(h & np.uint64(mask))
+
+
+@njit(cache=True)
+def find(keys: NDArray[np.uint64], values: NDArray[np.int32], key: int) -> int:
+    """Return the value of ``key``, or -1."""
+    mask = len(keys) - 1
+    place = _place(key, mask)
+    while values[place] >= 0:
+        if keys[place] == np.uint64(key):
+            return np.int64(values[place])
+        place = (place + 1) & mask
+    return -1
+
+
+@njit(cache=True)
+def insert(keys: NDArray[np.uint64], values: NDArray[np.int32], key: int, value: int) -> None:
+    """Add ``key``; the caller bounds the number of entries to a quarter of the table."""
+    mask = len(keys) - 1
+    place = _place(key, mask)
+    while values[place] >= 0 and keys[place] != np.uint64(key):
+        place = (place + 1) & mask
+    keys[place] = np.uint64(key)
+    values[place] = value
+
+
+@njit(cache=True)
+def remove(keys: NDArray[np.uint64], values: NDArray[np.int32], key: int) -> None:
+    """Take ``key`` out and close the gap (backward shift), so that no tombstones lengthen later probes."""
+    mask = len(keys) - 1
+    place = _place(key, mask)
+    while keys[place] != np.uint64(key) or values[place] < 0:
+        if values[place] < 0:
+            return
+        place = (place + 1) & mask
+    gap = place
+    place = (place + 1) & mask
+    while values[place] >= 0:
+        home = _place(np.int64(keys[place]), mask)
+        if ((place - home) & mask) >= ((place - gap) & mask):
+            keys[gap] = keys[place]
+            values[gap] = values[place]
+            gap = place
+        place = (place + 1) & mask
+    values[gap] = -1
+
+
+@njit(cache=True)
+def flow_key(session: int, flow: int) -> int:
+    """Return the key of a flow: ids stay below 2^44, sessions below 2^20."""
+    return (session << 44) | flow

@@ -1,0 +1,250 @@
+"""From datagrams to shards: connection id -> lane, row for the plaintext; and, once opened, replay window and frames."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from vantun.session.inbox import BAD_FRAME, BAD_RECEIPT, KEPT, MALFORMED, NOT_NEEDED, violate
+from vantun.session.index import find
+from vantun.session.pool import EVENT_LANE_CLOSED, EVENT_REKEY_RECEIVED, ROW_UNIT, push_event, release_row, take_row
+from vantun.session.received import is_replay, note_number, note_range
+from vantun.session.recovery import ACTIVE, VALIDATING, on_receipt, set_state
+from vantun.session.span_store import take_shard
+from vantun.session.tables import CHANNELS, SESSION_LANES, Tables
+from vantun.wire.frames import (
+    CLOSE,
+    DATA,
+    MAX_CHANNELS,
+    MAX_RANGES,
+    PADDING,
+    PARITY,
+    PROBE,
+    PROBE_DATA,
+    PROBE_RESPONSE,
+    RECEIPT,
+    SHARD_HEADER,
+    get_ranges,
+)
+from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
+from vantun.wire.short_header import HEADER_LENGTH, KEY_PHASE, LONG_HEADER, get_cid
+from vantun.wire.varint import get_varint
+
+PACKET_START = ROW_UNIT - SHARD_HEADER - HEADER_LENGTH
+"""Where a packet's header starts in its row."""
+TAG_LENGTH = 16
+_RECEIPT_PACKETS = 64
+_STATUS_DONE = 1
+
+
+class Arrivals(NamedTuple):
+    """Packets of this worker in a received batch: the columns of an OpenJob, and where they belong."""
+
+    source_offset: NDArray[np.int64]
+    target_offset: NDArray[np.int64]
+    length: NDArray[np.int32]
+    slot: NDArray[np.int32]
+    number: NDArray[np.int64]
+    status: NDArray[np.int8]
+    lane: NDArray[np.int32]
+    row: NDArray[np.int32]
+    miss: NDArray[np.int32]
+    """Indexes of packets that belong to no lane."""
+
+
+@njit(cache=True)
+def sort_arrivals(
+    t: Tables, a: Arrivals, memory: NDArray[np.uint8], offset: NDArray[np.int64], length: NDArray[np.int32], count: int
+) -> tuple[int, int]:
+    """Find the lane of each packet and a row for its plaintext; return (packets of ours, packets of nobody)."""
+    ours = 0
+    misses = 0
+    stride = t.pool[0].stride
+    for i in range(count):
+        start = offset[i]
+        size = np.int64(length[i])
+        lane = -1
+        if size >= HEADER_LENGTH + 4 + TAG_LENGTH and memory[start] & LONG_HEADER == 0:
+            lane = find(t.lane_key, t.lane_value, get_cid(memory, start))
+        if lane < 0:
+            a.miss[misses] = i
+            misses += 1
+            continue
+        if PACKET_START + size - TAG_LENGTH > stride:
+            t.pool[0].dropped_malformed += 1
+            continue
+        row = take_row(t)
+        if row < 0:
+            t.pool[0].dropped_no_row += 1
+            continue
+        a.source_offset[ours] = start
+        a.target_offset[ours] = row * stride + PACKET_START
+        a.length[ours] = size
+        a.slot[ours] = t.lane[lane].slot
+        a.number[ours] = t.lane[lane].largest_rx
+        a.status[ours] = 0
+        a.lane[ours] = lane
+        a.row[ours] = row
+        ours += 1
+    return ours, misses
+
+
+@njit(cache=True)
+def accept_arrivals(t: Tables, a: Arrivals, count: int, now: float) -> None:
+    """Take ``count`` opened packets: what failed authentication or came before is dropped and counted, the rest is read."""
+    ranges = np.empty((MAX_RANGES, 2), np.int64)
+    for i in range(count):
+        lane = np.int64(a.lane[i])
+        row = np.int64(a.row[i])
+        record = t.lane[lane]
+        if a.status[i] != _STATUS_DONE:
+            t.pool[0].dropped_bad += 1
+            record.bad_tags += 1
+            release_row(t, row)
+            continue
+        number = a.number[i]
+        if is_replay(t, lane, number):
+            t.pool[0].dropped_replay += 1
+            release_row(t, row)
+            continue
+        _note_phase(t, lane, row, number, now)
+        note_number(t, lane, number)
+        record.received += 1
+        record.received_bytes += a.length[i]
+        record.largest_rx_at = now if number == record.largest_rx else record.largest_rx_at
+        if record.state == VALIDATING and not t.session[record.session].client:
+            set_state(t, lane, ACTIVE)
+            record.last_heard = now
+        fate, eliciting = _read_frames(t, lane, row, np.int64(a.length[i]) - TAG_LENGTH, ranges, now)
+        if eliciting and (fate == KEPT or fate == NOT_NEEDED):
+            note_range(t, lane, number)
+            _owe_receipt(record, now)
+        if fate == MALFORMED:
+            t.pool[0].dropped_malformed += 1
+        if fate != KEPT:
+            release_row(t, row)
+
+
+@njit(cache=True)
+def _note_phase(t: Tables, lane: int, row: int, number: int, now: float) -> None:
+    """Follow the peer's key update (RFC 9001, section 6.2)."""
+    record = t.lane[lane]
+    first = t.memory[row * t.pool[0].stride + PACKET_START]
+    phase = 1 if first & KEY_PHASE else 0
+    if phase != record.rx_phase and number > record.largest_rx:
+        record.rx_phase = phase
+        record.rx_phase_at = now
+        record.rx_phase_start = number
+        push_event(t, EVENT_REKEY_RECEIVED, record.session, lane, phase, 0, 0)
+
+
+@njit(cache=True)
+def _owe_receipt(record: np.record, now: float) -> None:
+    """Schedule a RECEIPT: after 64 packets or an eighth of the RTT, at once while the lane is young."""
+    record.unreported += 1
+    if record.unreported >= _RECEIPT_PACKETS or record.received < 32:
+        record.receipt_due = now
+    elif record.receipt_due == 0.0:
+        rtt = record.srtt if record.srtt > 0.0 else 0.02
+        record.receipt_due = now + min(max(rtt / 8.0, 0.0002), 0.02)
+
+
+@njit(cache=True)
+def _read_frames(t: Tables, lane: int, row: int, size: int, ranges: NDArray[np.int64], now: float) -> tuple[int, bool]:
+    """Read the frames of one packet; return (fate of its row, whether it asks for acknowledgement)."""
+    session = np.int64(t.lane[lane].session)
+    base = row * t.pool[0].stride + PACKET_START
+    end = base + size
+    position = base + HEADER_LENGTH
+    kind = np.int64(t.memory[position])
+    shard = kind == DATA or kind == PARITY
+    if shard:
+        room = end - (position + SHARD_HEADER)
+        if room < UNIT_HEAD + UNIT_TAIL:
+            return MALFORMED, False
+        position = end
+        if kind == DATA:
+            start = base + HEADER_LENGTH + SHARD_HEADER
+            area = (np.int64(t.memory[start]) << 8) | np.int64(t.memory[start + 1])
+            position = min(end, start + UNIT_HEAD + area + UNIT_TAIL)
+    eliciting = shard
+    while position < end:
+        frame = np.int64(t.memory[position])
+        if frame == PADDING:
+            position += 1
+            continue
+        position = _read_frame(t, lane, frame, position + 1, end, ranges, now)
+        if position < 0:
+            return MALFORMED, False
+        eliciting = eliciting or frame == PROBE
+    if not shard:
+        return NOT_NEEDED, eliciting
+    return take_shard(t, session, kind, row, size - HEADER_LENGTH - SHARD_HEADER, now), True
+
+
+@njit(cache=True)
+def _read_frame(t: Tables, lane: int, frame: int, position: int, end: int, ranges: NDArray[np.int64], now: float) -> int:
+    """Act on one frame that carries no shard; return the position behind it, or -1."""
+    record = t.lane[lane]
+    if frame == PROBE or frame == PROBE_RESPONSE:
+        if end - position < PROBE_DATA:
+            return -1
+        value = np.uint64(0)
+        for i in range(PROBE_DATA):
+            value = (value << np.uint64(8)) | np.uint64(t.memory[position + i])
+        if frame == PROBE:
+            record.response_due = 1
+            record.response_value = value
+        elif value == record.probe_value and record.probe_sent > 0.0:
+            record.last_heard = now
+            if record.state != ACTIVE:
+                set_state(t, lane, ACTIVE)
+        return position + PROBE_DATA
+    if frame == RECEIPT:
+        return _read_receipt(t, lane, position, end, ranges, now)
+    if frame == CLOSE:
+        code, position = get_varint(t.memory, position, end)
+        size, position = get_varint(t.memory, position, end)
+        if position < 0 or size > end - position:
+            return -1
+        push_event(t, EVENT_LANE_CLOSED, record.session, lane, code, 0, 0)
+        return position + size
+    violate(t, np.int64(record.session), BAD_FRAME)
+    return -1
+
+
+@njit(cache=True)
+def _read_receipt(t: Tables, lane: int, position: int, end: int, ranges: NDArray[np.int64], now: float) -> int:
+    """Act on a RECEIPT: ranges for the lane that it names, credit for the session's channels."""
+    session = np.int64(t.lane[lane].session)
+    path, position = get_varint(t.memory, position, end)
+    largest, position = get_varint(t.memory, position, end)
+    delay, position = get_varint(t.memory, position, end)
+    _, position = get_varint(t.memory, position, end)
+    if position < 0:
+        return -1
+    count, position = get_ranges(t.memory, position, end, largest, ranges)
+    channels, position = get_varint(t.memory, position, end)
+    if position < 0 or channels > MAX_CHANNELS:
+        return -1
+    for _ in range(channels):
+        if position >= end:
+            return -1
+        kind = np.int64(t.memory[position])
+        limit, position = get_varint(t.memory, position + 1, end)
+        if position < 0:
+            return -1
+        if kind < CHANNELS:
+            ch = t.channel[session * CHANNELS + kind]
+            ch.credit = max(ch.credit, limit)
+    for i in range(SESSION_LANES):
+        reported = np.int64(t.session_lane[session, i])
+        if reported >= 0 and t.lane[reported].path == path:
+            if not on_receipt(t, reported, ranges, count, delay * 1e-6, now):
+                violate(t, session, BAD_RECEIPT)
+                return -1
+            break
+    return position

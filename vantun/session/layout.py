@@ -1,0 +1,276 @@
+"""The row types of the session tables: one structured dtype per noun, with units.
+
+Times are seconds (float64, the ``now`` of the caller), rates bytes per second, sizes bytes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+BLOCK_SPAN = 128
+"""Numbers of a block: seq >> 7 is the block, seq & 127 the column of code 1."""
+
+policy_dtype = np.dtype(
+    [
+        ("max_rows", "i4"),  # parity rows a block may use; 0 = FEC off, lost shards are sent again
+        ("flows_per_session", "i4"),
+        ("residual", "f8"),  # loss that standing parity may leave on interactive channels
+        ("k_control", "i4"),
+        ("k_interactive", "i4"),
+        ("k_bulk", "i4"),
+        ("budget_control", "f8"),  # a block closes this long after its first shard
+        ("budget_interactive", "f8"),
+        ("rekey_after", "i8"),  # packets of a key phase
+        ("silence", "f8"),  # a lane that hears nothing for so long, with packets out, is suspect
+        ("dead_after", "f8"),
+        ("keepalive", "f8"),
+        ("window_initial", "i8"),  # credit of a new flow
+        ("window_max", "i8"),
+        ("bulk_after", "i8"),  # bytes a flow may burst before it moves to the bulk channel
+    ]
+)
+
+pool_dtype = np.dtype(
+    [
+        ("stride", "i8"),
+        ("rows_free", "i8"),
+        ("spans_free", "i8"),
+        ("flows_free", "i8"),
+        ("delivers", "i8"),
+        ("decodes", "i8"),
+        ("events", "i8"),
+        ("events_lost", "i8"),
+        ("dropped_unknown", "i8"),  # packets of no lane
+        ("dropped_bad", "i8"),  # authentication failed
+        ("dropped_replay", "i8"),
+        ("dropped_no_row", "i8"),
+        ("dropped_malformed", "i8"),
+        ("dropped_late", "i8"),  # shards of blocks that were complete already
+        ("dropped_window", "i8"),  # shards beyond the credit
+        ("dropped_crc", "i8"),  # recovered shards whose CRC was wrong
+    ]
+)
+
+session_dtype = np.dtype(
+    [
+        ("used", "u1"),
+        ("client", "u1"),
+        ("id", "u8"),
+        ("next_flow", "i8"),  # next id this end will open
+        ("peer_flow", "i8"),  # largest id the peer has opened (-1 = none)
+        ("flows", "i4"),
+        ("unit", "i4"),  # bytes of the largest unit that fits every usable lane
+        ("violation", "i4"),  # a protocol error was seen; the session is to be ended
+        ("credit_due", "u1"),  # some flow's credit wants to be told
+        ("lanes", "i4"),
+        ("repack_due", "u1"),  # the unit shrank: blocks that no longer fit go again in new shards
+    ]
+)
+
+lane_dtype = np.dtype(
+    [
+        ("used", "u1"),
+        ("state", "u1"),
+        ("session", "i4"),
+        ("path", "i8"),
+        ("socket", "i4"),
+        ("peer", "i4"),
+        ("slot", "i4"),
+        ("send_cid", "u8"),
+        ("mtu", "i4"),  # UDP payload bytes of a full packet
+        ("mtu_base", "i4"),
+        ("big_lost", "i4"),  # full-size packets lost in a row, none acknowledged: a black hole?
+        # --- sending: numbers
+        ("next_pn", "i8"),
+        ("una", "i8"),  # lowest number not resolved
+        ("largest_acked", "i8"),
+        ("phase", "u1"),
+        ("phase_start", "i8"),
+        ("phase_acked_at", "f8"),
+        ("in_flight", "i8"),  # bytes sent and not resolved
+        ("in_flight_packets", "i8"),
+        # --- sending: time
+        ("srtt", "f8"),
+        ("rttvar", "f8"),
+        ("latest_rtt", "f8"),
+        ("min_rtt", "f8"),
+        ("min_rtt_at", "f8"),
+        ("rack_time", "f8"),  # send time of the newest acknowledged packet
+        ("reorder", "f8"),  # reordering window, seconds
+        ("last_sent", "f8"),
+        ("last_eliciting", "f8"),
+        ("last_heard", "f8"),
+        ("waiting_since", "f8"),  # eliciting packets are out and nothing was heard since (0 = nothing out)
+        ("pto_count", "i4"),
+        ("probe_due", "u1"),
+        ("probe_sent", "f8"),
+        ("probe_value", "u8"),
+        ("response_due", "u1"),
+        ("response_value", "u8"),
+        # --- sending: rate
+        ("delivered", "f8"),
+        ("delivered_at", "f8"),
+        ("first_sent", "f8"),
+        ("app_limited", "f8"),  # value of delivered until which samples are application-limited
+        ("control", "u1"),  # congestion controller: BBR or BRUTAL
+        ("mode", "u1"),  # state of BBR
+        ("rate_cap", "f8"),
+        ("bandwidth", "f8"),
+        ("loss", "f8"),  # share of packets lost while the queue was empty
+        ("loss_seen", "f8"),  # share of packets lost, smoothed; for FEC and for status
+        ("quiet_lost", "f8"),
+        ("quiet_all", "f8"),
+        ("pacing_rate", "f8"),
+        ("cwnd", "f8"),
+        ("gain", "f8"),
+        ("round", "i8"),
+        ("round_end", "f8"),  # value of delivered that ends the round
+        ("full_rate", "f8"),
+        ("full_rounds", "i4"),
+        ("phase_at", "f8"),
+        ("phase_index", "i4"),
+        ("tokens", "f8"),
+        ("tokens_at", "f8"),
+        ("limited", "u1"),  # the last packet waited for this lane: cwnd or pacing was the limit
+        # --- receiving
+        ("largest_rx", "i8"),
+        ("largest_rx_at", "f8"),
+        ("rx_ranges", "i4"),
+        ("rx_phase", "u1"),
+        ("rx_phase_at", "f8"),
+        ("rx_phase_start", "i8"),  # lowest number seen in the current phase
+        ("unreported", "i4"),
+        ("receipt_due", "f8"),
+        ("rx_srtt", "f8"),
+        ("bad_tags", "i8"),
+        # --- counters
+        ("sent", "i8"),
+        ("sent_bytes", "i8"),
+        ("received", "i8"),
+        ("received_bytes", "i8"),
+        ("acked", "i8"),
+        ("lost", "i8"),
+        ("spurious", "i8"),
+    ]
+)
+
+inflight_dtype = np.dtype(
+    [
+        ("sent_at", "f8"),
+        ("delivered", "f8"),
+        ("delivered_at", "f8"),
+        ("first_sent", "f8"),
+        ("seq", "i8"),  # shard number (DATA) or first of the span (PARITY)
+        ("channel", "i4"),
+        ("size", "i4"),
+        ("kind", "u1"),  # frame type
+        ("state", "u1"),
+        ("app_limited", "u1"),
+        ("quiet", "u1"),  # sent while this lane kept below its rate
+    ]
+)
+
+channel_dtype = np.dtype(
+    [
+        # --- sending
+        ("una_block", "i8"),
+        ("block", "i8"),  # block being filled
+        ("send_block", "i8"),  # block and column of the next shard never sent before
+        ("send_column", "i4"),
+        ("queued", "i4"),  # shards never sent before
+        ("repairs", "i4"),  # shards marked to be sent again
+        ("wanted", "i4"),  # parity rows to be computed
+        ("parity_head", "i4"),  # parity rows computed and not sent, chained by row_next (-1 = none)
+        ("parity_tail", "i4"),
+        ("credit", "i8"),  # first block number the peer does not accept yet
+        ("open_row", "i4"),  # control records being collected (-1 = none)
+        ("open_length", "i4"),
+        # --- receiving
+        ("floor", "i8"),  # lowest block not complete
+        ("highest", "i8"),
+        ("largest_seq", "i8"),
+        ("credit_sent", "i8"),
+        # --- counters
+        ("shards", "i8"),
+        ("bytes", "i8"),
+        ("parity", "i8"),
+        ("resent", "i8"),
+        ("lost", "i8"),
+        ("released", "i8"),
+        ("rx_shards", "i8"),
+        ("rx_parity", "i8"),
+        ("rx_recovered", "i8"),
+        ("rx_blocks", "i8"),
+        ("last_k", "i4"),
+        ("last_m", "i4"),
+    ]
+)
+
+block_dtype = np.dtype(
+    [
+        ("number", "i8"),
+        ("acked", "u8", (2,)),
+        ("again", "u8", (2,)),  # data shards to be sent again
+        ("deadline", "f8"),
+        ("n", "i2"),  # data shards so far
+        ("k", "i2"),  # data shards, once closed (0 = open)
+        ("sent", "i2"),
+        ("live", "i2"),  # shards of this block that are queued or in flight
+        ("acked_count", "i2"),  # data and parity accepted by the peer
+        ("rows_used", "i2"),
+        ("wanted", "i2"),  # parity rows to be computed
+        ("length", "i4"),  # bytes of its largest unit
+        ("used", "u1"),
+    ]
+)
+
+rx_block_dtype = np.dtype(
+    [
+        ("number", "i8"),
+        ("got", "u8", (2,)),
+        ("length", "i4"),
+        ("parity_head", "i4"),
+        ("k", "i2"),
+        ("have", "i2"),
+        ("parity", "i2"),
+        ("used", "u1"),
+        ("complete", "u1"),
+        ("queued", "u1"),  # waits for the decoder
+    ]
+)
+
+flow_dtype = np.dtype(
+    [
+        ("used", "u1"),
+        ("session", "i4"),
+        ("id", "i8"),
+        ("generation", "i4"),
+        # --- sending
+        ("tx_open", "u1"),
+        ("readable", "u1"),
+        ("starved", "u1"),  # has bytes to send and no credit
+        ("offset", "i8"),
+        ("credit", "i8"),
+        ("burst", "f8"),
+        ("burst_at", "f8"),
+        ("bulk", "u1"),
+        ("last_read", "f8"),
+        # --- receiving
+        ("rx_open", "u1"),
+        ("writable", "u1"),
+        ("announced", "u1"),  # its OPEN has arrived (or this end opened it)
+        ("discard", "u1"),
+        ("next", "i8"),
+        ("final", "i8"),
+        ("granted", "i8"),
+        ("window", "i8"),
+        ("window_at", "f8"),
+        ("window_next", "i8"),
+        ("head", "i4"),
+        ("tail", "i4"),
+        ("pending", "i8"),
+        ("deliver", "u1"),  # stands in the delivery list
+    ]
+)
+
+span_dtype = np.dtype([("offset", "i8"), ("start", "i8"), ("length", "i4"), ("row", "i4"), ("next", "i4")])

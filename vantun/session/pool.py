@@ -1,0 +1,103 @@
+"""Rows, pieces and events: stacks of free indexes. The last one freed is the first one used, so that it is still in cache."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from vantun.session.tables import EVENTS, Tables
+
+ROW_UNIT = 64
+"""Where the unit starts in a row. Packet header and shard header stand right before it."""
+
+(
+    EVENT_FLOW_OPENED,
+    EVENT_FLOW_ACCEPTED,
+    EVENT_FLOW_RESET,
+    EVENT_FLOW_STOPPED,
+    EVENT_LANE_STATE,
+    EVENT_LANE_CLOSED,
+    EVENT_VIOLATION,
+    EVENT_REKEY_SENT,
+    EVENT_REKEY_RECEIVED,
+    EVENT_MTU,
+    EVENT_ABANDONED,
+    EVENT_FLOW_CREDIT,
+) = range(12)
+
+
+@njit(cache=True)
+def take_row(t: Tables) -> int:
+    """Return a free row with one reference, or -1 when the pool is exhausted."""
+    pool = t.pool[0]
+    if pool.rows_free == 0:
+        return -1
+    pool.rows_free -= 1
+    row = t.free_row[pool.rows_free]
+    t.row_refs[row] = 1
+    t.row_next[row] = -1
+    return np.int64(row)
+
+
+@njit(cache=True)
+def release_row(t: Tables, row: int) -> None:
+    """Drop one reference to ``row``; the last one frees it."""
+    t.row_refs[row] -= 1
+    if t.row_refs[row] == 0:
+        pool = t.pool[0]
+        t.free_row[pool.rows_free] = row
+        pool.rows_free += 1
+
+
+@njit(cache=True)
+def take_span(t: Tables) -> int:
+    """Return a free piece, or -1."""
+    pool = t.pool[0]
+    if pool.spans_free == 0:
+        return -1
+    pool.spans_free -= 1
+    return np.int64(t.free_span[pool.spans_free])
+
+
+@njit(cache=True)
+def release_span(t: Tables, span: int) -> None:
+    """Free a piece and its reference to a row."""
+    release_row(t, t.span[span].row)
+    pool = t.pool[0]
+    t.free_span[pool.spans_free] = span
+    pool.spans_free += 1
+
+
+@njit(cache=True)
+def push_event(t: Tables, kind: int, session: int, subject: int, a: int, b: int, c: int) -> None:
+    """Tell Python about something rare; a full list is counted, never overrun."""
+    pool = t.pool[0]
+    if pool.events >= EVENTS:
+        pool.events_lost += 1
+        return
+    event = t.event[pool.events]
+    event[0] = kind
+    event[1] = session
+    event[2] = subject
+    event[3] = a
+    event[4] = b
+    event[5] = c
+    pool.events += 1
+
+
+@njit(cache=True)
+def get_bit(words: np.ndarray, bit: int) -> bool:  # type: ignore[type-arg]
+    """Return bit ``bit`` of a little-endian array of 64-bit words."""
+    return (words[bit >> 6] >> np.uint64(bit & 63)) & np.uint64(1) != np.uint64(0)
+
+
+@njit(cache=True)
+def set_bit(words: np.ndarray, bit: int) -> None:  # type: ignore[type-arg]
+    """Set bit ``bit``."""
+    words[bit >> 6] |= np.uint64(1) << np.uint64(bit & 63)
+
+
+@njit(cache=True)
+def clear_bit(words: np.ndarray, bit: int) -> None:  # type: ignore[type-arg]
+    """Clear bit ``bit``."""
+    words[bit >> 6] &= ~(np.uint64(1) << np.uint64(bit & 63))

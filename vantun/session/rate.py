@@ -1,0 +1,165 @@
+"""Congestion control behind one interface: ``begin``, ``on_acked`` (once per RECEIPT), and what they set.
+
+A controller sets ``pacing_rate`` (bytes/s) and ``cwnd`` (bytes) of its lane. ``bbr`` is a delivery-rate model after BBR (Cardwell et al.,
+ACM Queue 2016; draft-ietf-ccwg-bbr) with one change: it is blind to loss that has nothing to do with the queue. Delivery rate alone
+shrinks with every loss, so a sender that paces at what was delivered sinks to nothing at 15-20 % loss
+(research/loss-anchors.md, section 6). Here the rate is delivery rate / (1 - p), and p is measured only on packets that
+were sent while the lane kept below its rate (the down phase of each cycle), when no queue of its own making can have dropped
+them: a policer or a full buffer shows its drops in the up phase and is not paid for. ``brutal`` sends at the configured
+rate over the share that arrives, at least 0.8.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from vantun.session.tables import RATE_ROUNDS, Tables
+
+BBR, BRUTAL = 1, 2
+STARTUP, DRAIN, DOWN, CRUISE, UP = range(5)
+CONTROL_NAMES = {BBR: "bbr", BRUTAL: "brutal"}
+MODE_NAMES = ("startup", "drain", "down", "cruise", "up")
+
+PACKET_OVERHEAD = 28
+"""IPv4 and UDP headers count as sent bytes: rates are of IP packets."""
+_STARTUP_GAIN = 2.77
+_FULL_ROUNDS = 3
+_CRUISE_ROUNDS = 5
+_BRUTAL_FLOOR = 0.8
+_QUIET_ENOUGH = 60.0
+_QUIET_MEMORY = 3000.0
+_INITIAL_CWND = 32 * 1228.0
+_SLACK = 96 * 1228.0
+"""RECEIPTs come every 64 packets: a window of the bare bandwidth-delay product would stand still on short paths."""
+
+
+@njit(cache=True)
+def begin_rate(t: Tables, lane: int, control: int, cap: float, now: float) -> None:
+    """Start the controller of a lane; ``cap`` (bytes/s) is BRUTAL's rate, and BBR's limit if not 0."""
+    record = t.lane[lane]
+    record.control = control
+    record.mode = STARTUP
+    record.rate_cap = cap
+    record.bandwidth = 0.0
+    record.loss = 0.0
+    record.quiet_lost = 0.0
+    record.quiet_all = 0.0
+    record.gain = _STARTUP_GAIN
+    record.cwnd = _INITIAL_CWND
+    record.pacing_rate = cap if control == BRUTAL else _INITIAL_CWND / 0.1
+    record.phase_at = now
+    record.tokens = 0.0
+    record.tokens_at = now
+    t.rate[lane, :] = 0.0
+
+
+@njit(cache=True)
+def on_acked(t: Tables, lane: int, rate: float, limited: bool, now: float) -> None:  # noqa: FBT001 - a measured fact
+    """Learn one delivery-rate sample (bytes/s; ``limited`` = the sender had nothing more to send)."""
+    record = t.lane[lane]
+    new_round = record.delivered >= record.round_end
+    if new_round:
+        record.round += 1
+        record.round_end = record.delivered + record.in_flight
+        t.rate[lane, record.round % RATE_ROUNDS] = 0.0
+    if record.control == BRUTAL:
+        _set_brutal(record)
+        return
+    if rate > 0.0 and (not limited or rate > record.bandwidth):
+        place = record.round % RATE_ROUNDS
+        t.rate[lane, place] = max(t.rate[lane, place], rate)
+    best = 0.0
+    for i in range(RATE_ROUNDS):
+        best = max(best, t.rate[lane, i])
+    if best > 0.0:
+        record.bandwidth = best
+    elif limited and rate > 0.0:
+        record.bandwidth = max(rate, record.bandwidth * 0.9)
+    if record.quiet_all >= _QUIET_ENOUGH:
+        record.loss = min(0.6, record.quiet_lost / record.quiet_all)
+    _next_mode(record, new_round, limited, now)
+    _set_bbr(record)
+
+
+@njit(cache=True)
+def _next_mode(record: np.record, new_round: bool, limited: bool, now: float) -> None:  # noqa: FBT001
+    """Walk STARTUP -> DRAIN -> (CRUISE ... UP -> DOWN) for ever."""
+    rtt = max(record.min_rtt, 0.0005)
+    goal = record.bandwidth / (1.0 - record.loss) * rtt
+    if record.mode == STARTUP:
+        if new_round and not limited:
+            if record.bandwidth > record.full_rate * 1.25:
+                record.full_rate = record.bandwidth
+                record.full_rounds = 0
+            else:
+                record.full_rounds += 1
+            if record.full_rounds >= _FULL_ROUNDS:
+                _enter(record, DRAIN, 1.0 / _STARTUP_GAIN, now)
+    elif record.mode == DRAIN:
+        if record.in_flight <= goal or now - record.phase_at > 3.0 * record.srtt:
+            _enter(record, DOWN, 0.85, now)
+    elif record.mode == DOWN:
+        if now - record.phase_at >= rtt and (record.in_flight <= goal or now - record.phase_at > 2.0 * record.srtt):
+            _enter(record, CRUISE, 1.0, now)
+    elif record.mode == CRUISE:
+        if now - record.phase_at >= _CRUISE_ROUNDS * rtt:
+            _enter(record, UP, 1.25, now)
+    elif now - record.phase_at >= rtt and (record.in_flight >= 1.2 * goal or now - record.phase_at > 1.5 * record.srtt):
+        _enter(record, DOWN, 0.85, now)
+
+
+@njit(cache=True)
+def _enter(record: np.record, mode: int, gain: float, now: float) -> None:
+    record.mode = mode
+    record.gain = gain
+    record.phase_at = now
+
+
+@njit(cache=True)
+def _set_bbr(record: np.record) -> None:
+    rate = record.bandwidth / (1.0 - record.loss)
+    if rate <= 0.0:
+        return
+    goal = rate * max(record.min_rtt, 0.0005)
+    pacing = max(record.gain * rate, 10.0 * 1228.0)
+    if record.mode == STARTUP:
+        pacing = max(pacing, record.pacing_rate)
+    if record.rate_cap > 0.0:
+        pacing = min(pacing, record.rate_cap)
+    record.pacing_rate = pacing
+    factor = _STARTUP_GAIN if record.mode == STARTUP else 2.0
+    record.cwnd = max(factor * goal + _SLACK, _INITIAL_CWND)
+
+
+@njit(cache=True)
+def _set_brutal(record: np.record) -> None:
+    arrived = max(1.0 - record.loss_seen, _BRUTAL_FLOOR)
+    record.pacing_rate = record.rate_cap / arrived
+    record.cwnd = max(2.0 * record.pacing_rate * max(record.srtt, 0.001) + _SLACK, _INITIAL_CWND)
+
+
+@njit(cache=True)
+def is_quiet(record: np.record) -> bool:
+    """Return whether packets sent now tell the loss of the path itself: the lane is below its rate and its queue empty."""
+    return record.mode == DOWN and record.srtt < 1.25 * record.min_rtt + 0.001
+
+
+@njit(cache=True)
+def note_resolved(record: np.record, lost: int, quiet: int) -> None:
+    """Count one resolved packet in the loss estimates."""
+    record.loss_seen += (lost - record.loss_seen) * (1.0 / 256.0)
+    if quiet:
+        record.quiet_all += 1.0
+        record.quiet_lost += lost
+        if record.quiet_all > _QUIET_MEMORY:
+            record.quiet_all *= 0.5
+            record.quiet_lost *= 0.5
+
+
+@njit(cache=True)
+def refill_tokens(record: np.record, now: float) -> None:
+    """Add what the pacing rate has earned since the last call, up to 2 ms or 16 packets of burst."""
+    burst = max(record.pacing_rate * 0.002, 16.0 * 1228.0)
+    record.tokens = min(burst, record.tokens + (now - record.tokens_at) * record.pacing_rate)
+    record.tokens_at = now

@@ -1,0 +1,346 @@
+"""What became of the packets sent on a lane: RECEIPTs, round-trip time, loss, probe timeouts (RFC 9002, RFC 8985).
+
+Loss is declared by time alone (RACK): a packet is lost when a later one was acknowledged and the reordering window has
+passed. There is no packet threshold, because paths of a tunnel reorder by design.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from vantun.session.blocks import find_block, one_more, shard_acked, shard_lost
+from vantun.session.pool import EVENT_LANE_STATE, EVENT_MTU, push_event
+from vantun.session.rate import PACKET_OVERHEAD, is_quiet, note_resolved, on_acked
+from vantun.session.tables import CHANNELS, SESSION_LANES, WINDOW, Tables
+from vantun.wire.frames import DATA, PARITY
+
+EMPTY, IN_FLIGHT, ACKED, LOST = range(4)
+VALIDATING, ACTIVE, SUSPECT, DEAD = 1, 2, 3, 4
+STATE_NAMES = {VALIDATING: "validating", ACTIVE: "active", SUSPECT: "suspect", DEAD: "dead"}
+
+INITIAL_RTT = 0.1
+_LOOK_BACK = 2048
+"""Packets below the oldest unresolved one that may still turn out to have arrived: reordering of that many is undone."""
+_MIN_REORDER = 0.001
+_MAX_PTO = 0.25
+_BLACK_HOLE = 10
+"""Full-size packets lost in a row, none acknowledged, until the path is taken to have shrunk (RFC 8899, section 4.3)."""
+
+
+@njit(cache=True)
+def register_sent(t: Tables, lane: int, kind: int, channel: int, seq: int, size: int, now: float) -> int:
+    """Enter an ack-eliciting packet of ``size`` UDP payload bytes; return its packet number."""
+    record = t.lane[lane]
+    number = record.next_pn
+    record.next_pn += 1
+    entry = t.inflight[lane, number & (t.inflight.shape[1] - 1)]
+    if record.in_flight == 0:
+        record.first_sent = now
+        record.delivered_at = now
+    entry.sent_at = now
+    entry.delivered = record.delivered
+    entry.delivered_at = record.delivered_at
+    entry.first_sent = record.first_sent
+    entry.app_limited = 1 if record.app_limited > record.delivered else 0
+    entry.quiet = 1 if is_quiet(record) else 0
+    entry.kind = kind
+    entry.channel = channel
+    entry.seq = seq
+    entry.size = size + PACKET_OVERHEAD
+    entry.state = IN_FLIGHT
+    record.in_flight += entry.size
+    record.in_flight_packets += 1
+    record.last_eliciting = now
+    if record.waiting_since == 0.0:
+        record.waiting_since = now
+    return np.int64(number)
+
+
+@njit(cache=True)
+def register_silent(t: Tables, lane: int) -> int:
+    """Take a packet number for a packet that asks for no acknowledgement."""
+    record = t.lane[lane]
+    number = record.next_pn
+    record.next_pn += 1
+    entry = t.inflight[lane, number & (t.inflight.shape[1] - 1)]
+    entry.state = EMPTY
+    if record.una == number:
+        record.una = number + 1
+    return np.int64(number)
+
+
+@njit(cache=True)
+def on_receipt(
+    t: Tables, lane: int, ranges: NDArray[np.int64], count: int, delay: float, now: float
+) -> bool:
+    """Process the ranges of a RECEIPT (newest first, inclusive); False if it claims what was never sent."""
+    record = t.lane[lane]
+    if ranges[0, 1] >= record.next_pn:
+        return False
+    ring = t.inflight.shape[1]
+    newest = -1
+    sample_from = 0.0
+    before = record.delivered
+    for i in range(count):
+        # below una everything is resolved; look back only as far as a late packet may undo a loss
+        low = max(ranges[i, 0], max(record.una - _LOOK_BACK, record.next_pn - ring))
+        for number in range(ranges[i, 1], low - 1, -1):
+            entry = t.inflight[lane, number & (ring - 1)]
+            if entry.state != IN_FLIGHT and entry.state != LOST:
+                continue
+            if number > newest:
+                newest = number
+            _acknowledge(t, lane, entry, now)
+    if newest >= 0:
+        entry = t.inflight[lane, newest & (ring - 1)]
+        if newest > record.largest_acked:
+            record.largest_acked = newest
+            sample_from = entry.sent_at
+            _sample_rtt(record, now - entry.sent_at, delay, now)
+            record.rack_time = max(record.rack_time, entry.sent_at)
+        if newest >= record.phase_start and record.phase_acked_at == 0.0:
+            record.phase_acked_at = now
+        rate = _delivery_rate(record, entry, before, now)
+        _advance(t, lane)
+        on_acked(t, lane, rate, entry.app_limited != 0, now)
+        if sample_from > 0.0:
+            record.first_sent = sample_from
+    detect_lost(t, lane, now)
+    _heard(t, lane, now)
+    return True
+
+
+@njit(cache=True)
+def _acknowledge(t: Tables, lane: int, entry: np.record, now: float) -> None:
+    record = t.lane[lane]
+    live = entry.state == IN_FLIGHT
+    if live:
+        record.in_flight -= entry.size
+        record.in_flight_packets -= 1
+    else:
+        record.spurious += 1
+        record.lost -= 1
+        # reordered, not lost: wait longer from now on
+        record.reorder = min(max(record.reorder * 1.5, now - entry.sent_at - record.srtt), max(record.srtt, 0.05))
+    entry.state = ACKED
+    record.acked += 1
+    record.delivered += entry.size
+    record.delivered_at = now
+    if entry.size - PACKET_OVERHEAD > record.mtu_base:
+        record.big_lost = 0
+    if live:
+        note_resolved(record, 0, entry.quiet)
+    if entry.kind == DATA or entry.kind == PARITY:
+        shard_acked(t, entry.channel, entry.kind, entry.seq, live)
+
+
+@njit(cache=True)
+def _delivery_rate(record: np.record, entry: np.record, before: float, now: float) -> float:
+    """Return bytes/s delivered over the life of the newest acknowledged packet, or 0 (draft-cheng-iccrg-delivery-rate-estimation)."""
+    sent = entry.sent_at - entry.first_sent
+    acked = now - entry.delivered_at
+    interval = max(sent, acked)
+    if interval <= 0.0 or record.delivered <= entry.delivered or interval < 0.5 * record.min_rtt:
+        return 0.0
+    return np.float64((record.delivered - entry.delivered) / interval)
+
+
+@njit(cache=True)
+def _sample_rtt(record: np.record, sample: float, delay: float, now: float) -> None:
+    """Update srtt, rttvar and min_rtt (RFC 9002, section 5)."""
+    sample = max(sample, 1e-6)
+    if record.min_rtt == 0.0 or sample <= record.min_rtt:
+        record.min_rtt = sample
+        record.min_rtt_at = now
+    elif now - record.min_rtt_at > 10.0:
+        record.min_rtt = max(record.min_rtt, min(record.srtt, sample))
+        record.min_rtt_at = now
+    adjusted = sample - delay if sample - delay >= record.min_rtt else sample
+    record.latest_rtt = adjusted
+    if record.srtt == 0.0:
+        record.srtt = adjusted
+        record.rttvar = adjusted / 2.0
+        record.reorder = max(_MIN_REORDER, adjusted / 8.0)
+        return
+    record.rttvar += (abs(record.srtt - adjusted) - record.rttvar) * 0.25
+    record.srtt += (adjusted - record.srtt) * 0.125
+    floor = max(_MIN_REORDER, record.min_rtt / 8.0)
+    record.reorder = max(floor, record.reorder * 0.999)
+
+
+@njit(cache=True)
+def _advance(t: Tables, lane: int) -> None:
+    record = t.lane[lane]
+    ring = t.inflight.shape[1]
+    while record.una < record.next_pn and t.inflight[lane, record.una & (ring - 1)].state != IN_FLIGHT:
+        record.una += 1
+
+
+@njit(cache=True)
+def detect_lost(t: Tables, lane: int, now: float) -> float:
+    """Declare lost what RACK says is lost; return when the next packet will be (inf = none waits)."""
+    record = t.lane[lane]
+    ring = t.inflight.shape[1]
+    due = np.inf
+    patience = max(record.latest_rtt, record.srtt) + record.reorder
+    for number in range(record.una, record.largest_acked + 1):
+        entry = t.inflight[lane, number & (ring - 1)]
+        if entry.state != IN_FLIGHT or entry.sent_at > record.rack_time:
+            continue
+        if now >= entry.sent_at + patience:
+            lose(t, lane, entry)
+        else:
+            due = entry.sent_at + patience
+            break
+    _advance(t, lane)
+    return due
+
+
+@njit(cache=True)
+def lose(t: Tables, lane: int, entry: np.record) -> None:
+    """Give one packet up as lost; its shard is made good."""
+    record = t.lane[lane]
+    entry.state = LOST
+    record.in_flight -= entry.size
+    record.in_flight_packets -= 1
+    record.lost += 1
+    note_resolved(record, 1, entry.quiet)
+    if entry.size - PACKET_OVERHEAD > record.mtu_base:
+        record.big_lost += 1
+        if record.big_lost >= _BLACK_HOLE and record.mtu > record.mtu_base:
+            shrink_mtu(t, lane, record.mtu_base)
+    if entry.kind == DATA or entry.kind == PARITY:
+        shard_lost(t, entry.channel, entry.kind, entry.seq)
+
+
+@njit(cache=True)
+def shrink_mtu(t: Tables, lane: int, mtu: int) -> None:
+    """Lower the packet size of a lane; the session's blocks that no longer fit will go again in new shards."""
+    record = t.lane[lane]
+    record.mtu = mtu
+    record.big_lost = 0
+    push_event(t, EVENT_MTU, record.session, lane, mtu, 0, 0)
+
+
+@njit(cache=True)
+def _heard(t: Tables, lane: int, now: float) -> None:
+    record = t.lane[lane]
+    record.last_heard = now
+    record.pto_count = 0
+    record.waiting_since = now if record.in_flight_packets > 0 else 0.0
+    if record.state != ACTIVE:
+        set_state(t, lane, ACTIVE)
+
+
+@njit(cache=True)
+def set_state(t: Tables, lane: int, state: int) -> None:
+    """Move a lane to ``state`` and report it."""
+    record = t.lane[lane]
+    push_event(t, EVENT_LANE_STATE, record.session, lane, state, record.state, 0)
+    record.state = state
+
+
+@njit(cache=True)
+def probe_timeout(record: np.record) -> float:
+    """Return the probe timeout (RFC 9002, section 6.2.1), capped: a tunnel has other paths to try."""
+    if record.srtt == 0.0:
+        return INITIAL_RTT * 1.5 * (1 << min(record.pto_count, 3))
+    base = record.srtt + max(4.0 * record.rttvar, _MIN_REORDER) + max(0.005, record.srtt / 8.0)
+    return min(base * (1 << min(record.pto_count, 6)), max(_MAX_PTO, base))
+
+
+@njit(cache=True)
+def run_timers(t: Tables, lane: int, now: float) -> float:
+    """Run what is due on a lane: loss, probe timeout, suspicion, death, keep-alive; return when to call again."""
+    record = t.lane[lane]
+    policy = t.policy[0]
+    due = np.inf
+    if record.in_flight_packets > 0:
+        due = detect_lost(t, lane, now)
+        timeout = record.last_eliciting + probe_timeout(record)
+        if now >= timeout:
+            _on_probe_timeout(t, lane, now)
+            timeout = now + probe_timeout(record)
+        due = min(due, timeout)
+    elif record.state != ACTIVE and not record.probe_due:
+        if now >= record.probe_sent + probe_timeout(record):
+            record.probe_due = 1
+        due = min(due, record.probe_sent + probe_timeout(record))
+    if record.state == SUSPECT and now - record.last_heard > policy.dead_after:
+        set_state(t, lane, DEAD)
+    if now - record.last_sent >= policy.keepalive and not record.probe_due:
+        record.probe_due = 1
+    due = min(due, max(record.last_sent + policy.keepalive, now + 0.001))
+    if record.probe_due or record.response_due:
+        due = now
+    return due
+
+
+@njit(cache=True)
+def _on_probe_timeout(t: Tables, lane: int, now: float) -> None:
+    """Nothing came back: send one more row of the oldest open block, and doubt the path if it goes on."""
+    record = t.lane[lane]
+    policy = t.policy[0]
+    record.pto_count += 1
+    silent = now - max(record.waiting_since, record.last_heard)
+    if record.state == ACTIVE and (record.pto_count >= 2 or silent > policy.silence + record.srtt):
+        suspect(t, lane)
+        return
+    if record.state == ACTIVE and order_probe_row(t, record.session):
+        record.last_eliciting = now
+        return
+    if record.state != ACTIVE:
+        _lose_all(t, lane)
+    record.probe_due = 1
+
+
+@njit(cache=True)
+def suspect(t: Tables, lane: int) -> None:
+    """Stop using a lane that does not answer: what it carries is made good on the others, and it is probed."""
+    record = t.lane[lane]
+    set_state(t, lane, SUSPECT)
+    _lose_all(t, lane)
+    record.probe_due = 1
+
+
+@njit(cache=True)
+def _lose_all(t: Tables, lane: int) -> None:
+    record = t.lane[lane]
+    ring = t.inflight.shape[1]
+    for number in range(record.una, record.next_pn):
+        entry = t.inflight[lane, number & (ring - 1)]
+        if entry.state == IN_FLIGHT:
+            lose(t, lane, entry)
+    _advance(t, lane)
+
+
+@njit(cache=True)
+def order_probe_row(t: Tables, session: int) -> bool:
+    """Order one more row for the oldest unacknowledged block of the session, control channel first."""
+    for kind in range(CHANNELS):
+        channel = session * CHANNELS + kind
+        ch = t.channel[channel]
+        for number in range(ch.una_block, ch.block + 1):
+            block = t.block[channel, number & (WINDOW - 1)]
+            if block.used and block.number == number and block.sent > 0 and block.acked_count < block.n:
+                return one_more(t, channel, block)
+    return False
+
+
+@njit(cache=True)
+def usable_lanes(t: Tables, session: int) -> int:
+    """Return how many lanes of the session are active."""
+    count = 0
+    for i in range(SESSION_LANES):
+        lane = t.session_lane[session, i]
+        if lane >= 0 and t.lane[lane].state == ACTIVE:
+            count += 1
+    return count
+
+
+@njit(cache=True)
+def holds_shard(t: Tables, channel: int, seq: int) -> bool:
+    """Return whether the block of ``seq`` is still being sent."""
+    return find_block(t, channel, seq) >= 0

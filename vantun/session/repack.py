@@ -1,0 +1,102 @@
+"""When packets must become smaller: undelivered records go again in new, smaller shards, and their old block is abandoned."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from vantun.session.blocks import enter_shard, finish_unit, release_block, room
+from vantun.session.pool import ROW_UNIT, get_bit, take_row
+from vantun.session.signals import signal_pair, signal_space
+from vantun.session.tables import CHANNELS, CONTROL, WINDOW, Tables
+from vantun.wire.records import (
+    ABANDON,
+    STREAM,
+    STREAM_LENGTH,
+    UNIT_HEAD,
+    UNIT_TAIL,
+    get_record,
+    put_stream_head,
+    stream_head_size,
+)
+
+
+@njit(cache=True)
+def repack_session(t: Tables, session: int, now: float) -> bool:
+    """Move every undelivered record of blocks that no longer fit; False if windows or rows do not allow all of it now."""
+    unit = np.int64(t.session[session].unit)
+    for kind in range(CHANNELS):
+        channel = session * CHANNELS + kind
+        ch = t.channel[channel]
+        last = np.int64(ch.block)
+        for number in range(ch.una_block, last + 1):
+            block = t.block[channel, number & (WINDOW - 1)]
+            if not block.used or block.number != number or block.length <= unit:
+                continue
+            if not _repack_block(t, channel, block, unit, now):
+                return False
+    return True
+
+
+@njit(cache=True)
+def _repack_block(t: Tables, channel: int, block: np.record, unit: int, now: float) -> bool:
+    session = channel // CHANNELS
+    ch = t.channel[channel]
+    pieces = (np.int64(block.length) + unit - 1) // (unit - 64) + 1
+    if room(t, channel) < block.n * pieces or t.pool[0].rows_free < block.n * pieces:
+        return False
+    if not signal_pair(t, session, ABANDON, channel % CHANNELS, block.number, now):
+        return False
+    if block.number == ch.block:
+        ch.block += 1
+        block.k = block.n
+    slot = block.number & (WINDOW - 1)
+    record = np.empty(5, np.int64)
+    for column in range(block.n):
+        if get_bit(block.acked, column):
+            continue
+        row = np.int64(t.tx_row[channel, slot, column])
+        start = row * t.pool[0].stride + ROW_UNIT
+        end = start + t.row_unit[row] - UNIT_TAIL
+        position = start + UNIT_HEAD
+        while position < end:
+            first = position
+            position = get_record(t.memory, position, end, record)
+            if position < 0:
+                break
+            if record[0] == STREAM or record[0] == STREAM_LENGTH:
+                _split(t, channel, record[1], record[2], record[3], record[4], unit, now)
+            elif channel % CHANNELS == CONTROL and not _copy_signal(t, session, first, position, now):
+                return False
+    release_block(t, channel, block)
+    return True
+
+
+@njit(cache=True)
+def _split(t: Tables, channel: int, flow: int, offset: int, start: int, size: int, unit: int, now: float) -> None:  # noqa: PLR0913
+    """Put stream bytes into shards of at most ``unit`` bytes."""
+    stride = t.pool[0].stride
+    while size > 0:
+        row = take_row(t)
+        head = row * stride + ROW_UNIT + UNIT_HEAD
+        part = min(size, unit - UNIT_HEAD - UNIT_TAIL - stream_head_size(flow, offset))
+        data = put_stream_head(t.memory, head, flow, offset)
+        t.memory[data : data + part] = t.memory[start : start + part]
+        finish_unit(t, row, data - head + part)
+        enter_shard(t, channel, row, now)
+        offset += part
+        start += part
+        size -= part
+
+
+@njit(cache=True)
+def _copy_signal(t: Tables, session: int, start: int, end: int, now: float) -> bool:
+    """Write a control record again; END records are not copied."""
+    if t.memory[start] == 0:
+        return True
+    place = signal_space(t, session, end - start, now)
+    if place < 0:
+        return False
+    t.memory[place : place + end - start] = t.memory[start:end]
+    t.channel[session * CHANNELS + CONTROL].open_length += end - start
+    return True

@@ -1,0 +1,371 @@
+"""What leaves next, and on which lane.
+
+Order within a session: RECEIPTs and probes, then channel by channel (control, interactive, bulk) what has to be made good before what
+is new. Interactive shards take the fastest lane that has room; bulk takes the lane with the most credit in time, which
+spreads it over the lanes in proportion to their rates.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from vantun.session.blocks import close_due, find_block, release_if_done
+from vantun.session.ingest import PACKET_START, TAG_LENGTH
+from vantun.session.layout import BLOCK_SPAN
+from vantun.session.pool import EVENT_REKEY_SENT, ROW_UNIT, clear_bit, get_bit, push_event, release_row, take_row
+from vantun.session.rate import refill_tokens
+from vantun.session.recovery import (
+    ACTIVE,
+    DEAD,
+    probe_timeout,
+    register_sent,
+    register_silent,
+    run_timers,
+)
+from vantun.session.signals import flush_signals
+from vantun.session.tables import BULK, CHANNELS, SESSION_LANES, WINDOW, Tables
+from vantun.wire.frames import (
+    DATA,
+    MAX_RANGES,
+    PARITY,
+    PROBE,
+    PROBE_RESPONSE,
+    RECEIPT,
+    SHARD_HEADER,
+    put_ranges,
+    put_receipt_head,
+    put_shard_header,
+)
+from vantun.wire.short_header import HEADER_LENGTH, put_header
+from vantun.wire.varint import put_varint
+
+_FRAME = ROW_UNIT - SHARD_HEADER
+
+
+class Departures(NamedTuple):
+    """Packets to be sealed and sent: the columns of a SealJob, and where they go."""
+
+    source_offset: NDArray[np.int64]
+    length: NDArray[np.int32]
+    slot: NDArray[np.int32]
+    number: NDArray[np.int64]
+    status: NDArray[np.int8]
+    lane: NDArray[np.int32]
+    socket: NDArray[np.int32]
+    peer: NDArray[np.int32]
+    spare: NDArray[np.int32]
+    """Row to be freed once sealed, or -1."""
+    limit: NDArray[np.int64]
+    """[1] packets that fit."""
+
+
+@njit(cache=True)
+def plan(t: Tables, d: Departures, now: float) -> tuple[int, float]:
+    """Run the timers and fill ``d``; return (packets, when to call again if nothing arrives before)."""
+    count = 0
+    due = np.inf
+    for session in range(len(t.session)):
+        if not t.session[session].used:
+            continue
+        for i in range(SESSION_LANES):
+            lane = np.int64(t.session_lane[session, i])
+            if lane >= 0:
+                refill_tokens(t.lane[lane], now)
+                due = min(due, run_timers(t, lane, now))
+                count, when = _plan_lane(t, d, count, lane, now)
+                due = min(due, when)
+        flush_signals(t, session, now)
+        for kind in range(CHANNELS):
+            due = min(due, close_due(t, session * CHANNELS + kind, now))
+        count, when = _plan_channels(t, d, count, session, now)
+        due = min(due, when)
+    return count, due
+
+
+@njit(cache=True)
+def _emit(t: Tables, d: Departures, count: int, lane: int, row: int, payload: int, number: int, spare: int, now: float) -> int:  # noqa: PLR0913
+    """Write the packet header and enter the packet in ``d``; ``payload`` = bytes of its frames."""
+    record = t.lane[lane]
+    start = row * t.pool[0].stride + PACKET_START
+    put_header(t.memory, start, record.send_cid, record.phase, number)
+    d.source_offset[count] = start
+    d.length[count] = HEADER_LENGTH + payload
+    d.slot[count] = record.slot
+    d.number[count] = number
+    d.status[count] = 0
+    d.lane[count] = lane
+    d.socket[count] = record.socket
+    d.peer[count] = record.peer
+    d.spare[count] = spare
+    size = HEADER_LENGTH + payload + TAG_LENGTH
+    record.sent += 1
+    record.sent_bytes += size
+    record.last_sent = now
+    record.tokens -= size + 28
+    _turn_phase(t, lane, now)
+    return count + 1
+
+
+@njit(cache=True)
+def _turn_phase(t: Tables, lane: int, now: float) -> None:
+    """Start the next key phase when this one is used up, acknowledged, and the peer has had time to follow (RFC 9001, 6.1, 6.5)."""
+    record = t.lane[lane]
+    if record.next_pn - record.phase_start < t.policy[0].rekey_after or record.phase_acked_at == 0.0:
+        return
+    if now - record.phase_acked_at < 3.0 * probe_timeout(record):
+        return
+    record.phase ^= 1
+    record.phase_start = record.next_pn
+    record.phase_acked_at = 0.0
+    push_event(t, EVENT_REKEY_SENT, record.session, lane, record.phase, 0, 0)
+
+
+@njit(cache=True)
+def _plan_lane(t: Tables, d: Departures, count: int, lane: int, now: float) -> tuple[int, float]:
+    """Send what belongs to the lane itself: RECEIPT, PROBE, PROBE_RESPONSE."""
+    record = t.lane[lane]
+    due = np.inf
+    if record.receipt_due > 0.0:
+        if now >= record.receipt_due and count < d.limit[0]:
+            count = _send_receipt(t, d, count, lane, now)
+        elif record.receipt_due > 0.0:
+            due = np.float64(record.receipt_due)
+    for kind in (PROBE_RESPONSE, PROBE):
+        wanted = record.response_due if kind == PROBE_RESPONSE else record.probe_due
+        if not wanted or count >= d.limit[0]:
+            continue
+        row = take_row(t)
+        if row < 0:
+            continue
+        start = row * t.pool[0].stride + _FRAME
+        t.memory[start] = np.uint8(kind)
+        if kind == PROBE:
+            record.probe_value = record.probe_value * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+            record.probe_sent = now
+            record.probe_due = 0
+            number = register_sent(t, lane, PROBE, 0, 0, HEADER_LENGTH + 9 + TAG_LENGTH, now)
+            value = np.uint64(record.probe_value)
+        else:
+            record.response_due = 0
+            number = register_silent(t, lane)
+            value = np.uint64(record.response_value)
+        for i in range(8):
+            t.memory[start + 1 + i] = np.uint8((value >> np.uint64(56 - 8 * i)) & np.uint64(0xFF))
+        count = _emit(t, d, count, lane, row, 9, number, row, now)
+    return count, due
+
+
+@njit(cache=True)
+def _send_receipt(t: Tables, d: Departures, count: int, lane: int, now: float) -> int:
+    """Report what ``lane`` received, on the lane itself, or on the best other one while it is in doubt."""
+    record = t.lane[lane]
+    row = take_row(t)
+    if row < 0 or record.rx_ranges == 0:
+        if row >= 0:
+            release_row(t, row)
+        return count
+    session = np.int64(record.session)
+    start = row * t.pool[0].stride + _FRAME
+    delay = np.int64(max(0.0, now - record.largest_rx_at) * 1e6)
+    ranges = t.rx_range[lane, : record.rx_ranges]
+    largest = ranges[len(ranges) - 1, 1]
+    end = put_receipt_head(t.memory, start, np.int64(record.path), largest, delay, 0)
+    end = put_ranges(t.memory, end, ranges, min(len(ranges), MAX_RANGES))
+    end = put_varint(t.memory, end, CHANNELS)
+    for kind in range(CHANNELS):
+        ch = t.channel[session * CHANNELS + kind]
+        t.memory[end] = np.uint8(kind)
+        end = put_varint(t.memory, end + 1, ch.floor + WINDOW)
+    record.receipt_due = 0.0
+    record.unreported = 0
+    way = lane
+    if record.state != ACTIVE:
+        other = fastest_lane(t, session)
+        way = other if other >= 0 else lane
+    return _emit(t, d, count, way, row, end - start, register_silent(t, way), row, now)
+
+
+@njit(cache=True)
+def fastest_lane(t: Tables, session: int) -> int:
+    """Return the active lane with the smallest RTT, or -1."""
+    best = -1
+    for i in range(SESSION_LANES):
+        lane = np.int64(t.session_lane[session, i])
+        if lane >= 0 and t.lane[lane].state == ACTIVE and (best < 0 or t.lane[lane].srtt < t.lane[best].srtt):
+            best = lane
+    return best
+
+
+@njit(cache=True)
+def _has_room(t: Tables, lane: int, size: int, patience: float) -> bool:
+    """Return whether a lane may send ``size`` bytes now; ``patience`` = bytes it may go over its pacing and window."""
+    record = t.lane[lane]
+    if record.state != ACTIVE or size > record.mtu or record.next_pn - record.una >= t.inflight.shape[1] - 1:
+        return False
+    if record.in_flight + size > record.cwnd + patience or record.tokens + patience <= 0.0:
+        record.limited = 1
+        return False
+    return True
+
+
+@njit(cache=True)
+def choose_lane(t: Tables, session: int, kind: int, size: int, repair: bool) -> int:  # noqa: FBT001 - a property of the shard
+    """Return the lane for a shard of ``size`` bytes (UDP payload) of a channel class, or -1 when none has room."""
+    best = -1
+    best_score = -np.inf
+    for i in range(SESSION_LANES):
+        lane = np.int64(t.session_lane[session, i])
+        if lane < 0:
+            continue
+        record = t.lane[lane]
+        patience = 0.0
+        if kind != BULK:
+            patience = 16.0 * 1228.0
+        if repair and record.pto_count > 0:
+            patience = np.inf
+        if not _has_room(t, lane, size, patience):
+            continue
+        score = record.tokens / max(record.pacing_rate, 1.0) if kind == BULK and not repair else -record.srtt
+        if score > best_score:
+            best, best_score = lane, score
+    return best
+
+
+@njit(cache=True)
+def _plan_channels(t: Tables, d: Departures, count: int, session: int, now: float) -> tuple[int, float]:
+    for i in range(SESSION_LANES):
+        if t.session_lane[session, i] >= 0:
+            t.lane[t.session_lane[session, i]].limited = 0
+    waiting = False
+    for kind in range(CHANNELS):
+        channel = session * CHANNELS + kind
+        count, more = _send_again(t, d, count, channel, now)
+        waiting = waiting or more
+        count, more = _send_parity(t, d, count, channel, now)
+        waiting = waiting or more
+        count, more = _send_new(t, d, count, channel, now)
+        waiting = waiting or more
+    return count, _next_send(t, session, waiting, count >= d.limit[0], now)
+
+
+@njit(cache=True)
+def _next_send(t: Tables, session: int, waiting: bool, full: bool, now: float) -> float:  # noqa: FBT001
+    """Return when pacing allows the next packet; mark lanes that had nothing to send as application-limited."""
+    if full:
+        return now
+    due = np.inf
+    for i in range(SESSION_LANES):
+        lane = np.int64(t.session_lane[session, i])
+        if lane < 0 or t.lane[lane].state != ACTIVE:
+            continue
+        record = t.lane[lane]
+        if not waiting and not record.limited:
+            record.app_limited = record.delivered + max(record.in_flight, 1)
+        elif waiting and record.in_flight < record.cwnd and record.next_pn - record.una < t.inflight.shape[1] - 1:
+            quantum = min(max(record.pacing_rate * 0.0005, 1228.0), 16.0 * 1228.0)
+            due = min(due, now + max(quantum - record.tokens, 0.0) / max(record.pacing_rate, 1.0))
+    return due
+
+
+@njit(cache=True)
+def _send_again(t: Tables, d: Departures, count: int, channel: int, now: float) -> tuple[int, bool]:
+    """Send marked shards again; return (packets, whether some had to wait)."""
+    ch = t.channel[channel]
+    number = np.int64(ch.una_block)
+    while ch.repairs > 0 and number <= ch.block:
+        slot = number & (WINDOW - 1)
+        block = t.block[channel, slot]
+        number += 1
+        if not block.used or block.number != number - 1 or (block.again[0] == 0 and block.again[1] == 0):
+            continue
+        for column in range(block.n):
+            if not get_bit(block.again, column):
+                continue
+            sent = _send_data(t, d, count, channel, block, column, True, now)
+            if sent == count:
+                return count, True
+            count = sent
+            clear_bit(block.again, column)
+            ch.repairs -= 1
+            ch.resent += 1
+    return count, False
+
+
+@njit(cache=True)
+def _send_data(t: Tables, d: Departures, count: int, channel: int, block: np.record, column: int, repair: bool, now: float) -> int:  # noqa: PLR0913, FBT001
+    """Send one data shard if a lane has room for it; return the new count."""
+    row = np.int64(t.tx_row[channel, block.number & (WINDOW - 1), column])
+    unit = np.int64(t.row_unit[row])
+    size = HEADER_LENGTH + SHARD_HEADER + unit + TAG_LENGTH
+    if count >= d.limit[0]:
+        return count
+    lane = choose_lane(t, channel // CHANNELS, channel % CHANNELS, size, repair)
+    if lane < 0:
+        return count
+    seq = block.number * BLOCK_SPAN + column
+    start = row * t.pool[0].stride + _FRAME
+    put_shard_header(t.memory, start, DATA, channel % CHANNELS, seq, np.int64(block.k) & 0xFF, 0)
+    number = register_sent(t, lane, DATA, channel, seq, size, now)
+    return _emit(t, d, count, lane, row, SHARD_HEADER + unit, number, -1, now)
+
+
+@njit(cache=True)
+def _send_parity(t: Tables, d: Departures, count: int, channel: int, now: float) -> tuple[int, bool]:
+    """Send computed parity rows, oldest first; rows of blocks that were released meanwhile are dropped."""
+    ch = t.channel[channel]
+    while ch.parity_head >= 0:
+        row = np.int64(ch.parity_head)
+        slot = find_block(t, channel, t.row_seq[row])
+        unit = np.int64(t.row_unit[row])
+        size = HEADER_LENGTH + SHARD_HEADER + unit + TAG_LENGTH
+        if slot >= 0:
+            if count >= d.limit[0]:
+                return count, True
+            lane = choose_lane(t, channel // CHANNELS, channel % CHANNELS, size, True)
+            if lane < 0:
+                return count, True
+            block = t.block[channel, slot]
+            start = row * t.pool[0].stride + _FRAME
+            put_shard_header(t.memory, start, PARITY, channel % CHANNELS, t.row_seq[row], np.int64(block.k), np.int64(t.row_tag[row]))
+            number = register_sent(t, lane, PARITY, channel, t.row_seq[row], size, now)
+            count = _emit(t, d, count, lane, row, SHARD_HEADER + unit, number, row, now)
+            ch.parity += 1
+        ch.parity_head = t.row_next[row]
+        if ch.parity_head < 0:
+            ch.parity_tail = -1
+        if slot < 0:
+            release_row(t, row)
+    return count, False
+
+
+@njit(cache=True)
+def _send_new(t: Tables, d: Departures, count: int, channel: int, now: float) -> tuple[int, bool]:
+    """Send shards that were never sent, in order."""
+    ch = t.channel[channel]
+    while ch.queued > 0:
+        block = t.block[channel, ch.send_block & (WINDOW - 1)]
+        if not block.used or block.number != ch.send_block or ch.send_column >= block.n:
+            if ch.send_block >= ch.block:
+                break
+            ch.send_block += 1
+            ch.send_column = 0
+            continue
+        sent = _send_data(t, d, count, channel, block, np.int64(ch.send_column), False, now)
+        if sent == count:
+            return count, True
+        count = sent
+        ch.send_column += 1
+        ch.queued -= 1
+        block.sent += 1
+        release_if_done(t, channel, block)
+    return count, False
+
+
+@njit(cache=True)
+def lane_is_dead(t: Tables, lane: int) -> bool:
+    """Return whether a lane has been silent for longer than the policy waits."""
+    return bool(t.lane[lane].state == DEAD)
