@@ -6,6 +6,7 @@ Names and meanings are those of Hysteria 2 wherever it has them, so that its use
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from vantun.config_kinds import (
@@ -31,7 +32,7 @@ from vantun.config_kinds import (
     parse_remote,
 )
 from vantun.config_uri import SCHEME, ServerLink, parse_link
-from vantun.config_yaml import Key
+from vantun.config_yaml import Key, read_values
 
 Role = Literal["server", "client"]
 
@@ -211,3 +212,9 @@ CLIENT_KEYS = (
 )
 
 KEYS: dict[Role, tuple[Key, ...]] = {"server": SERVER_KEYS, "client": CLIENT_KEYS}
+
+
+def role_of(path: Path) -> Role:
+    """Return whose file this is, by the top-level keys that only a client has; ConfigError when it cannot be read."""
+    values, _ = read_values(path, CLIENT_KEYS)
+    return "client" if any(values.under(name) for name in ("server", "socks5", "paths")) else "server"

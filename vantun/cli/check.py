@@ -1,0 +1,69 @@
+"""``vantun check config FILE``: say everything that is wrong with a file, and start nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from vantun.cli import render
+from vantun.config import ClientConfig, ServerConfig, load_client, load_server
+from vantun.config_schema import role_of
+from vantun.errors import EXIT_OK, ConfigError, Problem
+
+
+@click.group("check", short_help="Check a configuration file.")
+def command() -> None:
+    """Check without starting anything."""
+
+
+@command.command("config", short_help="Check a server's or client's file.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--role", type=click.Choice(["server", "client"]), help="Which of the two it is. [default: by its keys]")
+def check_config(file: Path, role: str | None) -> int:
+    """Read FILE as the appliance would, and look for the files that it names."""
+    config: ServerConfig | ClientConfig
+    config = load_server(file) if (role or role_of(file)) == "server" else load_client(file)
+    problems = [Problem(text) for text in missing_files(config)]
+    if problems:
+        raise ConfigError(file, problems)
+    for text in summary(config):
+        render.line(text)
+    render.line(f"{file}: no problems")
+    return EXIT_OK
+
+
+def missing_files(config: ServerConfig | ClientConfig) -> list[str]:
+    """Return a sentence for each file that the configuration names and that cannot be read."""
+    if isinstance(config, ServerConfig):
+        named = {"tls.cert": config.tls.cert, "tls.key": config.tls.key}
+        advice = "; `vantun cert self-signed` makes both"
+    else:
+        named = {"tls.ca": config.tls.ca} if config.tls.ca else {}
+        advice = ""
+    return [
+        f"{key}: {path} cannot be read{advice}"
+        for key, path in named.items()
+        if not path.is_file() or not os.access(path, os.R_OK)
+    ]
+
+
+def summary(config: ServerConfig | ClientConfig) -> list[str]:
+    """Return what the configuration comes to, without its secrets."""
+    fec = "on" if config.fec.enabled else "off"
+    if isinstance(config, ServerConfig):
+        who = "one password" if config.auth.type == "password" else f"{len(config.auth.users)} user(s)"
+        first = [f"server on {config.listen.host or '*'}:{config.listen.port}/udp, {who}"]
+    else:
+        first = [f"client of {config.server}, SOCKS5 on {config.socks5.listen}"]
+        first += [
+            f"path {path.name}: to {path.server} from {path.source or 'any address'}, "
+            f"up {_rate(path.up)}, down {_rate(path.down)}"
+            for path in config.paths
+        ]
+    return [*first, f"congestion control {config.congestion.type}, FEC {fec}, log level {config.log_level}"]
+
+
+def _rate(bits: int) -> str:
+    return render.rate(bits) if bits else "measured"

@@ -1,0 +1,112 @@
+"""A status as tables. Whatever an older or newer appliance leaves out is shown as a dash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from vantun.cli import render
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+Row = Mapping[str, object]
+Column = tuple[str, Callable[[Row], str]]
+
+
+def _text(name: str) -> Callable[[Row], str]:
+    return lambda row: render.MISSING if row.get(name) in (None, "") else str(row[name])
+
+
+def _number(name: str, digits: int = 0) -> Callable[[Row], str]:
+    return lambda row: render.number(row.get(name), digits)
+
+
+def _code(row: Row) -> str:
+    return f"{render.number(row.get('k'))}/{render.number(row.get('m'))}"
+
+
+_LANES: tuple[Column, ...] = (
+    ("session", _text("session")),
+    ("path", _text("path")),
+    ("name", _text("name")),
+    ("state", _text("state")),
+    (">RTT ms", _number("rtt_ms", 1)),
+    (">loss", lambda row: render.percent(row.get("loss"))),
+    (">rate", lambda row: render.rate(row.get("rate_bps"))),
+    (">cwnd", lambda row: render.size(row.get("cwnd"))),
+    (">in flight", lambda row: render.size(row.get("in_flight"))),
+)
+_CHANNELS: tuple[Column, ...] = (
+    ("session", _text("session")),
+    ("channel", _text("channel")),
+    ("class", _text("class")),
+    ("direction", _text("direction")),
+    (">k/m", _code),
+    (">shards", _number("shards")),
+    (">parity", _number("parity")),
+    (">lost", _number("lost")),
+    (">recovered", _number("recovered")),
+    (">re-sent", _number("resent")),
+)
+_STAGES: tuple[Column, ...] = (
+    ("stage", _text("name")),
+    (">calls", _number("calls")),
+    (">packets", _number("packets")),
+    (">ns/packet", _number("ns_per_packet")),
+    (">packets/call", _number("packets_per_call", 1)),
+)
+
+
+def rows_of(status: Row, name: str) -> list[Row]:
+    """Return the list of mappings called ``name``; anything else in its place counts as empty."""
+    found = status.get(name)
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+def _table(title: str, columns: tuple[Column, ...], rows: list[Row]) -> Table:
+    names = [name for name, _ in columns]
+    return render.table(title, names, [[write(row) for _, write in columns] for row in rows])
+
+
+def _heading(status: Row) -> str:
+    engines = status.get("engines")
+    used = (
+        ", ".join(f"{key} {value}" for key, value in engines.items()) if isinstance(engines, dict) else render.MISSING
+    )
+    flows = status.get("flows")
+    opened = render.number(flows.get("open")) if isinstance(flows, dict) else render.MISSING
+    role = status.get("role", "appliance")
+    return f"{role}, up {render.seconds(status.get('uptime'))}, {opened} open flows; engines: {used}"
+
+
+def _fallback(row: object) -> str:
+    if isinstance(row, dict):
+        return ", ".join(f"{key}: {value}" for key, value in row.items())
+    return str(row)
+
+
+def document(status: Row) -> Group:
+    """Return everything that a person wants to see of a status."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[Text | Table] = [Text(_heading(status))]
+    lanes, channels, stages = (rows_of(status, name) for name in ("lanes", "channels", "stages"))
+    parts.append(_table("Paths", _LANES, lanes) if lanes else Text("No path is up."))
+    if channels:
+        parts.append(_table("Channels", _CHANNELS, channels))
+    if stages:
+        parts.append(_table("Stages", _STAGES, stages))
+    fallbacks = status.get("fallbacks")
+    if isinstance(fallbacks, list) and fallbacks:
+        parts += [Text("Fallbacks in force", style="bold"), *(Text(f"  {_fallback(row)}") for row in fallbacks)]
+    return Group(*parts)
+
+
+def is_degraded(status: Row) -> bool:
+    """Tell whether a fallback is in force or a path is not well."""
+    return bool(status.get("fallbacks")) or any(
+        lane.get("state") in ("suspect", "dead") for lane in rows_of(status, "lanes")
+    )
