@@ -73,7 +73,7 @@ def _items(keys: tuple[Key, ...], indent: str) -> list[str]:
     lines: list[str] = []
     for number, key in enumerate(keys):
         lines += [f"{indent}    # {line}" for line in textwrap.wrap(_plain(key.help), _WIDTH - len(indent) - 4)]
-        lines.append(f"{indent}#  {'- ' if number == 0 else '  '}{key.name}: {key.example}")
+        lines.append(f"{indent}  {'#- ' if number == 0 else '  #'}{key.name}: {key.example}")
     return lines
 
 

@@ -166,13 +166,13 @@ class _Walk:
         prefix, _, last = name.rpartition(".")
         prefix = prefix and prefix + "."
         siblings = self._siblings(prefix)
-        near = difflib.get_close_matches(last.lower(), sorted(word.lower() for word in siblings), n=1, cutoff=0.5)
-        if near:
-            match = next(word for word in siblings if word.lower() == near[0])
-            return f"; did you mean {prefix}{match}?"
         elsewhere = sorted(known for known in self.keys if known.split(".")[-1] == last)
         if elsewhere:
             return f"; did you mean {elsewhere[0]}?"
+        near = difflib.get_close_matches(last.lower(), sorted(word.lower() for word in siblings), n=1)
+        if near:
+            match = next(word for word in siblings if word.lower() == near[0])
+            return f"; did you mean {prefix}{match}?"
         return f"; known here: {', '.join(sorted(siblings))}"
 
     def _scalar(self, name: str, kind: Kind, node: yaml.Node) -> None:

@@ -37,6 +37,7 @@ def line(text: str = "") -> None:
 def text(document: str) -> None:
     """Print a document as it is."""
     sys.stdout.write(document)
+    sys.stdout.flush()
 
 
 def error(text: str) -> None:

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vantun import cli
+from vantun.cli import render, status
+from vantun.cli.status_view import document, is_degraded
+from vantun.errors import NotRunningError, VantunError
+
+STATUS = {
+    "role": "client",
+    "uptime": 65.2,
+    "engines": {"fec": "simd", "aead": "cryptography"},
+    "lanes": [
+        {
+            "session": 1,
+            "path": 2,
+            "name": "dsl",
+            "state": "active",
+            "rtt_ms": 40.25,
+            "loss": 0.05,
+            "rate_bps": 9.5e7,
+            "cwnd": 500_000,
+            "in_flight": 400_000,
+        }
+    ],
+    "channels": [{"session": 1, "channel": 3, "class": "bulk", "direction": "out", "k": 64, "m": 8, "recovered": 12}],
+    "flows": {"open": 3},
+    "stages": [{"name": "fec.encode", "calls": 10, "packets": 640, "ns_per_packet": 210.4, "packets_per_call": 64.0}],
+    "fallbacks": [],
+}
+
+
+@contextmanager
+def answering(path: Path, answer: bytes) -> Iterator[Path]:
+    """Serve one connection on a Unix socket with ``answer``."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(answer)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        yield path
+        server.join()
+
+
+def test_the_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(tmp_path / "s", json.dumps(STATUS).encode()) as path:
+        assert cli.main(["status", "--socket", str(path), "--strict"]) == 0
+    shown = capsys.readouterr().out
+    for text in (
+        "client, up 00:01:05, 3 open flows; engines: fec simd, aead cryptography",
+        "dsl",
+        "5.00 %",
+        "95.0 Mbit/s",
+    ):
+        assert text in shown
+    for text in ("bulk", "64/8", "fec.encode", "210"):
+        assert text in shown
+
+
+def test_json_is_what_the_appliance_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(tmp_path / "s", json.dumps({"novel": 1}).encode()) as path:
+        assert cli.main(["status", "--socket", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"novel": 1}
+
+
+def test_degraded_is_said_by_strict_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ill = json.dumps({**STATUS, "fallbacks": [{"what": "GSO", "reason": "EINVAL"}]}).encode()
+    for number, (options, code) in enumerate([([], 0), (["--strict"], 3)]):
+        with answering(tmp_path / f"s{number}", ill) as path:
+            assert cli.main(["status", "--socket", str(path), *options]) == code
+    assert "what: GSO, reason: EINVAL" in capsys.readouterr().out
+    assert is_degraded({"lanes": [{"state": "suspect"}]})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*STATUS, "k", "m", "loss", "name"]), inner)
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(STATUS)), JSON))
+def test_no_status_breaks_the_screen(anything: dict[str, object]) -> None:
+    with render.console().capture():
+        render.console().print(document(anything))
+    is_degraded(anything)
+
+
+def test_nobody_answers(tmp_path: Path) -> None:
+    with pytest.raises(NotRunningError, match="no VANTUN answers on"):
+        status.ask(tmp_path / "absent")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(tmp_path / "deaf"))
+        with pytest.raises(NotRunningError, match="no VANTUN answers on"):
+            status.ask(tmp_path / "deaf")
+
+
+@pytest.mark.parametrize("answer", [b"", b"hello", b"[1]", b"\xff\xfe{"])
+def test_somebody_else_answers(tmp_path: Path, answer: bytes) -> None:
+    with answering(tmp_path / "s", answer) as path, pytest.raises(VantunError, match="is no VANTUN"):
+        status.ask(path)
+
+
+def test_no_answer_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "TIMEOUT", 0.01)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(tmp_path / "slow"))
+        listener.listen()
+        with pytest.raises(NotRunningError, match="did not answer"):
+            status.ask(tmp_path / "slow")
+
+
+def test_the_socket_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(status, "default_status_socket", lambda role: tmp_path / f"{role}.sock")
+    assert cli.main(["status"]) == 1
+    assert "no VANTUN runs here (looked for" in capsys.readouterr().err
+    (tmp_path / "server.sock").touch()
+    assert status.find_socket(None) == tmp_path / "server.sock"
+    assert status.find_socket("client") == tmp_path / "client.sock"
+    (tmp_path / "client.sock").touch()
+    assert cli.main(["status"]) == 2
+    assert "say which with --role" in capsys.readouterr().err
+
+
+def test_watching_waits_between_frames() -> None:
+    waits: list[float] = []
+    frames = list(islice(status.poll(lambda: {"n": len(waits)}, 2.5, waits.append), 3))
+    assert frames == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert waits == [2.5, 2.5]
+
+
+def test_watching_ends_with_an_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = iter([{"n": 1}, {"n": 2}])
+
+    def ask(_path: Path) -> status.Status:
+        try:
+            return dict(next(answers))
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(status, "ask", ask)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    assert cli.main(["status", "--socket", str(tmp_path), "--watch", "--json", "--interval", "0.1"]) == 0
+    assert capsys.readouterr().out == '{"n": 1}\n{"n": 2}\n'
