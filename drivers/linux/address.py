@@ -81,6 +81,14 @@ def unpack(row: NDArray[np.uint8] | bytes) -> tuple[str, int]:
     return (f"{host}%{scope}" if scope else host), port
 
 
+def for_socket(family: int, host: str, port: int) -> tuple[str, int]:
+    """Return what ``socket.sendto`` of a socket of ``family`` takes for a peer that :func:`unpack` named.
+
+    Python resolves the host in the socket's family, and so refuses ``127.0.0.1`` on an IPv6 socket.
+    """
+    return (f"::ffff:{host}" if family == socket.AF_INET6 and ":" not in host else host), port
+
+
 class AddressTable:
     """At most ``capacity`` addresses, each in a row of its own until it is released.
 

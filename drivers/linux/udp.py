@@ -9,36 +9,18 @@ Buffers and their raw addresses are made once per socket, and live as long as it
 
 from __future__ import annotations
 
-import errno
-import ipaddress
 import os
 import socket
 from dataclasses import dataclass
 
 from drivers.batch import PacketBatch
-from drivers.errors import DriverError, SystemCallError
+from drivers.errors import DriverError
 from drivers.linux.libc import MessageCalls, libc
+from drivers.linux.udp_bind import RECEIVE_BUFFER, SEND_BUFFER, bind_udp, buffer_warning, prepare
 from drivers.linux.udp_counters import UdpCounters
-
-RECEIVE_BUFFER = 4 << 20
-"""Bytes of socket buffer asked for by default: 30 ms at 1 Gbit/s."""
-SEND_BUFFER = 4 << 20
 
 UDP_SEGMENT = 103
 UDP_GRO = 104
-_SO_SNDBUFFORCE = 32
-_SO_RCVBUFFORCE = 33
-_IP_MTU_DISCOVER = 10
-_IPV6_MTU_DISCOVER = 23
-_PMTUDISC_PROBE = 3
-
-_NEXT_STEP = {
-    errno.EADDRINUSE: "stop the program that holds it (see `ss -ulpn`), or choose another port",
-    errno.EACCES: "run with CAP_NET_BIND_SERVICE, or choose a port above 1023",
-    errno.EPERM: "run with CAP_NET_BIND_SERVICE, or choose a port above 1023",
-    errno.EADDRNOTAVAIL: "choose an address of this machine (see `ip address`)",
-    errno.EAFNOSUPPORT: "choose an IPv4 address, or enable IPv6 (sysctl -w net.ipv6.conf.all.disable_ipv6=0)",
-}
 
 
 @dataclass(frozen=True)
@@ -82,8 +64,7 @@ class UdpSocket:
         self.socket = sock
         self.counters = UdpCounters()
         self._asked = (0, 0)
-        sock.settimeout(0)
-        self._discover_mtu()
+        prepare(sock)
         gso = chosen.gso and self._granted("gso", "UDP_SEGMENT", UDP_SEGMENT, 0)
         self.gro = chosen.gro and self._granted("gro", "UDP_GRO", UDP_GRO, 1)
         calls = chosen.calls or libc()
@@ -113,21 +94,15 @@ class UdpSocket:
         SystemCallError
             When the address is taken, forbidden or not of this machine.
         """
-        where = host or "::"
-        try:
-            sock = _bound_socket(where, port, dual=not host)
-        except SystemCallError as error:
-            if host or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                raise
-            sock = _bound_socket("0.0.0.0", port, dual=False)
+        sock = bind_udp(host, port, receive_buffer=receive_buffer, send_buffer=send_buffer)
         try:
             made = cls(sock, options)
         except BaseException:
             sock.close()
             raise
+        made._asked = (receive_buffer, send_buffer)
         if not host and sock.family == socket.AF_INET:
             made.counters.fall_back("ipv6", "this machine has no IPv6: listening on IPv4 only")
-        made._size_buffers(receive_buffer, send_buffer)
         return made
 
     @classmethod
@@ -214,37 +189,7 @@ class UdpSocket:
 
     def buffer_warning(self) -> str | None:
         """Return what is wrong with the socket buffers and how to mend it, or None if they are as asked."""
-        warnings = []
-        for asked, option, name, key in (
-            (self._asked[0], socket.SO_RCVBUF, "receive", "rmem_max"),
-            (self._asked[1], socket.SO_SNDBUF, "send", "wmem_max"),
-        ):
-            # The kernel doubles what is set, for its own bookkeeping, and reports the double (socket(7)).
-            granted = self.socket.getsockopt(socket.SOL_SOCKET, option) // 2
-            if granted < asked:
-                warnings.append(
-                    f"the kernel gave {granted} bytes of UDP {name} buffer where {asked} were asked; "
-                    f"run `sysctl -w net.core.{key}={asked}` and start again"
-                )
-        return "; ".join(warnings) or None
-
-    def _size_buffers(self, receive: int, send: int) -> None:
-        self._asked = (receive, send)
-        for size, force, plain in (
-            (receive, _SO_RCVBUFFORCE, socket.SO_RCVBUF),
-            (send, _SO_SNDBUFFORCE, socket.SO_SNDBUF),
-        ):
-            try:
-                self.socket.setsockopt(socket.SOL_SOCKET, force, size)
-            except OSError:  # without CAP_NET_ADMIN: as much as net.core.*mem_max allows, see buffer_warning()
-                self.socket.setsockopt(socket.SOL_SOCKET, plain, size)
-
-    def _discover_mtu(self) -> None:
-        # PMTUDISC_PROBE: never fragment, and believe only the interface's MTU. A forged ICMP message cannot shrink the
-        # path (RFC 8899, section 4.6.1); the data plane finds the MTU itself.
-        if self.socket.family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
-        self.socket.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+        return buffer_warning(self.socket, *self._asked)
 
     def _granted(self, name: str, option_name: str, option: int, value: int) -> bool:
         try:
@@ -253,28 +198,3 @@ class UdpSocket:
             self.counters.fall_back(name, f"setsockopt({option_name}): {os.strerror(error.errno or 0)}")
             return False
         return True
-
-
-def _bound_socket(host: str, port: int, *, dual: bool) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
-    except ValueError:
-        raise DriverError(f"{host!r} is not an IP address to bind UDP to; give one, or nothing for all") from None
-    sock: socket.socket | None = None
-    try:
-        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        if dual:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind((host, port))
-    except OSError as error:
-        if sock is not None:
-            sock.close()
-        number = error.errno or 0
-        raise SystemCallError(
-            f"binding UDP {host} port {port}", number, _NEXT_STEP.get(number, "see `ip address`")
-        ) from None
-    except OverflowError:
-        if sock is not None:
-            sock.close()
-        raise DriverError(f"port {port} of {host!r} is out of range; give 0 to 65535") from None
-    return sock

@@ -178,7 +178,7 @@ def plan(batch: PacketBatch, buffers: SendBuffers, first: int, end: int, segment
         family = np.int64(batch.address[peer, 0]) + (np.int64(batch.address[peer, 1]) << 8)
         name_size = 16 if family == _AF_INET else (28 if family == _AF_INET6 else 0)
         header = buffers.headers[message]
-        header[NAME] = names + peer * batch.address.shape[1] if name_size else 0
+        header[NAME] = names + peer * batch.address.strides[0] if name_size else 0
         header[NAMELEN] = name_size
         header[IOV] = pieces + opening * 16
         header[IOVLEN] = piece - opening

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from drivers.batch import SOCKADDR_SIZE
 from drivers.errors import DriverError
-from drivers.linux.address import AddressTable, pack, unpack
+from drivers.linux.address import AddressTable, for_socket, pack, unpack
 from drivers.linux.libc import SOCKADDR_IN, SOCKADDR_IN6
 
 PORTS = st.integers(0, 65535)
@@ -33,6 +33,12 @@ def test_a_mapped_address_is_the_ipv4_peer(address: ipaddress.IPv4Address, port:
     row = pack(str(address), port, mapped=True)
     assert int.from_bytes(row[:2], "little") == socket.AF_INET6
     assert unpack(np.frombuffer(row, np.uint8)) == (str(address), port)
+
+
+def test_python_s_own_sendto_takes_what_was_unpacked() -> None:
+    assert for_socket(socket.AF_INET, "192.0.2.1", 5) == ("192.0.2.1", 5)
+    assert for_socket(socket.AF_INET6, "192.0.2.1", 5) == ("::ffff:192.0.2.1", 5)
+    assert for_socket(socket.AF_INET6, "2001:db8::1", 5) == ("2001:db8::1", 5)
 
 
 def test_rows_are_what_the_kernel_reads() -> None:

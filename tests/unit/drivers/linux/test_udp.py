@@ -290,34 +290,11 @@ def test_only_the_socket_s_own_batch_is_filled() -> None:
     receiving.close()
 
 
-def test_a_taken_port_is_a_named_error() -> None:
-    holder = UdpSocket.bind("127.0.0.1", 0)
-    with pytest.raises(SystemCallError, match="stop the program that holds it") as caught:
-        UdpSocket.bind("127.0.0.1", holder.socket.getsockname()[1])
-    assert caught.value.errno == errno.EADDRINUSE
-    holder.close()
-
-
-@pytest.mark.parametrize(
-    ("host", "port", "message"),
-    [
-        ("localhost", 1, "not an IP address"),
-        ("127.0.0.1", 70000, "out of range"),
-        ("192.0.2.1", 0, "address of this machine"),
-    ],
-)
-def test_an_address_that_cannot_be_bound_is_a_named_error(host: str, port: int, message: str) -> None:
-    with pytest.raises(DriverError, match=message):
-        UdpSocket.bind(host, port)
-
-
-def test_buffers_that_the_kernel_refuses_are_told_with_the_line_that_helps() -> None:
+def test_what_bind_asked_for_is_what_the_warning_compares_with() -> None:
     modest = UdpSocket.bind("127.0.0.1", 0, receive_buffer=65_536, send_buffer=65_536)
     assert modest.buffer_warning() is None
-    modest._asked = (1 << 30, 65_536)
-    warning = modest.buffer_warning()
-    assert warning is not None
-    assert "bytes of UDP receive buffer where 1073741824 were asked" in warning
-    assert "sysctl -w net.core.rmem_max=1073741824" in warning
-    assert "wmem" not in warning
     modest.close()
+    greedy = UdpSocket.bind("127.0.0.1", 0, receive_buffer=1 << 30, send_buffer=65_536)
+    # The kernel's own ceiling is (2^31 - 1) / 2, so 1 GiB is refused even to root.
+    assert "sysctl -w net.core.rmem_max=1073741824" in (greedy.buffer_warning() or "")
+    greedy.close()
