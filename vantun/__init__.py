@@ -42,4 +42,4 @@ def check_installation() -> None:
             raise InstallError(f"{name!r} comes from {where}, but VANTUN is installed in {home}; {advice}")
 
 
-# check_installation()
+check_installation()
