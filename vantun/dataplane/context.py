@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.engine import Engine, EngineSession, Job
-from drivers.arena import Arena
 from vantun.session.tables import Tables
 
 STAGES = ("open", "accept", "decode", "deliver", "refill", "encode", "schedule", "seal")
@@ -71,8 +70,8 @@ class Context:
     """Handed to every stage."""
 
     tables: Tables
-    rows: Arena
-    """The row pool; ``rows.memory`` is ``tables.memory``, ``rows.address`` its address."""
+    address: int
+    """Address of ``tables.memory``."""
     engines: Engines
     counters: NDArray[np.int64]
     """[shape=(len(STAGES), 4), dtype=int64] see COUNTER_FIELDS."""

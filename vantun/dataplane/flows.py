@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vantun.dataplane.context import Context
 from vantun.dataplane.events import Event, FlowClosed, FlowOpened
 from vantun.dataplane.ports import RefusalCode, StreamPort
-from vantun.errors import LimitReached
+from vantun.errors import ResourceError
 from vantun.session import flows, pool, signals
 from vantun.session.tables import Tables
 from vantun.wire.records import FIN, MAX_TARGET, OPEN, RESET
@@ -74,24 +74,24 @@ class FlowBook:
     # --- opening
 
     def open(self, session: int, target: str, port: StreamPort, now: float) -> int:
-        """Open a flow to ``target`` and announce it; return its handle. Raises LimitReached, ValueError."""
+        """Open a flow to ``target`` and announce it; return its handle. Raises ResourceError, ValueError."""
         name = target.encode()
         if not name or len(name) > MAX_TARGET:
             raise ValueError(f"a target has 1 to {MAX_TARGET} bytes, {target!r} has {len(name)}")
         record = self._t.session[session]
         if record["flows"] >= self._t.policy[0]["flows_per_session"]:
-            raise LimitReached(f"the session has {record['flows']} flows open already; close some, or raise the limit")
+            raise ResourceError(f"the session has {record['flows']} flows open already; close some, or raise the limit")
         number = int(record["next_flow"])
-        index = int(flows.begin_flow(self._t, session, number, now))
+        index = int(flows.begin_flow(self._t.root, session, number, now))
         if index < 0:
-            raise LimitReached("the worker's flow table is full; close flows, or raise limits.flows")
+            raise ResourceError("the worker's flow table is full; close flows, or raise limits.flows")
         record["next_flow"] = number + 2
         self._t.flow[index]["announced"] = 1
         flow = self._enter(index, session)
         flow.port = port
         flow.opened_here = True
         data = np.frombuffer(name, np.uint8)
-        self._signal(lambda at: signals.signal_bytes(self._t, session, OPEN, number, data, at), now)
+        self._signal(lambda at: signals.signal_bytes(self._t.root, session, OPEN, number, data, at), now)
         self.readable(flow)
         return flow.handle
 
@@ -101,9 +101,9 @@ class FlowBook:
         flow.accepted = True
         record = self._t.flow[flow.index]
         number = int(record["id"])
-        self._signal(lambda at: signals.signal_accept(self._t, flow.session, number, at), now)
+        self._signal(lambda at: signals.signal_accept(self._t.root, flow.session, number, at), now)
         record["writable"] = 1
-        flows.want_delivery(self._t, flow.index)
+        flows.want_delivery(self._t.root, flow.index)
         self.readable(flow)
 
     def refuse(self, flow: Flow, code: RefusalCode, now: float) -> None:
@@ -124,7 +124,7 @@ class FlowBook:
     def _reset_peer(self, flow: Flow, code: int, now: float) -> None:
         number = int(self._t.flow[flow.index]["id"])
         session = flow.session
-        self._signal(lambda at: signals.signal_pair(self._t, session, RESET, number, code, at), now)
+        self._signal(lambda at: signals.signal_pair(self._t.root, session, RESET, number, code, at), now)
 
     # --- ports
 
@@ -138,7 +138,7 @@ class FlowBook:
         """Note that the port of a flow may take bytes."""
         if flow.accepted and not self._t.flow[flow.index]["writable"]:
             self._t.flow[flow.index]["writable"] = 1
-            flows.want_delivery(self._t, flow.index)
+            flows.want_delivery(self._t.root, flow.index)
 
     def port_failed(self, flow: Flow, now: float) -> None:
         """The stream outside was reset: so is the flow, at both ends."""
@@ -149,7 +149,7 @@ class FlowBook:
         """The port has ended: announce the final size."""
         record = self._t.flow[flow.index]
         number, size, session = int(record["id"]), int(record["offset"]), flow.session
-        self._signal(lambda at: signals.signal_pair(self._t, session, FIN, number, size, at), now)
+        self._signal(lambda at: signals.signal_pair(self._t.root, session, FIN, number, size, at), now)
         flow.finished_sending = True
         record["tx_open"] = 0
         self._end_if_done(flow)
@@ -172,7 +172,7 @@ class FlowBook:
     def _end(self, flow: Flow) -> None:
         if self._flows.pop(flow.index, None) is None:
             return
-        flows.end_flow(self._t, flow.index)
+        flows.end_flow(self._t.root, flow.index)
         if flow.port is not None:
             flow.port.reset()
             flow.port = None
@@ -183,7 +183,7 @@ class FlowBook:
         for flow in self.of_session(session):
             self._end(flow)
         for index in np.flatnonzero((self._t.flow["used"] == 1) & (self._t.flow["session"] == session)):
-            flows.end_flow(self._t, int(index))
+            flows.end_flow(self._t.root, int(index))
 
     # --- events of the tables
 
@@ -204,7 +204,7 @@ class FlowBook:
             if flow_or_none is not None:
                 self._stopped(flow_or_none, a)
             else:  # reset before its OPEN arrived: the OPEN, should it come, is late
-                flows.end_flow(self._t, index)
+                flows.end_flow(self._t.root, index)
         elif flow_or_none is None:
             return
         elif kind == pool.EVENT_FLOW_ACCEPTED:

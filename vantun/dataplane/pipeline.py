@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.arena import Arena, row_stride
+from drivers.arena import row_stride
 from drivers.batch import PacketBatch
 from vantun.dataplane.config import DataplaneConfig
 from vantun.dataplane.context import COUNTER_FIELDS, STAGES, Context, Engines
@@ -51,12 +51,11 @@ class Dataplane:
         """Allocate everything at once; ``counters`` may lie in shared memory [shape=(len(STAGES), 4), dtype=int64]."""
         self.config = config
         stride = row_stride(PACKET_START + config.max_mtu + 16)
-        rows = Arena(config.limits.rows, stride)
-        tables = make_tables(config.limits, rows.memory, stride)
+        tables, self._arena = make_tables(config.limits, stride)
         config.apply(tables)
         if counters is None:
             counters = np.zeros((len(STAGES), len(COUNTER_FIELDS)), np.int64)
-        self.context = Context(tables, rows, engines, counters)
+        self.context = Context(tables, int(tables.memory.ctypes.data), engines, counters)
         self.sessions = SessionBook(self.context)
         self.flows = FlowBook(self.context)
         self._open = OpenStage(self.context, _RECEIVE_BATCH)
@@ -75,7 +74,7 @@ class Dataplane:
     # --- what the control process asks for
 
     def add_lane(self, spec: LaneSpec, now: float) -> int:
-        """Begin to speak on a lane, and begin its session with the first; return the lane's row. Raises LimitReached."""
+        """Begin to speak on a lane, and begin its session with the first; return the lane's row. Raises ResourceError."""
         self._due = now
         return self.sessions.add_lane(spec, now)
 
@@ -93,7 +92,7 @@ class Dataplane:
             self.sessions.end_session(session)
 
     def open_flow(self, session: int, target: str, port: StreamPort, now: float) -> int:
-        """Open a flow to ``target`` (``host:port``) for ``port``; return its handle. Raises KeyError, LimitReached."""
+        """Open a flow to ``target`` (``host:port``) for ``port``; return its handle. Raises KeyError, ResourceError."""
         row = self.sessions.row(session)
         if row is None:
             raise KeyError(f"session {session:x} is not open here")
@@ -191,7 +190,7 @@ class Dataplane:
             elif kind == pool.EVENT_ABANDONED:
                 session, channel = int(event[1]), int(event[3])
                 if channel < CHANNELS and t.session[session]["used"]:
-                    abandon_block(t, session * CHANNELS + channel, int(event[4]))
+                    abandon_block(t.root, session * CHANNELS + channel, int(event[4]))
             else:
                 told = self.sessions.on_event(event, now)
                 if told is not None:

@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.batch import SOCKADDR_SIZE
-from drivers.linux.address import pack_address
+from drivers.linux.address import pack
 from vantun.dataplane.context import Context
 from vantun.dataplane.events import Event, LaneChanged, LaneClosed, SessionViolated
-from vantun.errors import LimitReached
+from vantun.errors import ResourceError
 from vantun.lanes import LaneSpec
 from vantun.session import index, pool
 from vantun.session.keys import Ratchet
 from vantun.session.rate import BBR, BRUTAL, begin_rate
-from vantun.session.recovery import STATE_NAMES, VALIDATING, probe_timeout, suspect
+from vantun.session.recovery import STATE_NAMES, VALIDATING, lane_timeout, suspect
 from vantun.session.repack import repack_session
 from vantun.session.tables import CHANNELS, SESSION_LANES, WINDOW
 from vantun.session.teardown import empty_channel
@@ -71,7 +71,7 @@ class SessionBook:
         return list(self._lanes)
 
     def add_lane(self, spec: LaneSpec, now: float) -> int:
-        """Enter a lane, and its session if it is the first; return its row. Raises LimitReached, ValueError."""
+        """Enter a lane, and its session if it is the first; return its row. Raises ResourceError, ValueError."""
         t = self._context.tables
         session = self._sessions.get(spec.session)
         if session is None:
@@ -80,7 +80,7 @@ class SessionBook:
         places = t.session_lane[session]
         place = next((i for i in range(SESSION_LANES) if places[i] < 0), None)
         if lane is None or place is None:
-            raise LimitReached(
+            raise ResourceError(
                 f"no room for path {spec.path} of session {spec.session:x}: "
                 f"{SESSION_LANES} lanes a session and {len(t.lane)} lanes a worker are allowed; close one first"
             )
@@ -94,9 +94,9 @@ class SessionBook:
 
     def _begin_session(self, spec: LaneSpec) -> int:
         t = self._context.tables
-        row = next((i for i in range(len(t.session)) if not t.session[i]["used"]), None)
+        row = next((i for i in range(int(t.pool[0]["sessions"])) if not t.session[i]["used"]), None)
         if row is None:
-            raise LimitReached(f"no room for session {spec.session:x}: {len(t.session)} are open; raise limits or end one")
+            raise ResourceError(f"no room for session {spec.session:x}: {len(self._sessions)} are open; raise limits or end one")
         record = t.session[row]
         t.session[row : row + 1] = np.zeros(1, t.session.dtype)
         record["used"] = 1
@@ -140,8 +140,8 @@ class SessionBook:
         for name, value in values.items():
             record[name] = value
         t.replay[lane] = 0
-        begin_rate(t, lane, BRUTAL if spec.rate > 0 else BBR, spec.rate / 8.0, now)
-        self.peers[lane] = pack_address(*spec.peer)
+        begin_rate(t.root, lane, BRUTAL if spec.rate > 0 else BBR, spec.rate / 8.0, now)
+        self.peers[lane] = np.frombuffer(pack(*spec.peer), np.uint8)
 
     def _install_keys(self, lane: int, spec: LaneSpec) -> None:
         send = Ratchet(spec.send_secret, spec.suite)
@@ -162,7 +162,7 @@ class SessionBook:
             lane = int(t.session_lane[row, place])
             if lane >= 0 and int(t.lane[lane]["path"]) == path:
                 pool_events = t.pool[0]["events"]
-                suspect(t, lane)
+                suspect(t.root, lane)
                 t.pool[0]["events"] = pool_events  # its end is the owner's own wish: not news
                 self._drop_lane(lane)
                 t.session_lane[row, place] = -1
@@ -190,7 +190,7 @@ class SessionBook:
                 self._drop_lane(lane)
             t.session_lane[row, place] = -1
         for channel in range(row * CHANNELS, (row + 1) * CHANNELS):
-            empty_channel(t, channel)
+            empty_channel(t.root, channel)
         t.session[row]["used"] = 0
 
     def fit_unit(self, session: int, now: float) -> None:
@@ -203,7 +203,7 @@ class SessionBook:
         shrinks = unit < int(t.session[session]["unit"])
         t.session[session]["unit"] = unit
         if shrinks:
-            t.session[session]["repack_due"] = 0 if repack_session(t, session, now) else 1
+            t.session[session]["repack_due"] = 0 if repack_session(t.root, session, now) else 1
 
     def run_late(self, now: float) -> None:
         """Install receive keys whose time has come, and retry repacking."""
@@ -215,7 +215,7 @@ class SessionBook:
         t = self._context.tables
         for row in self._sessions.values():
             if t.session[row]["repack_due"]:
-                t.session[row]["repack_due"] = 0 if repack_session(t, row, now) else 1
+                t.session[row]["repack_due"] = 0 if repack_session(t.root, row, now) else 1
 
     def on_event(self, event: NDArray[np.int64], now: float) -> Event | None:
         """Act on a table event about lanes or sessions; return what the owner should know."""
@@ -240,5 +240,5 @@ class SessionBook:
             self._context.engines.seal.session.install_key(2 * lane + (a ^ 1), following)
         elif kind == pool.EVENT_REKEY_RECEIVED:
             # the old key serves packets still under way for one probe timeout; the peer waits three (RFC 9001, section 6.5)
-            self._late_keys.append((now + float(probe_timeout(t.lane[lane])), lane, a))
+            self._late_keys.append((now + float(lane_timeout(t.root, lane)), lane, a))
         return None

@@ -30,7 +30,7 @@ def snapshot(plane: Dataplane) -> dict[str, object]:
         "lanes": [_lane(plane, lane) for lane in plane.sessions.lanes()],
         "channels": [
             _channel(plane, row * CHANNELS + kind)
-            for row in range(len(t.session))
+            for row in range(plane.config.limits.sessions)
             if t.session[row]["used"]
             for kind in range(CHANNELS)
         ],

@@ -15,7 +15,7 @@ from accel.kernels.crc32c import crc32c
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.parity import standing_rows
 from vantun.session.pool import ROW_UNIT, clear_bit, get_bit, release_row, set_bit
-from vantun.session.tables import BULK, CHANNELS, CONTROL, SESSION_LANES, WINDOW, Tables
+from vantun.session.tables import BULK, CHANNELS, CONTROL, SESSION_LANES, WINDOW, Tables, head
 from vantun.wire.frames import DATA
 from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
 
@@ -33,6 +33,7 @@ def block_target(t: Tables, channel: int) -> int:
 @njit(cache=True)
 def room(t: Tables, channel: int) -> int:
     """Return how many shards may be numbered now: the peer's credit and this end's window allow so many blocks."""
+    t = head(t)
     ch = t.channel[channel]
     limit = min(ch.credit, ch.una_block + WINDOW)
     if ch.block >= limit:

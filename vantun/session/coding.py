@@ -13,7 +13,7 @@ from vantun.session.inbox import BAD_SHARD, KEPT, deliver_area, violate
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.pool import ROW_UNIT, get_bit, release_row, set_bit, take_row
 from vantun.session.span_store import complete_block, settle
-from vantun.session.tables import CHANNELS, WINDOW, Tables
+from vantun.session.tables import CHANNELS, WINDOW, Tables, head
 from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
 
 
@@ -60,10 +60,11 @@ def collect_wanted(t: Tables, s: Spans) -> tuple[int, int, int]:
 
     The rows are taken from the pool here; the engine fills them before anything is planned.
     """
+    t = head(t)
     spans = 0
     data = 0
     parity = 0
-    for channel in range(len(t.channel)):
+    for channel in range(t.pool[0].sessions * CHANNELS):
         ch = t.channel[channel]
         if ch.wanted <= 0 or not t.session[channel // CHANNELS].used:
             continue
@@ -132,6 +133,7 @@ def collect_holes(t: Tables, s: Spans) -> tuple[int, int, int]:
 
     Blocks that find no room stay on the list.
     """
+    t = head(t)
     pool = t.pool[0]
     spans = 0
     data = 0
@@ -188,6 +190,7 @@ def _describe_holes(t: Tables, s: Spans, span: int, channel: int, block: np.reco
 @njit(cache=True)
 def check_rebuilt(t: Tables, s: Spans, span: int) -> bool:
     """Return whether every rebuilt unit of a span has a sound length and CRC-32C: a sick engine is found here."""
+    t = head(t)
     for i in range(s.m[span]):
         start = s.data[s.data_start[span] + s.lost[s.parity_start[span] + i]]
         area = (np.int64(t.memory[start]) << 8) | np.int64(t.memory[start + 1])
@@ -208,6 +211,7 @@ def accept_rebuilt(t: Tables, s: Spans, span: int, now: float) -> bool:
 
     Shards that could not be taken keep the block on the decoder's list; their rows are returned and computed again.
     """
+    t = head(t)
     channel = np.int64(s.channel[span])
     block = t.rx_block[channel, np.int64(s.slot[span])]
     stride = t.pool[0].stride
@@ -236,6 +240,7 @@ def accept_rebuilt(t: Tables, s: Spans, span: int, now: float) -> bool:
 @njit(cache=True)
 def discard_rebuilt(t: Tables, s: Spans, span: int) -> None:
     """Give back the rows of a span that came out wrong; the session is ended, because its shards were acknowledged."""
+    t = head(t)
     channel = np.int64(s.channel[span])
     for i in range(s.m[span]):
         column = np.int64(s.lost[s.parity_start[span] + i])

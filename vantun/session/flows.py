@@ -13,7 +13,7 @@ from vantun.session.blocks import enter_shard, finish_unit
 from vantun.session.index import find, flow_key, insert, remove
 from vantun.session.pool import ROW_UNIT, release_row, release_span, take_row, take_span
 from vantun.session.signals import signal_pair
-from vantun.session.tables import CHANNELS, Tables
+from vantun.session.tables import CHANNELS, Tables, head
 from vantun.wire.records import CREDIT, UNIT_HEAD, UNIT_TAIL, put_stream_head, stream_head_size
 
 _MIN_AREA = 32
@@ -29,6 +29,7 @@ def find_flow(t: Tables, session: int, flow: int) -> int:
 @njit(cache=True)
 def begin_flow(t: Tables, session: int, flow: int, now: float) -> int:
     """Enter a flow; return its index, or -1 when the table is full."""
+    t = head(t)
     pool = t.pool[0]
     if pool.flows_free == 0:
         return -1
@@ -70,6 +71,7 @@ def begin_flow(t: Tables, session: int, flow: int, now: float) -> int:
 @njit(cache=True)
 def end_flow(t: Tables, index: int) -> None:
     """Forget a flow and free what it held."""
+    t = head(t)
     record = t.flow[index]
     drop_pieces(t, index)
     remove(t.flow_key, t.flow_value, flow_key(record.session, record.id))
@@ -141,6 +143,7 @@ def take_piece(t: Tables, index: int, offset: int, start: int, length: int, row:
 @njit(cache=True)
 def want_delivery(t: Tables, index: int) -> None:
     """Put a flow on the delivery list, once."""
+    t = head(t)
     record = t.flow[index]
     if record.deliver:
         return
@@ -153,6 +156,7 @@ def want_delivery(t: Tables, index: int) -> None:
 @njit(cache=True)
 def gather(t: Tables, index: int, base: int, iov: NDArray[np.uint64]) -> int:
     """Fill ``iov`` (address, length) with the next bytes in order; ``base`` is the address of ``t.memory``. Return the rows used."""
+    t = head(t)
     record = t.flow[index]
     expected = record.next
     piece = np.int64(record.head)
@@ -174,6 +178,7 @@ def gather(t: Tables, index: int, base: int, iov: NDArray[np.uint64]) -> int:
 @njit(cache=True)
 def delivered(t: Tables, index: int, size: int) -> bool:
     """Move on by ``size`` delivered bytes; return whether everything up to the final size is delivered."""
+    t = head(t)
     record = t.flow[index]
     record.next += size
     while record.head >= 0:
@@ -195,6 +200,7 @@ def grant_credit(t: Tables, index: int, rtt: float, now: float) -> bool:
 
     Return False if the record could not be written now.
     """
+    t = head(t)
     record = t.flow[index]
     if record.final >= 0 or record.granted - record.next > record.window // 2:
         return True
@@ -221,6 +227,7 @@ def reserve(t: Tables, index: int, base: int, limit: int, iov: NDArray[np.uint64
     Each gets a STREAM head; ``iov`` points at the space behind it (addresses from ``base``, that of ``t.memory``), as far as the
     credit goes.
     """
+    t = head(t)
     record = t.flow[index]
     area = t.session[record.session].unit - UNIT_HEAD - UNIT_TAIL
     offset = np.int64(record.offset)
@@ -246,6 +253,7 @@ def reserve(t: Tables, index: int, base: int, limit: int, iov: NDArray[np.uint64
 @njit(cache=True)
 def commit(t: Tables, index: int, channel: int, size: int, count: int, iov: NDArray[np.uint64], rows: NDArray[np.int32], now: float) -> None:  # noqa: PLR0913 - the pair of reserve()
     """Number the rows that ``size`` bytes were read into, and return the other rows of :func:`reserve`."""
+    t = head(t)
     record = t.flow[index]
     for i in range(count):
         row = np.int64(rows[i])
@@ -262,6 +270,7 @@ def commit(t: Tables, index: int, channel: int, size: int, count: int, iov: NDAr
 @njit(cache=True)
 def note_burst(t: Tables, index: int, size: int, now: float) -> int:
     """Class the flow by how much it sends at a stretch; return its channel."""
+    t = head(t)
     record = t.flow[index]
     policy = t.policy[0]
     record.burst *= 0.5 ** ((now - record.burst_at) / 0.25)

@@ -14,7 +14,7 @@ from vantun.session.pool import EVENT_LANE_CLOSED, EVENT_REKEY_RECEIVED, ROW_UNI
 from vantun.session.received import is_replay, note_number, note_range
 from vantun.session.recovery import ACTIVE, VALIDATING, on_receipt, set_state
 from vantun.session.span_store import take_shard
-from vantun.session.tables import CHANNELS, SESSION_LANES, Tables
+from vantun.session.tables import CHANNELS, SESSION_LANES, Tables, head
 from vantun.wire.frames import (
     CLOSE,
     DATA,
@@ -60,6 +60,7 @@ def sort_arrivals(
     t: Tables, a: Arrivals, memory: NDArray[np.uint8], offset: NDArray[np.int64], length: NDArray[np.int32], count: int
 ) -> tuple[int, int]:
     """Find the lane of each packet and a row for its plaintext; return (packets of ours, packets of nobody)."""
+    t = head(t)
     ours = 0
     misses = 0
     stride = t.pool[0].stride
@@ -95,6 +96,7 @@ def sort_arrivals(
 @njit(cache=True)
 def accept_arrivals(t: Tables, a: Arrivals, count: int, now: float) -> None:
     """Take ``count`` opened packets: what failed authentication or came before is dropped and counted, the rest is read."""
+    t = head(t)
     ranges = np.empty((MAX_RANGES, 2), np.int64)
     for i in range(count):
         lane = np.int64(a.lane[i])

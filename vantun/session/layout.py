@@ -27,12 +27,15 @@ policy_dtype = np.dtype(
         ("window_initial", "i8"),  # credit of a new flow
         ("window_max", "i8"),
         ("bulk_after", "i8"),  # bytes a flow may burst before it moves to the bulk channel
-    ]
+    ],
+    align=True,
 )
 
 pool_dtype = np.dtype(
     [
         ("stride", "i8"),
+        ("rows", "i8"),
+        ("sessions", "i8"),
         ("rows_free", "i8"),
         ("spans_free", "i8"),
         ("flows_free", "i8"),
@@ -48,7 +51,8 @@ pool_dtype = np.dtype(
         ("dropped_late", "i8"),  # shards of blocks that were complete already
         ("dropped_window", "i8"),  # shards beyond the credit
         ("dropped_crc", "i8"),  # recovered shards whose CRC was wrong
-    ]
+    ],
+    align=True,
 )
 
 session_dtype = np.dtype(
@@ -64,7 +68,8 @@ session_dtype = np.dtype(
         ("credit_due", "u1"),  # some flow's credit wants to be told
         ("lanes", "i4"),
         ("repack_due", "u1"),  # the unit shrank: blocks that no longer fit go again in new shards
-    ]
+    ],
+    align=True,
 )
 
 lane_dtype = np.dtype(
@@ -151,7 +156,8 @@ lane_dtype = np.dtype(
         ("acked", "i8"),
         ("lost", "i8"),
         ("spurious", "i8"),
-    ]
+    ],
+    align=True,
 )
 
 inflight_dtype = np.dtype(
@@ -167,7 +173,8 @@ inflight_dtype = np.dtype(
         ("state", "u1"),
         ("app_limited", "u1"),
         ("quiet", "u1"),  # sent while this lane kept below its rate
-    ]
+    ],
+    align=True,
 )
 
 channel_dtype = np.dtype(
@@ -203,7 +210,8 @@ channel_dtype = np.dtype(
         ("rx_blocks", "i8"),
         ("last_k", "i4"),
         ("last_m", "i4"),
-    ]
+    ],
+    align=True,
 )
 
 block_dtype = np.dtype(
@@ -221,7 +229,8 @@ block_dtype = np.dtype(
         ("wanted", "i2"),  # parity rows to be computed
         ("length", "i4"),  # bytes of its largest unit
         ("used", "u1"),
-    ]
+    ],
+    align=True,
 )
 
 rx_block_dtype = np.dtype(
@@ -236,7 +245,8 @@ rx_block_dtype = np.dtype(
         ("used", "u1"),
         ("complete", "u1"),
         ("queued", "u1"),  # waits for the decoder
-    ]
+    ],
+    align=True,
 )
 
 flow_dtype = np.dtype(
@@ -270,7 +280,8 @@ flow_dtype = np.dtype(
         ("tail", "i4"),
         ("pending", "i8"),
         ("deliver", "u1"),  # stands in the delivery list
-    ]
+    ],
+    align=True,
 )
 
-span_dtype = np.dtype([("offset", "i8"), ("start", "i8"), ("length", "i4"), ("row", "i4"), ("next", "i4")])
+span_dtype = np.dtype([("offset", "i8"), ("start", "i8"), ("length", "i4"), ("row", "i4"), ("next", "i4")], align=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from vantun.session.tables import RATE_ROUNDS, Tables
+from vantun.session.tables import RATE_ROUNDS, Tables, head
 
 BBR, BRUTAL = 1, 2
 STARTUP, DRAIN, DOWN, CRUISE, UP = range(5)
@@ -37,6 +37,7 @@ _SLACK = 96 * 1228.0
 @njit(cache=True)
 def begin_rate(t: Tables, lane: int, control: int, cap: float, now: float) -> None:
     """Start the controller of a lane; ``cap`` (bytes/s) is BRUTAL's rate, and BBR's limit if not 0."""
+    t = head(t)
     record = t.lane[lane]
     record.control = control
     record.mode = STARTUP

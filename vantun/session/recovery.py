@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vantun.session.blocks import find_block, one_more, shard_acked, shard_lost
 from vantun.session.pool import EVENT_LANE_STATE, EVENT_MTU, push_event
 from vantun.session.rate import PACKET_OVERHEAD, is_quiet, note_resolved, on_acked
-from vantun.session.tables import CHANNELS, SESSION_LANES, WINDOW, Tables
+from vantun.session.tables import CHANNELS, INFLIGHT, SESSION_LANES, WINDOW, Tables, head
 from vantun.wire.frames import DATA, PARITY
 
 EMPTY, IN_FLIGHT, ACKED, LOST = range(4)
@@ -35,7 +35,7 @@ def register_sent(t: Tables, lane: int, kind: int, channel: int, seq: int, size:
     record = t.lane[lane]
     number = record.next_pn
     record.next_pn += 1
-    entry = t.inflight[lane, number & (t.inflight.shape[1] - 1)]
+    entry = t.inflight[lane, number & (INFLIGHT - 1)]
     if record.in_flight == 0:
         record.first_sent = now
         record.delivered_at = now
@@ -64,7 +64,7 @@ def register_silent(t: Tables, lane: int) -> int:
     record = t.lane[lane]
     number = record.next_pn
     record.next_pn += 1
-    entry = t.inflight[lane, number & (t.inflight.shape[1] - 1)]
+    entry = t.inflight[lane, number & (INFLIGHT - 1)]
     entry.state = EMPTY
     if record.una == number:
         record.una = number + 1
@@ -79,7 +79,7 @@ def on_receipt(
     record = t.lane[lane]
     if ranges[0, 1] >= record.next_pn:
         return False
-    ring = t.inflight.shape[1]
+    ring = INFLIGHT
     newest = -1
     sample_from = 0.0
     before = record.delivered
@@ -173,7 +173,7 @@ def _sample_rtt(record: np.record, sample: float, delay: float, now: float) -> N
 @njit(cache=True)
 def _advance(t: Tables, lane: int) -> None:
     record = t.lane[lane]
-    ring = t.inflight.shape[1]
+    ring = INFLIGHT
     while record.una < record.next_pn and t.inflight[lane, record.una & (ring - 1)].state != IN_FLIGHT:
         record.una += 1
 
@@ -182,7 +182,7 @@ def _advance(t: Tables, lane: int) -> None:
 def detect_lost(t: Tables, lane: int, now: float) -> float:
     """Declare lost what RACK says is lost; return when the next packet will be (inf = none waits)."""
     record = t.lane[lane]
-    ring = t.inflight.shape[1]
+    ring = INFLIGHT
     due = np.inf
     patience = max(record.latest_rtt, record.srtt) + record.reorder
     for number in range(record.una, record.largest_acked + 1):
@@ -252,6 +252,13 @@ def probe_timeout(record: np.record) -> float:
 
 
 @njit(cache=True)
+def lane_timeout(t: Tables, lane: int) -> float:
+    """Return the probe timeout of a lane."""
+    t = head(t)
+    return probe_timeout(t.lane[lane])
+
+
+@njit(cache=True)
 def run_timers(t: Tables, lane: int, now: float) -> float:
     """Run what is due on a lane: loss, probe timeout, suspicion, death, keep-alive; return when to call again."""
     record = t.lane[lane]
@@ -299,6 +306,7 @@ def _on_probe_timeout(t: Tables, lane: int, now: float) -> None:
 @njit(cache=True)
 def suspect(t: Tables, lane: int) -> None:
     """Stop using a lane that does not answer: what it carries is made good on the others, and it is probed."""
+    t = head(t)
     record = t.lane[lane]
     set_state(t, lane, SUSPECT)
     _lose_all(t, lane)
@@ -308,7 +316,7 @@ def suspect(t: Tables, lane: int) -> None:
 @njit(cache=True)
 def _lose_all(t: Tables, lane: int) -> None:
     record = t.lane[lane]
-    ring = t.inflight.shape[1]
+    ring = INFLIGHT
     for number in range(record.una, record.next_pn):
         entry = t.inflight[lane, number & (ring - 1)]
         if entry.state == IN_FLIGHT:

@@ -8,7 +8,7 @@ from numba import njit
 from vantun.session.blocks import enter_shard, finish_unit, release_block, room
 from vantun.session.pool import ROW_UNIT, get_bit, take_row
 from vantun.session.signals import signal_pair, signal_space
-from vantun.session.tables import CHANNELS, CONTROL, WINDOW, Tables
+from vantun.session.tables import CHANNELS, CONTROL, WINDOW, Tables, head
 from vantun.wire.records import (
     ABANDON,
     STREAM,
@@ -24,6 +24,7 @@ from vantun.wire.records import (
 @njit(cache=True)
 def repack_session(t: Tables, session: int, now: float) -> bool:
     """Move every undelivered record of blocks that no longer fit; False if windows or rows do not allow all of it now."""
+    t = head(t)
     unit = np.int64(t.session[session].unit)
     for kind in range(CHANNELS):
         channel = session * CHANNELS + kind

@@ -27,7 +27,7 @@ from vantun.session.recovery import (
     run_timers,
 )
 from vantun.session.signals import flush_signals
-from vantun.session.tables import BULK, CHANNELS, SESSION_LANES, WINDOW, Tables
+from vantun.session.tables import BULK, CHANNELS, INFLIGHT, SESSION_LANES, WINDOW, Tables, head
 from vantun.wire.frames import (
     DATA,
     MAX_RANGES,
@@ -66,9 +66,10 @@ class Departures(NamedTuple):
 @njit(cache=True)
 def plan(t: Tables, d: Departures, now: float) -> tuple[int, float]:
     """Run the timers and fill ``d``; return (packets, when to call again if nothing arrives before)."""
+    t = head(t)
     count = 0
     due = np.inf
-    for session in range(len(t.session)):
+    for session in range(t.pool[0].sessions):
         if not t.session[session].used:
             continue
         for i in range(SESSION_LANES):
@@ -192,6 +193,7 @@ def _send_receipt(t: Tables, d: Departures, count: int, lane: int, now: float) -
 @njit(cache=True)
 def fastest_lane(t: Tables, session: int) -> int:
     """Return the active lane with the smallest RTT, or -1."""
+    t = head(t)
     best = -1
     for i in range(SESSION_LANES):
         lane = np.int64(t.session_lane[session, i])
@@ -204,7 +206,7 @@ def fastest_lane(t: Tables, session: int) -> int:
 def _has_room(t: Tables, lane: int, size: int, patience: float) -> bool:
     """Return whether a lane may send ``size`` bytes now; ``patience`` = bytes it may go over its pacing and window."""
     record = t.lane[lane]
-    if record.state != ACTIVE or size > record.mtu or record.next_pn - record.una >= t.inflight.shape[1] - 1:
+    if record.state != ACTIVE or size > record.mtu or record.next_pn - record.una >= INFLIGHT - 1:
         return False
     if record.in_flight + size > record.cwnd + patience or record.tokens + patience <= 0.0:
         record.limited = 1
@@ -265,7 +267,7 @@ def _next_send(t: Tables, session: int, waiting: bool, full: bool, now: float) -
         record = t.lane[lane]
         if not waiting and not record.limited:
             record.app_limited = record.delivered + max(record.in_flight, 1)
-        elif waiting and record.in_flight < record.cwnd and record.next_pn - record.una < t.inflight.shape[1] - 1:
+        elif waiting and record.in_flight < record.cwnd and record.next_pn - record.una < INFLIGHT - 1:
             quantum = min(max(record.pacing_rate * 0.0005, 1228.0), 16.0 * 1228.0)
             due = min(due, now + max(quantum - record.tokens, 0.0) / max(record.pacing_rate, 1.0))
     return due

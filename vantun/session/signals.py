@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vantun.session.blocks import enter_shard, finish_unit, room
 from vantun.session.pool import ROW_UNIT, take_row
-from vantun.session.tables import CHANNELS, CONTROL, Tables
+from vantun.session.tables import CHANNELS, CONTROL, Tables, head
 from vantun.wire.records import ACCEPT, UNIT_HEAD, UNIT_TAIL, put_pair
 from vantun.wire.varint import put_varint
 
@@ -41,6 +41,7 @@ def signal_space(t: Tables, session: int, size: int, now: float) -> int:
 @njit(cache=True)
 def signal_pair(t: Tables, session: int, kind: int, first: int, second: int, now: float) -> bool:
     """Write a record of two integers; False if there is no room now."""
+    t = head(t)
     start = signal_space(t, session, _PAIR_MAX, now)
     if start < 0:
         return False
@@ -51,6 +52,7 @@ def signal_pair(t: Tables, session: int, kind: int, first: int, second: int, now
 @njit(cache=True)
 def signal_accept(t: Tables, session: int, flow: int, now: float) -> bool:
     """Write ACCEPT; False if there is no room now."""
+    t = head(t)
     start = signal_space(t, session, _PAIR_MAX, now)
     if start < 0:
         return False
@@ -62,6 +64,7 @@ def signal_accept(t: Tables, session: int, flow: int, now: float) -> bool:
 @njit(cache=True)
 def signal_bytes(t: Tables, session: int, kind: int, flow: int, data: NDArray[np.uint8], now: float) -> bool:
     """Write a record of one integer and counted bytes (OPEN); False if there is no room now."""
+    t = head(t)
     start = signal_space(t, session, _PAIR_MAX + len(data), now)
     if start < 0:
         return False

@@ -11,7 +11,7 @@ from numba import njit
 from vantun.session.inbox import KEPT, MALFORMED, NOT_NEEDED, REFUSED, deliver_area
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.pool import ROW_UNIT, get_bit, release_row, set_bit
-from vantun.session.tables import CHANNELS, DECODES, WINDOW, Tables
+from vantun.session.tables import CHANNELS, DECODES, WINDOW, Tables, head
 from vantun.wire.frames import DATA
 from vantun.wire.packet_number import expand_number
 from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
@@ -173,6 +173,7 @@ def drop_parity(t: Tables, block: np.record) -> None:
 @njit(cache=True)
 def abandon_block(t: Tables, channel: int, number: int) -> bool:
     """The sender gave a block up (its records came again elsewhere); False if it is beyond the window."""
+    t = head(t)
     ch = t.channel[channel]
     if number < ch.floor:
         return True

@@ -1,7 +1,8 @@
 """The tables of a worker: every lane, channel, block, flow and row of every session, allocated once.
 
-Python objects exist per session and path only; per packet there is a row in one of these arrays. Pages that no
-session touches are never backed by memory (``numpy.zeros`` leaves that to the kernel).
+Python objects exist per session and path only; per packet there is a row in one of these arrays. All of them lie in one
+structured record, so that a kernel takes one pointer: with an argument per array the same kernels took four times as long to
+compile. The record has a fixed layout with room for the largest worker; pages that nobody touches are never backed by memory.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 from numpy.typing import NDArray
+
+from drivers.arena import Arena
 
 from vantun.session.layout import (
     BLOCK_SPAN,
@@ -43,140 +48,199 @@ REPLAY_WORDS = 128
 """64-bit words of a lane's replay window: 8192 packet numbers."""
 
 
+MAX_SESSIONS = 256
+MAX_LANES = 512
+MAX_FLOWS = 16384
+MAX_ROWS = 1 << 18
+"""Rows of the pool: with 1600-byte rows, 419 MB."""
+INFLIGHT = 16384
+"""Packets of a lane that may be unresolved; a power of two."""
+EVENTS = 4096
+DECODES = 1024
+"""Blocks decoded in one job; the rest wait for the next."""
+_PAGE = 4096
+
+
 @dataclass(frozen=True)
 class Limits:
-    """Sizes of the tables; each bounds what a peer can make this worker hold."""
+    """How much of the tables a worker uses; each bounds what a peer can make it hold."""
 
     sessions: int = 64
-    lanes: int = 256
     flows: int = 8192
     rows: int = 65536
     """Rows of the pool: plaintext shards in both directions."""
-    inflight: int = 16384
-    """Unresolved packets per lane; a power of two."""
     flows_per_session: int = 4096
+
+    def __post_init__(self) -> None:
+        """Refuse what the tables have no room for."""
+        for name, most in (("sessions", MAX_SESSIONS), ("flows", MAX_FLOWS), ("rows", MAX_ROWS)):
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"limits.{name} is {getattr(self, name)}; the tables have room for 1 to {most}")
 
 
 class Tables(NamedTuple):
-    """Every array of a worker. A NamedTuple, so that it enters a kernel as one argument.
+    """Every array of a worker, as views of one record (``root``); kernels are given ``root`` and see the same names.
 
     Indexes: ``session`` s, ``lane`` l, ``flow`` f, ``channel`` c = s * CHANNELS + class (one row holds both directions).
     """
 
-    memory: NDArray[np.uint8]
-    """[rows * stride] the row pool: an arena's flat memory."""
+    root: Any
+    """[1] the record itself: what a kernel called from Python takes."""
     policy: Any
     """[1] settings of this worker (policy_dtype)."""
     pool: Any
     """[1] free stacks and counters (pool_dtype)."""
-    free_row: NDArray[np.int32]
-    row_refs: NDArray[np.int16]
-    row_next: NDArray[np.int32]
-    """Next parity row of the same block (-1 = last)."""
-    row_tag: NDArray[np.uint8]
-    """Matrix row of a parity row."""
-    row_unit: NDArray[np.int32]
-    """Bytes of the unit in a row."""
-    row_seq: NDArray[np.int64]
-    """First shard number of the span of a parity row that waits to be sent."""
     session: Any
     session_lane: NDArray[np.int32]
-    """[sessions, SESSION_LANES] lanes of a session, dense from the front; -1 = none."""
+    """[sessions, SESSION_LANES] lanes of a session; -1 = none."""
     lane: Any
-    inflight: Any
-    """[lanes, inflight] what became of packet number n, at n modulo the ring."""
     rate: NDArray[np.float64]
     """[lanes, RATE_ROUNDS] largest delivery rate of each of the last rounds, bytes/s."""
     replay: NDArray[np.uint64]
     """[lanes, REPLAY_WORDS]"""
     rx_range: NDArray[np.int64]
     """[lanes, RX_RANGES, 2] received packet numbers, inclusive, ascending."""
+    lane_key: NDArray[np.uint64]
+    lane_value: NDArray[np.int32]
     channel: Any
     block: Any
     """[channels, WINDOW] blocks being sent."""
-    tx_row: NDArray[np.int32]
-    """[channels, WINDOW, BLOCK_SPAN] rows of their data shards."""
     rx_block: Any
     """[channels, WINDOW] blocks being received: the span store."""
+    tx_row: NDArray[np.int32]
+    """[channels, WINDOW, BLOCK_SPAN] rows of the data shards of ``block``."""
     rx_row: NDArray[np.int32]
     """[channels, WINDOW, BLOCK_SPAN]"""
     flow: Any
-    free_flow: NDArray[np.int32]
-    span: Any
-    """[rows] pieces of flows waiting for delivery (span_dtype), chained by ``next``."""
-    free_span: NDArray[np.int32]
-    lane_key: NDArray[np.uint64]
-    lane_value: NDArray[np.int32]
     flow_key: NDArray[np.uint64]
     flow_value: NDArray[np.int32]
+    free_flow: NDArray[np.int32]
     deliver: NDArray[np.int32]
     """[flows] flows with bytes or an end to deliver; ``pool.delivers`` are valid."""
     decode: NDArray[np.int32]
     """[blocks, 2] (channel, slot) of blocks to be decoded; ``pool.decodes`` are valid."""
     event: NDArray[np.int64]
     """[events, 6] rare things for Python: (kind, session, flow or lane, a, b, c)."""
+    free_row: NDArray[np.int32]
+    row_refs: NDArray[np.int16]
+    row_next: NDArray[np.int32]
+    """Next parity row of the same block or queue (-1 = last)."""
+    row_tag: NDArray[np.uint8]
+    """Matrix row of a parity row."""
+    row_unit: NDArray[np.int32]
+    """Bytes of the unit in a row."""
+    row_seq: NDArray[np.int64]
+    """First shard number of the span of a parity row that waits to be sent."""
+    free_span: NDArray[np.int32]
+    span: Any
+    """[rows] pieces of flows waiting for delivery (span_dtype), chained by ``next``."""
+    inflight: Any
+    """[lanes, INFLIGHT] what became of packet number n, at n modulo the ring."""
+    memory: NDArray[np.uint8]
+    """[MAX_ROWS * MAX_STRIDE] the row pool; last, so that the arena's guard page follows it."""
 
 
-EVENTS = 4096
-DECODES = 1024
-"""Blocks decoded in one job; the rest wait for the next."""
-
-
-def _stack(count: int) -> NDArray[np.int32]:
-    return np.arange(count - 1, -1, -1, dtype=np.int32)
-
-
-def make_tables(limits: Limits, memory: NDArray[np.uint8], stride: int) -> Tables:
-    """Return empty tables over the row pool ``memory`` of ``limits.rows`` rows of ``stride`` bytes."""
-    if len(memory) < limits.rows * stride:
-        raise ValueError(f"row pool of {len(memory)} B is smaller than {limits.rows} rows of {stride} B")
-    channels = limits.sessions * CHANNELS
-
-    def records(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-        return np.zeros(shape, dtype)
-
-    tables = Tables(
-        memory=memory,
-        policy=records(1, policy_dtype),
-        pool=records(1, pool_dtype),
-        free_row=_stack(limits.rows),
-        row_refs=np.zeros(limits.rows, np.int16),
-        row_next=np.full(limits.rows, -1, np.int32),
-        row_tag=np.zeros(limits.rows, np.uint8),
-        row_unit=np.zeros(limits.rows, np.int32),
-        row_seq=np.zeros(limits.rows, np.int64),
-        session=records(limits.sessions, session_dtype),
-        session_lane=np.full((limits.sessions, SESSION_LANES), -1, np.int32),
-        lane=records(limits.lanes, lane_dtype),
-        inflight=records((limits.lanes, limits.inflight), inflight_dtype),
-        rate=np.zeros((limits.lanes, RATE_ROUNDS)),
-        replay=np.zeros((limits.lanes, REPLAY_WORDS), np.uint64),
-        rx_range=np.zeros((limits.lanes, RX_RANGES, 2), np.int64),
-        channel=records(channels, channel_dtype),
-        block=records((channels, WINDOW), block_dtype),
-        tx_row=np.zeros((channels, WINDOW, BLOCK_SPAN), np.int32),
-        rx_block=records((channels, WINDOW), rx_block_dtype),
-        rx_row=np.zeros((channels, WINDOW, BLOCK_SPAN), np.int32),
-        flow=records(limits.flows, flow_dtype),
-        free_flow=_stack(limits.flows),
-        span=records(limits.rows, span_dtype),
-        free_span=_stack(limits.rows),
-        lane_key=np.zeros(_hash_size(limits.lanes), np.uint64),
-        lane_value=np.full(_hash_size(limits.lanes), -1, np.int32),
-        flow_key=np.zeros(_hash_size(limits.flows), np.uint64),
-        flow_value=np.full(_hash_size(limits.flows), -1, np.int32),
-        deliver=np.zeros(limits.flows, np.int32),
-        decode=np.zeros((DECODES, 2), np.int32),
-        event=np.zeros((EVENTS, 6), np.int64),
-    )
-    pool = tables.pool[0]
-    pool["rows_free"] = limits.rows
-    pool["spans_free"] = limits.rows
-    pool["flows_free"] = limits.flows
-    pool["stride"] = stride
-    return tables
+MAX_STRIDE = 1600
 
 
 def _hash_size(entries: int) -> int:
     """Return a power of two that keeps a table of ``entries`` at most a quarter full: probes stay short."""
     return 1 << (4 * entries - 1).bit_length()
+
+
+def _root_dtype() -> np.dtype[Any]:
+    channels = MAX_SESSIONS * CHANNELS
+    fields: list[tuple[str, Any, tuple[int, ...]]] = [
+        ("policy", policy_dtype, (1,)),
+        ("pool", pool_dtype, (1,)),
+        ("session", session_dtype, (MAX_SESSIONS,)),
+        ("session_lane", np.int32, (MAX_SESSIONS, SESSION_LANES)),
+        ("lane", lane_dtype, (MAX_LANES,)),
+        ("rate", np.float64, (MAX_LANES, RATE_ROUNDS)),
+        ("replay", np.uint64, (MAX_LANES, REPLAY_WORDS)),
+        ("rx_range", np.int64, (MAX_LANES, RX_RANGES, 2)),
+        ("lane_key", np.uint64, (_hash_size(MAX_LANES),)),
+        ("lane_value", np.int32, (_hash_size(MAX_LANES),)),
+        ("channel", channel_dtype, (channels,)),
+        ("block", block_dtype, (channels, WINDOW)),
+        ("rx_block", rx_block_dtype, (channels, WINDOW)),
+        ("tx_row", np.int32, (channels, WINDOW, BLOCK_SPAN)),
+        ("rx_row", np.int32, (channels, WINDOW, BLOCK_SPAN)),
+        ("flow", flow_dtype, (MAX_FLOWS,)),
+        ("flow_key", np.uint64, (_hash_size(MAX_FLOWS),)),
+        ("flow_value", np.int32, (_hash_size(MAX_FLOWS),)),
+        ("free_flow", np.int32, (MAX_FLOWS,)),
+        ("deliver", np.int32, (MAX_FLOWS,)),
+        ("decode", np.int32, (DECODES, 2)),
+        ("event", np.int64, (EVENTS, 6)),
+        ("free_row", np.int32, (MAX_ROWS,)),
+        ("row_refs", np.int16, (MAX_ROWS,)),
+        ("row_next", np.int32, (MAX_ROWS,)),
+        ("row_tag", np.uint8, (MAX_ROWS,)),
+        ("row_unit", np.int32, (MAX_ROWS,)),
+        ("row_seq", np.int64, (MAX_ROWS,)),
+        ("free_span", np.int32, (MAX_ROWS,)),
+        ("span", span_dtype, (MAX_ROWS,)),
+        ("inflight", inflight_dtype, (MAX_LANES, INFLIGHT)),
+        ("memory", np.uint8, (MAX_ROWS * MAX_STRIDE,)),
+    ]
+    offsets = []
+    end = 0
+    for name, dtype, shape in fields:
+        align = _PAGE if name == "memory" else 64
+        end = -(-end // align) * align
+        offsets.append(end)
+        end += np.dtype(dtype).itemsize * int(np.prod(shape))
+    return np.dtype(
+        {
+            "names": [name for name, _, _ in fields],
+            "formats": [(dtype, shape) for _, dtype, shape in fields],
+            "offsets": offsets,
+            "itemsize": end,
+        }
+    )
+
+
+root_dtype = _root_dtype()
+
+
+def make_tables(limits: Limits, stride: int) -> tuple[Tables, Arena]:
+    """Return empty tables with ``limits.rows`` rows of ``stride`` bytes, and the arena that owns their memory."""
+    if stride > MAX_STRIDE:
+        raise ValueError(f"rows of {stride} B are larger than the tables allow ({MAX_STRIDE} B); lower the MTU")
+    arena = Arena(1, root_dtype.itemsize)
+    root = arena.memory.view(root_dtype)
+    tables = Tables(root, *(root[0][name] for name in Tables._fields[1:]))
+    tables.session_lane[:] = -1
+    tables.lane_value[:] = -1
+    tables.flow_value[:] = -1
+    _fill_stack(tables.free_row, limits.rows)
+    _fill_stack(tables.free_span, limits.rows)
+    _fill_stack(tables.free_flow, limits.flows)
+    pool = tables.pool[0]
+    pool["rows"] = limits.rows
+    pool["rows_free"] = limits.rows
+    pool["spans_free"] = limits.rows
+    pool["flows_free"] = limits.flows
+    pool["sessions"] = limits.sessions
+    pool["stride"] = stride
+    return tables, arena
+
+
+def _fill_stack(stack: NDArray[np.int32], count: int) -> None:
+    stack[:count] = np.arange(count - 1, -1, -1, dtype=np.int32)
+
+
+def head(t: Any) -> Any:
+    """Return the record that a kernel works on: ``t[0]`` when Python called it with ``root``, ``t`` when a kernel did.
+
+    (A record as a Python argument would do, but numba takes 2 ms to look at one.)
+    """
+    return t[0]
+
+
+@overload(head)
+def _head(t):  # type: ignore[no-untyped-def] # numba compares signatures, annotations included
+    if isinstance(t, types.Array):
+        return lambda t: t[0]
+    return lambda t: t

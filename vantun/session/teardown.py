@@ -8,12 +8,13 @@ from numba import njit
 from vantun.session.blocks import release_block
 from vantun.session.pool import release_row
 from vantun.session.span_store import complete_block
-from vantun.session.tables import WINDOW, Tables
+from vantun.session.tables import WINDOW, Tables, head
 
 
 @njit(cache=True)
 def empty_channel(t: Tables, channel: int) -> None:
     """Free every row of a channel, both directions."""
+    t = head(t)
     ch = t.channel[channel]
     if ch.open_row >= 0:
         release_row(t, np.int64(ch.open_row))

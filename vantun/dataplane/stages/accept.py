@@ -17,5 +17,5 @@ class AcceptStage:
     def run(self, count: int, now: float) -> None:
         """Take the first ``count`` packets of the arrivals."""
         self._clock.start()
-        accept_arrivals(self._tables, self._arrivals, count, now)
+        accept_arrivals(self._tables.root, self._arrivals, count, now)
         self._clock.stop(count)

@@ -50,12 +50,12 @@ class DecodeStage:
             return
         self._clock.start()
         spans = self._spans
-        count, data, parity = collect_holes(t, spans)
+        count, data, parity = collect_holes(t.root, spans)
         if count:
             self._context.engines.decode.run(span_job(self._context, spans, count, data, parity))
         for span in range(count):
-            if spans.status[span] == 1 and check_rebuilt(t, spans, span):
-                accept_rebuilt(t, spans, span, now)
+            if spans.status[span] == 1 and check_rebuilt(t.root, spans, span):
+                accept_rebuilt(t.root, spans, span, now)
             else:
-                discard_rebuilt(t, spans, span)
+                discard_rebuilt(t.root, spans, span)
         self._clock.stop(parity)

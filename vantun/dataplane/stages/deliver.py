@@ -17,7 +17,7 @@ class DeliverStage:
 
     def __init__(self, context: Context, book: FlowBook) -> None:
         self._t = context.tables
-        self._base = context.rows.address
+        self._base = context.address
         self._book = book
         self._clock = context.clock("deliver")
         self._iov = np.zeros((_IOVECS, 2), np.uint64)
@@ -59,21 +59,21 @@ class DeliverStage:
                 return total
             if not record["writable"]:
                 break
-            rows = int(gather(t, index, self._base, self._iov))
+            rows = int(gather(t.root, index, self._base, self._iov))
             if rows == 0:
                 break
             taken = port.writev(self._iov, rows)
             if taken < 0:
                 record["writable"] = 0
                 break
-            delivered(t, index, taken)
+            delivered(t.root, index, taken)
             total += taken
         if total:
             self._grant(flow, now)
         return total
 
     def _grant(self, flow: Flow, now: float) -> None:
-        lane = int(fastest_lane(self._t, flow.session))
+        lane = int(fastest_lane(self._t.root, flow.session))
         rtt = float(self._t.lane[lane]["srtt"]) if lane >= 0 else 0.1
-        if not grant_credit(self._t, flow.index, rtt, now):
+        if not grant_credit(self._t.root, flow.index, rtt, now):
             self._credit_waits.append(flow)

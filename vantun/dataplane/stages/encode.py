@@ -21,7 +21,7 @@ class EncodeStage:
     def run(self) -> None:
         """Compute every row that is wanted."""
         self._clock.start()
-        count, data, parity = collect_wanted(self._context.tables, self._spans)
+        count, data, parity = collect_wanted(self._context.tables.root, self._spans)
         if count:
             self._context.engines.encode.run(span_job(self._context, self._spans, count, data, parity))
             self._clock.stop(parity)

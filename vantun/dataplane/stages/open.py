@@ -34,7 +34,7 @@ class OpenStage:
         """Open ``count`` packets of ``batch`` from ``first`` on; return (packets of ours, indexes of the others)."""
         self._clock.start()
         a, t = self.arrivals, self._context.tables
-        ours, misses = sort_arrivals(t, a, batch.memory, batch.offset[first:], batch.length[first:], count)
+        ours, misses = sort_arrivals(t.root, a, batch.memory, batch.offset[first:], batch.length[first:], count)
         if ours:
             self._context.engines.open.run(
                 OpenJob(

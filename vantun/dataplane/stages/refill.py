@@ -24,7 +24,7 @@ class RefillStage:
 
     def __init__(self, context: Context, book: FlowBook) -> None:
         self._t = context.tables
-        self._base = context.rows.address
+        self._base = context.address
         self._book = book
         self._clock = context.clock("refill")
         self._iov = np.zeros((_ROWS, 2), np.uint64)
@@ -51,14 +51,14 @@ class RefillStage:
 
     def _turn(self, flow: Flow, quota: dict[int, int], now: float) -> int:
         t = self._t
-        channel = int(note_burst(t, flow.index, 0, now))
+        channel = int(note_burst(t.root, flow.index, 0, now))
         left = quota.get(channel)
         if left is None:
             left = quota[channel] = self._quota(channel)
         if left <= 0:
             self._book.readable(flow)
             return 0
-        count = int(reserve(t, flow.index, self._base, min(left, _ROWS), self._iov, self._rows))
+        count = int(reserve(t.root, flow.index, self._base, min(left, _ROWS), self._iov, self._rows))
         if count == 0:
             if not t.flow[flow.index]["starved"]:
                 self._book.readable(flow)  # no row is free; a starved flow is woken by its credit instead
@@ -68,11 +68,11 @@ class RefillStage:
             assert flow.port is not None
             got = flow.port.readv(self._iov, count)
         finally:
-            commit(t, flow.index, channel, max(got, 0), count, self._iov, self._rows, now)
+            commit(t.root, flow.index, channel, max(got, 0), count, self._iov, self._rows, now)
         if got == 0:
             self._book.finish_sending(flow, now)
         elif got != WOULD_BLOCK:
-            note_burst(t, flow.index, got, now)
+            note_burst(t.root, flow.index, got, now)
             quota[channel] = left - count
             self._book.readable(flow)
         return max(got, 0)
@@ -85,4 +85,4 @@ class RefillStage:
             if lane >= 0:
                 rate += float(t.lane[lane]["pacing_rate"])
         limit = min(max(int(rate * _QUEUE_SECONDS / 1200.0), _MIN_QUEUE), _MAX_QUEUE)
-        return min(int(room(t, channel)), limit - int(t.channel[channel]["queued"]))
+        return min(int(room(t.root, channel)), limit - int(t.channel[channel]["queued"]))

@@ -30,6 +30,6 @@ class ScheduleStage:
     def run(self, now: float) -> tuple[int, float]:
         """Return (packets planned, when to run again)."""
         self._clock.start()
-        count, due = plan(self._tables, self.departures, now)
+        count, due = plan(self._tables.root, self.departures, now)
         self._clock.stop(count)
         return count, due

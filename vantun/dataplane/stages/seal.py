@@ -14,7 +14,7 @@ from drivers.batch import PacketBatch, packet_batch
 from vantun.dataplane.context import Context
 from vantun.session.pool import release_row
 from vantun.session.scheduler import Departures
-from vantun.session.tables import Tables
+from vantun.session.tables import Tables, head
 
 
 class Outgoing(NamedTuple):
@@ -70,6 +70,7 @@ def arrange(d: Departures, s: Sealed, batch_offset: NDArray[np.int64], batch_len
 @njit(cache=True)
 def release_spares(t: Tables, s: Sealed, count: int) -> None:
     """Free the rows that were only needed until now."""
+    t = head(t)
     for i in range(count):
         if s.spare[i] >= 0:
             release_row(t, np.int64(s.spare[i]))
@@ -114,6 +115,6 @@ class SealStage:
                     status=s.status[:count],
                 )
             )
-            release_spares(t, s, count)
+            release_spares(t.root, s, count)
             self._clock.stop(count)
         return Outgoing(batch, count, s.socket)

@@ -1,0 +1,1 @@
+"""AEAD engines, one file each."""

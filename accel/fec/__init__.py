@@ -1,0 +1,1 @@
+"""FEC engines, one file each."""
