@@ -32,30 +32,24 @@ from accel.engine import (
     Ticket,
 )
 from accel.finished import FINISHED, Synchronous
+from accel.kernels.protection import SAMPLE_LENGTH, apply_masks, open_heads, seal_heads, take_samples
 
-_SAMPLE = HEADER_LENGTH
-"""Where the sample starts: 4 bytes behind the start of the packet number, which is 4 bytes long."""
-_SAMPLE_LENGTH = 16
-_NUMBER = 9
-_PHASE = 0x04
 _SHORTEST = HEADER_LENGTH + 4 + TAG_LENGTH
-_WINDOW = 1 << 32
+_GROWTH = 64
 
 
 @dataclass
 class _Key:
     aead: AESGCM | ChaCha20Poly1305
-    iv: NDArray[np.uint8]
     header_key: bytes
     ecb: Any
     """An AES-ECB encryptor, which keeps no state between blocks; None for ChaCha20."""
 
 
 def _prepare(spec: KeySpec) -> _Key:
-    iv = np.frombuffer(spec.iv, np.uint8).copy()
     if spec.suite is Suite.CHACHA20_POLY1305:
-        return _Key(ChaCha20Poly1305(spec.key), iv, spec.header_key, None)
-    return _Key(AESGCM(spec.key), iv, spec.header_key, Cipher(AES(spec.header_key), ECB()).encryptor())
+        return _Key(ChaCha20Poly1305(spec.key), spec.header_key, None)
+    return _Key(AESGCM(spec.key), spec.header_key, Cipher(AES(spec.header_key), ECB()).encryptor())
 
 
 class _Session:
@@ -64,58 +58,49 @@ class _Session:
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
         self.keys: dict[int, _Key] = {}
+        self.ivs: NDArray[np.uint8] = np.zeros((_GROWTH, 12), np.uint8)
 
     def install_key(self, slot: int, spec: KeySpec) -> None:
         """Expand and keep the keys of a slot."""
+        while slot + 1 >= len(self.ivs):  # the slot of the other key phase is read, too
+            self.ivs = np.concatenate((self.ivs, np.zeros_like(self.ivs)))
         self.keys[slot] = _prepare(spec)
+        self.ivs[slot] = np.frombuffer(spec.iv, np.uint8)
 
     def remove_key(self, slot: int) -> None:
         """Forget the keys of a slot."""
-        key = self.keys.pop(slot, None)
-        if key is not None:
-            key.iv[:] = 0
+        if self.keys.pop(slot, None) is not None:
+            self.ivs[slot] = 0
 
     def close(self) -> None:
         """Forget all keys."""
         for slot in list(self.keys):
             self.remove_key(slot)
 
+    def masks(self, memory: NDArray[np.uint8], offset: NDArray[np.int64], slot: NDArray[np.int32]) -> NDArray[np.uint8]:
+        """Return header-protection masks [n, 16] (five bytes count); rows of unknown slots get zeros."""
+        count = len(offset)
+        samples = np.empty((count, SAMPLE_LENGTH), np.uint8)
+        take_samples(memory, offset, samples)
+        if slot[0] == slot[-1] and (slot == slot[0]).all():
+            return self._mask_rows(int(slot[0]), samples)
+        masks = np.zeros((count, SAMPLE_LENGTH), np.uint8)
+        for value in set(slot.tolist()):
+            rows = np.flatnonzero(slot == value)
+            masks[rows] = self._mask_rows(value, samples[rows])
+        return masks
 
-def _masks(keys: dict[int, _Key], slot: NDArray[np.int32], samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the header-protection masks [n, 5] of samples [n, 16]; rows of unknown slots get zeros."""
-    masks = np.zeros((len(slot), 5), np.uint8)
-    for value in np.unique(slot).tolist():
-        key = keys.get(value)
+    def _mask_rows(self, slot: int, samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        key = self.keys.get(slot)
         if key is None:
-            continue
-        rows = np.flatnonzero(slot == value)
+            return np.zeros_like(samples)
         if key.ecb is not None:
-            block = np.frombuffer(key.ecb.update(samples[rows].tobytes()), np.uint8)
-            masks[rows] = block.reshape(-1, _SAMPLE_LENGTH)[:, :5]
-            continue
-        for row in rows.tolist():
-            stream = Cipher(ChaCha20(key.header_key, samples[row].tobytes()), None).encryptor()
-            masks[row] = np.frombuffer(stream.update(bytes(5)), np.uint8)
-    return masks
-
-
-def _nonces(keys: dict[int, _Key], slot: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return IV xor packet number [n, 12] (RFC 9001, section 5.3); rows of unknown slots get zeros."""
-    nonces = np.zeros((len(slot), 12), np.uint8)
-    nonces[:, 4:] = number.astype(">u8").view(np.uint8).reshape(-1, 8)
-    for value in np.unique(slot).tolist():
-        key = keys.get(value)
-        if key is not None:
-            nonces[slot == value] ^= key.iv
-    return nonces
-
-
-def _expand(low: NDArray[np.int64], largest: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return full packet numbers (RFC 9000, appendix A.3)."""
-    expected = largest + 1
-    number = (expected & ~np.int64(_WINDOW - 1)) | low
-    number = np.where((number <= expected - _WINDOW // 2) & (number < (1 << 62) - _WINDOW), number + _WINDOW, number)
-    return np.where((number > expected + _WINDOW // 2) & (number >= _WINDOW), number - _WINDOW, number)
+            return np.frombuffer(key.ecb.update(samples), np.uint8).reshape(-1, SAMPLE_LENGTH)
+        masks = np.zeros_like(samples)
+        for row, sample in enumerate(samples):
+            stream = Cipher(ChaCha20(key.header_key, sample.tobytes()), None).encryptor()
+            masks[row] = np.frombuffer(stream.update(bytes(SAMPLE_LENGTH)), np.uint8)
+        return masks
 
 
 class CryptographyAead(Synchronous):
@@ -136,76 +121,80 @@ class CryptographyAead(Synchronous):
         """Do the job; every row has its status on return."""
         assert isinstance(session, _Session)
         if isinstance(job, SealJob):
-            _seal(session.keys, job)
+            _seal(session, job)
         else:
             assert isinstance(job, OpenJob)
-            _open(session.keys, job)
+            _open(session, job)
         return FINISHED
 
 
-def _seal(keys: dict[int, _Key], job: SealJob) -> None:
-    first = job.source[job.source_offset]
-    slot = job.slot + ((first & _PHASE) >> 2).astype(np.int64)
-    nonces = _nonces(keys, slot, job.number).tobytes()
+def _seal(session: _Session, job: SealJob) -> None:
+    count = len(job.status)
+    if not count:
+        return
+    key_of = np.empty(count, np.int32)
+    nonces = np.empty((count, 12), np.uint8)
+    seal_heads(job.source, job.source_offset, job.slot, job.number, session.ivs, key_of, nonces)
+    nonce = nonces.tobytes()
     source, target = memoryview(job.source), memoryview(job.target)
-    starts, ends = job.source_offset.tolist(), job.target_offset.tolist()
-    for i, (size, value) in enumerate(zip(job.length.tolist(), slot.tolist(), strict=True)):
-        key = keys.get(value)
+    columns = (job.source_offset.tolist(), job.target_offset.tolist(), job.length.tolist(), key_of.tolist())
+    keys = session.keys
+    at = 0
+    job.status[:] = Status.DONE
+    for i, (start, end, size, slot) in enumerate(zip(*columns, strict=True)):
+        key = keys.get(slot)
         if key is None:
             job.status[i] = Status.REJECTED
-            continue
-        start, end = starts[i], ends[i]
-        header = source[start : start + HEADER_LENGTH]
-        target[end : end + HEADER_LENGTH] = header
-        key.aead.encrypt_into(
-            nonces[12 * i : 12 * i + 12],
-            source[start + HEADER_LENGTH : start + size],
-            header,
-            target[end + HEADER_LENGTH : end + size + TAG_LENGTH],
-        )
-        job.status[i] = Status.DONE
-    good = job.status == Status.DONE
-    offset = job.target_offset[good]
-    masks = _masks(keys, job.slot[good], job.target[offset[:, None] + np.arange(_SAMPLE, _SAMPLE + _SAMPLE_LENGTH)])
-    job.target[offset] ^= masks[:, 0] & 0x1F
-    job.target[offset[:, None] + np.arange(_NUMBER, HEADER_LENGTH)] ^= masks[:, 1:]
+            target[end : end + size + TAG_LENGTH] = bytes(size + TAG_LENGTH)
+        else:
+            body = start + HEADER_LENGTH
+            header = source[start:body]
+            target[end : end + HEADER_LENGTH] = header
+            out = target[end + HEADER_LENGTH : end + size + TAG_LENGTH]
+            key.aead.encrypt_into(nonce[at : at + 12], source[body : start + size], header, out)
+        at += 12
+    apply_masks(job.target, job.target_offset, session.masks(job.target, job.target_offset, job.slot))
 
 
-def _open(keys: dict[int, _Key], job: OpenJob) -> None:
+def _open(session: _Session, job: OpenJob) -> None:
     job.status[:] = Status.REJECTED
     rows = np.flatnonzero(job.length >= _SHORTEST)
-    offset = job.source_offset[rows]
-    sample = job.source[offset[:, None] + np.arange(_SAMPLE, _SAMPLE + _SAMPLE_LENGTH)]
-    masks = _masks(keys, job.slot[rows], sample)
-    headers = job.source[offset[:, None] + np.arange(HEADER_LENGTH)]
-    headers[:, 0] ^= masks[:, 0] & 0x1F
-    headers[:, _NUMBER:] ^= masks[:, 1:]
-    low = np.ascontiguousarray(headers[:, _NUMBER:]).view(">u4").reshape(-1).astype(np.int64)
-    number = _expand(low, job.number[rows])
-    slot = job.slot[rows] + ((headers[:, 0] & _PHASE) >> 2).astype(np.int64)
-    nonces = _nonces(keys, slot, number).tobytes()
-    plain = headers.tobytes()
+    if len(rows):
+        everything = len(rows) == len(job.status)
+        _open_rows(session, job, rows, slice(None) if everything else rows)
+    for i in np.flatnonzero(job.status == Status.REJECTED).tolist():
+        end = int(job.target_offset[i])
+        job.target[end : end + max(0, int(job.length[i]) - TAG_LENGTH)] = 0
+
+
+def _open_rows(session: _Session, job: OpenJob, rows: NDArray[np.intp], pick: slice | NDArray[np.intp]) -> None:
+    """Open the rows that are long enough; ``pick`` selects them from the columns of the job."""
+    count = len(rows)
+    offset = job.source_offset[pick]
+    slot = job.slot[pick]
+    number = job.number[pick].copy()
+    key_of = np.empty(count, np.int32)
+    nonces = np.empty((count, 12), np.uint8)
+    headers = np.empty((count, HEADER_LENGTH), np.uint8)
+    masks = session.masks(job.source, offset, slot)
+    open_heads(job.source, offset, slot, number, masks, session.ivs, key_of, nonces, headers)
+    nonce, plain = nonces.tobytes(), headers.tobytes()
     source, target = memoryview(job.source), memoryview(job.target)
-    status = np.full(len(rows), Status.REJECTED, np.int8)
-    columns = (offset.tolist(), job.target_offset[rows].tolist(), job.length[rows].tolist(), slot.tolist())
+    columns = (offset.tolist(), job.target_offset[pick].tolist(), job.length[pick].tolist(), key_of.tolist())
+    keys = session.keys
+    status = np.full(count, Status.REJECTED, np.int8)
     for i, (start, end, size, value) in enumerate(zip(*columns, strict=True)):
         key = keys.get(value)
         if key is None:
             continue
         header = plain[HEADER_LENGTH * i : HEADER_LENGTH * (i + 1)]
+        out = target[end + HEADER_LENGTH : end + size - TAG_LENGTH]
         try:
-            key.aead.decrypt_into(
-                nonces[12 * i : 12 * i + 12],
-                source[start + HEADER_LENGTH : start + size],
-                header,
-                target[end + HEADER_LENGTH : end + size - TAG_LENGTH],
-            )
+            key.aead.decrypt_into(nonce[12 * i : 12 * i + 12], source[start + HEADER_LENGTH : start + size], header, out)
         except InvalidTag:
             continue  # the row stays REJECTED; anybody can send such a packet
         target[end : end + HEADER_LENGTH] = header
         status[i] = Status.DONE
-    job.status[rows] = status
-    job.number[rows[status == Status.DONE]] = number[status == Status.DONE]
-    for i in np.flatnonzero(job.status == Status.REJECTED).tolist():
-        end = int(job.target_offset[i])
-        job.target[end : end + max(0, int(job.length[i]) - TAG_LENGTH)] = 0
+    done = status == Status.DONE
+    job.status[pick] = status
+    job.number[rows[done]] = number[done]
