@@ -64,7 +64,7 @@ class FakeCalls:
         verdict = self.receive_script.popleft() if self.receive_script else 0
         if self.batched or verdict > 0:
             return -(self.batched or verdict)
-        return libc().recvmmsg(descriptor, headers, -verdict or count, flags)
+        return libc().recvmmsg(descriptor, headers, min(count, -verdict or count), flags)
 
     def sendmmsg(self, descriptor: int, headers: int, count: int, flags: int) -> int:
         """Refuse or pass on, up to the first message that is refused."""
@@ -76,7 +76,7 @@ class FakeCalls:
         verdict = self.send_script.popleft() if self.send_script else 0
         if verdict > 0:
             return -verdict
-        return OneByOne(self).sendmmsg(descriptor, headers, -verdict or count, flags)
+        return OneByOne(self).sendmmsg(descriptor, headers, min(count, -verdict or count), flags)
 
     def recvmsg(self, descriptor: int, header: int, flags: int) -> int:
         """Pass on."""

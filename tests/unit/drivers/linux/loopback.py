@@ -14,7 +14,7 @@ from drivers.batch import PacketBatch, packet_batch
 from drivers.linux.address import AddressTable, unpack
 from drivers.linux.udp import UdpSocket
 
-PATIENCE_MS = 10_000
+PATIENCE_MS = 2000
 """How long a packet on loopback may take before a test fails; never waited for in a test that passes."""
 
 

@@ -173,6 +173,14 @@ def test_a_full_queue_ends_the_batch_with_a_partial_count(kind: str) -> None:
             assert len(right.recv(200)) == 100
 
 
+def test_the_fake_never_sends_more_than_it_was_given(pair: tuple[socket.socket, socket.socket]) -> None:
+    calls = FakeCalls(send_script=deque([-2]), receive_script=deque([-2]))
+    out, into = messages([5, 6]), messages([10, 10])
+    assert calls.sendmmsg(pair[0].fileno(), out.address, 1, MSG_DONTWAIT) == 1
+    assert calls.recvmmsg(pair[1].fileno(), into.address, 1, MSG_DONTWAIT) == 1
+    assert calls.recvmmsg(pair[1].fileno(), into.address, 1, MSG_DONTWAIT) == -errno.EAGAIN
+
+
 def test_no_message_at_all_is_no_error_unless_the_call_is_missing(pair: tuple[socket.socket, socket.socket]) -> None:
     assert libc().sendmmsg(pair[0].fileno(), 0, 0, 0) == FakeCalls().sendmmsg(pair[0].fileno(), 0, 0, 0) == 0
     assert FakeCalls(batched=errno.EPERM).sendmmsg(pair[0].fileno(), 0, 0, 0) == -errno.EPERM

@@ -268,14 +268,18 @@ def test_a_closed_socket_touches_no_other_file() -> None:
     sending = UdpSocket.bind("127.0.0.1", 0)
     batch = sending.receive_batch()
     what = parcel([(1, 0)], AddressTable(1))
+    number = sending.fileno()
     sending.close()
     sending.close()
     assert sending.fileno() == -1
-    with pytest.raises(SystemCallError) as caught:
-        sending.receive(batch)
-    assert caught.value.errno == errno.EBADF
-    with pytest.raises(SystemCallError):
-        sending.send(what.batch, 0, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as heir:
+        assert heir.fileno() == number, "the kernel gives the lowest free number: the one just closed"
+        heir.connect(("127.0.0.1", 9))
+        with pytest.raises(SystemCallError) as caught:
+            sending.receive(batch)
+        assert caught.value.errno == errno.EBADF
+        with pytest.raises(SystemCallError):
+            sending.send(what.batch, 0, 1)
     assert batch.memory[0] == 0
 
 

@@ -35,6 +35,7 @@ def test_no_host_is_both_families() -> None:
         assert four.recv(10) == b"x"
 
 
+@pytest.mark.slow
 def test_binding_pulls_in_no_compiler() -> None:
     code = "import sys, drivers.linux.udp_bind, drivers.linux.udp; sys.exit('numba' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=30)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from hypothesis import given
@@ -231,22 +232,20 @@ def test_any_refusals_keep_the_books(
 ) -> None:
     """Taken = arrived + lost, in order, whatever the kernel says; and it ends."""
     calls = FakeCalls(send_script=deque(script), segmented=segmented, longest=longest)
-    sending, receiving = sender_over(calls), UdpSocket.bind("127.0.0.1", 0)
-    table = AddressTable(1)
-    row = row_of(table, receiving)
-    what = parcel([(length, row) for length, repeat in runs for _ in range(repeat)], table)
-    done = 0
-    for _ in range(len(script) + 2):
-        taken = sending.send(what.batch, done, what.count - done)
-        done += taken
-    counters = sending.counters
-    assert done == what.count
-    assert counters.send.packets + counters.lost == done
-    arrived = iter([data for data, _ in drain(receiving, counters.send.packets)])
-    left = next(arrived, None)
-    for data in what.contents:
-        if data == left:
-            left = next(arrived, None)
-    assert left is None
-    sending.close()
-    receiving.close()
+    with closing(sender_over(calls)) as sending, closing(UdpSocket.bind("127.0.0.1", 0)) as receiving:
+        table = AddressTable(1)
+        row = row_of(table, receiving)
+        what = parcel([(length, row) for length, repeat in runs for _ in range(repeat)], table)
+        done = 0
+        for _ in range(len(script) + 2):
+            done += sending.send(what.batch, done, what.count - done)
+        counters = sending.counters
+        assert done == what.count
+        assert counters.send.packets + counters.lost == done
+        arrived = iter([data for data, _ in drain(receiving, counters.send.packets)])
+        left = next(arrived, None)
+        for data in what.contents:
+            if data == left:
+                left = next(arrived, None)
+        assert left is None
+        assert receiving.receive(receiving.receive_batch()) == 0
