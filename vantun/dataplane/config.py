@@ -25,7 +25,7 @@ class DataplaneConfig:
     silence: float = 0.15
     dead_after: float = 8.0
     keepalive: float = 5.0
-    window_initial: int = 512 * 1024
+    window_initial: int = 256 * 1024
     window_max: int = 16 * 1024 * 1024
     bulk_after: int = 48 * 1024
     batch: int = 512

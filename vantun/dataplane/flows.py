@@ -92,6 +92,7 @@ class FlowBook:
         flow.opened_here = True
         data = np.frombuffer(name, np.uint8)
         self._signal(lambda at: signals.signal_bytes(self._t.root, session, OPEN, number, data, at), now)
+        self._widen(flow, now)
         self.readable(flow)
         return flow.handle
 
@@ -102,6 +103,7 @@ class FlowBook:
         record = self._t.flow[flow.index]
         number = int(record["id"])
         self._signal(lambda at: signals.signal_accept(self._t.root, flow.session, number, at), now)
+        self._widen(flow, now)
         record["writable"] = 1
         flows.want_delivery(self._t.root, flow.index)
         self.readable(flow)
@@ -110,6 +112,11 @@ class FlowBook:
         """Tell the peer that its flow cannot be connected."""
         self._reset_peer(flow, int(code), now)
         self._end(flow)
+
+    def _widen(self, flow: Flow, now: float) -> None:
+        """Give a flow more credit than the initial one, if the pool has it; without, it grows by use."""
+        if not self._signals:
+            flows.widen_credit(self._t.root, flow.index, now)
 
     def _signal(self, write: Callable[[float], bool], now: float) -> None:
         """Write a control record now, or as soon as the channel has room; the order is kept."""

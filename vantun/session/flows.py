@@ -195,6 +195,27 @@ def delivered(t: Tables, index: int, size: int) -> bool:
 
 
 @njit(cache=True)
+def widen_credit(t: Tables, index: int, now: float) -> bool:
+    """Grant a new flow its share of the pool at once: half of what is free, over the flows that are open.
+
+    Between INITIAL credit (what both ends assume) and the policy's largest window. False if there was no room for the record.
+    """
+    t = head(t)
+    record = t.flow[index]
+    policy = t.policy[0]
+    open_flows = 4 + t.session[record.session].flows
+    window = t.pool[0].rows_free * 512 // open_flows
+    window = max(policy.window_initial, min(window, policy.window_max // 2))
+    if window <= record.window:
+        return True
+    if not signal_pair(t, record.session, CREDIT, record.id, record.next + window, now):
+        return False
+    record.window = window
+    record.granted = record.next + window
+    return True
+
+
+@njit(cache=True)
 def grant_credit(t: Tables, index: int, rtt: float, now: float) -> bool:
     """Raise the flow's credit when half its window is used, and widen the window of a flow that uses it within two RTT.
 

@@ -130,6 +130,7 @@ lane_dtype = np.dtype(
         ("gain", "f8"),
         ("round", "i8"),
         ("round_end", "f8"),  # value of delivered that ends the round
+        ("round_rtt", "f8"),  # largest RTT of the round: a queue shows here before it does in srtt
         ("full_rate", "f8"),
         ("full_rounds", "i4"),
         ("phase_at", "f8"),

@@ -60,6 +60,7 @@ def on_acked(t: Tables, lane: int, rate: float, limited: bool, now: float) -> No
     """Learn one delivery-rate sample (bytes/s; ``limited`` = the sender had nothing more to send)."""
     record = t.lane[lane]
     new_round = record.delivered >= record.round_end
+    record.round_rtt = max(record.round_rtt, record.latest_rtt)
     if new_round:
         record.round += 1
         record.round_end = record.delivered + record.in_flight
@@ -89,14 +90,18 @@ def _next_mode(record: np.record, new_round: bool, limited: bool, now: float) ->
     rtt = max(record.min_rtt, 0.0005)
     goal = record.bandwidth / (1.0 - record.loss) * rtt
     if record.mode == STARTUP:
-        if new_round and not limited:
-            if record.bandwidth > record.full_rate * 1.25:
+        # a standing queue says that the path is full even when the samples are application-limited
+        queued = record.round_rtt > 1.25 * record.min_rtt + 0.004
+        if new_round and (queued or not limited):
+            if record.bandwidth > record.full_rate * 1.25 and not queued:
                 record.full_rate = record.bandwidth
                 record.full_rounds = 0
             else:
-                record.full_rounds += 1
-            if record.full_rounds >= _FULL_ROUNDS:
-                _enter(record, DRAIN, 1.0 / _STARTUP_GAIN, now)
+                record.full_rounds += 2 if queued else 1
+        if new_round:
+            record.round_rtt = record.latest_rtt
+        if record.full_rounds >= _FULL_ROUNDS:
+            _enter(record, DRAIN, 1.0 / _STARTUP_GAIN, now)
     elif record.mode == DRAIN:
         if record.in_flight <= goal or now - record.phase_at > 3.0 * record.srtt:
             _enter(record, DOWN, 0.85, now)

@@ -1,0 +1,161 @@
+"""Two complete endpoints and the links between them, in virtual time: exact, seeded, repeatable.
+
+The clock jumps from event to event, but never by less than ``step``: what falls due within a step is processed together, as a worker does that sleeps
+with 100 us of coalescing.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import replace
+
+from accel.aead.cryptography import CryptographyAead
+from accel.engine import Operation, Suite
+from accel.fec.simd import SimdFec
+from vantun.dataplane.config import DataplaneConfig
+from vantun.dataplane.context import Engines, Serving
+from vantun.dataplane.events import FlowOpened
+from vantun.dataplane.pipeline import Dataplane
+from vantun.lab.endpoint import Endpoint, MemoryPort
+from vantun.lab.link import Link, LinkProfile
+from vantun.lanes import LaneSpec
+
+SESSION = 0x5E55104
+STEP = 100e-6
+
+Tamper = Callable[[int, int, bytes], bytes | None]
+"""(path, direction, datagram) -> what to send instead, None to drop it. Direction 0 is client to server."""
+
+
+def lab_engines() -> Engines:
+    """Return fresh engines as a worker without accelerators would have them."""
+    fec, aead = SimdFec(), CryptographyAead()
+    return Engines(
+        encode=Serving(fec, fec.open(Operation.FEC_ENCODE)),
+        decode=Serving(fec, fec.open(Operation.FEC_DECODE)),
+        seal=Serving(aead, aead.open(Operation.AEAD_SEAL)),
+        open=Serving(aead, aead.open(Operation.AEAD_OPEN)),
+    )
+
+
+class Network:
+    """A client and a server endpoint with any number of paths.
+
+    Attributes
+    ----------
+    now
+        Virtual seconds since the start.
+    client, server
+        The endpoints; the server accepts every flow with a MemoryPort, kept in ``accepted`` by target.
+    links
+        (path, direction) -> Link.
+    tamper
+        Called for every datagram before its link, if set.
+    """
+
+    def __init__(self, config: DataplaneConfig | None = None, *, seed: int = 1) -> None:
+        config = config or DataplaneConfig()
+        self.now = 0.0
+        self.seed = seed
+        self.accepted: dict[str, MemoryPort] = {}
+        self.handles: dict[str, int] = {}
+        self.on_accept: Callable[[str, MemoryPort], None] | None = None
+        self.client = Endpoint(Dataplane(config, lab_engines()))
+        self.server = Endpoint(Dataplane(config, lab_engines()), self._accept)
+        self.links: dict[tuple[int, int], Link] = {}
+        self.tamper: Tamper | None = None
+        self._on_way: list[tuple[float, int, int, bytes]] = []
+        self._sent = 0
+
+    def _accept(self, endpoint: Endpoint, event: FlowOpened, now: float) -> None:
+        port = MemoryPort()
+        self.accepted[event.target] = port
+        self.handles[event.target] = event.handle
+        if self.on_accept is not None:
+            self.on_accept(event.target, port)
+        endpoint.plane.attach_flow(event.handle, port, now)
+
+    def add_path(self, path: int, profile: LinkProfile, *, rate: float = 0.0, mtu: int = 1200, back: LinkProfile | None = None) -> None:
+        """Add a path of two links; ``rate`` (bit/s) makes both ends use ``brutal``."""
+        for direction, shape in ((0, profile), (1, back or profile)):
+            self.links[path, direction] = Link(shape, self.seed * 1000 + path, direction)
+        cids = bytes([0]) + path.to_bytes(7, "big"), bytes([0]) + (path + (1 << 32)).to_bytes(7, "big")
+        secrets = path.to_bytes(2, "big") * 16, (path + 1000).to_bytes(2, "big") * 16
+        spec = LaneSpec(
+            session=SESSION,
+            path=path,
+            socket=path,
+            peer=("127.0.0.1", 1000 + path),
+            receive_cid=cids[0],
+            send_cid=cids[1],
+            suite=Suite.AES_128_GCM,
+            send_secret=secrets[0],
+            receive_secret=secrets[1],
+            client=True,
+            rate=rate,
+            mtu=mtu,
+        )
+        self.client.plane.add_lane(spec, self.now)
+        self.server.plane.add_lane(
+            replace(
+                spec,
+                receive_cid=cids[1],
+                send_cid=cids[0],
+                send_secret=secrets[1],
+                receive_secret=secrets[0],
+                client=False,
+            ),
+            self.now,
+        )
+
+    def open(self, target: str, port: MemoryPort) -> int:
+        """Open a flow from the client; return its handle."""
+        return self.client.plane.open_flow(SESSION, target, port, self.now)
+
+    def cut(self, path: int) -> None:
+        """Make a path lose everything, both ways."""
+        for direction in (0, 1):
+            link = self.links[path, direction]
+            link.set_profile(replace(link.profile, loss=1.0))
+
+    def restore(self, path: int, loss: float = 0.0) -> None:
+        """Undo :meth:`cut`."""
+        for direction in (0, 1):
+            link = self.links[path, direction]
+            link.set_profile(replace(link.profile, loss=loss))
+
+    def run(self, until: float, stop: Callable[[], bool] | None = None) -> bool:
+        """Let time pass until ``until`` or until ``stop`` says so; return whether it did."""
+        ends = (self.client, self.server)
+        while self.now < until:
+            for direction, end in enumerate(ends):
+                for path, datagram in end.depart(self.now):
+                    self._send(path, direction, datagram)
+            if stop is not None and stop():
+                return True
+            due = min(end.plane.next_event(self.now) for end in ends)
+            if self._on_way:
+                due = min(due, self._on_way[0][0])
+            self.now = max(self.now + STEP, min(due, until))
+            while self._on_way and self._on_way[0][0] <= self.now:
+                _, _, direction, datagram = heapq.heappop(self._on_way)
+                ends[1 - direction].arrive(datagram, self.now)
+            for end in ends:
+                end.run(self.now)
+        return False
+
+    def _send(self, path: int, direction: int, datagram: bytes) -> None:
+        if self.tamper is not None:
+            changed = self.tamper(path, direction, datagram)
+            if changed is None:
+                return
+            datagram = changed
+        for time in self.links[path, direction].send(self.now, len(datagram)):
+            self._sent += 1
+            heapq.heappush(self._on_way, (time, self._sent, direction, datagram))
+
+    def inject(self, direction: int, datagram: bytes, after: float = 0.0) -> None:
+        """Put a datagram in front of an endpoint, as anybody on the way could."""
+        self._sent += 1
+        heapq.heappush(self._on_way, (self.now + after, self._sent, direction, datagram))
