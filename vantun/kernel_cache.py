@@ -2,10 +2,15 @@
 
 numba's own choice is ``__pycache__`` beside the source, which an installed appliance cannot write and a checkout should
 not have. It must be told before it is imported, hence this module, which imports nothing heavy.
+
+numba looks at the file of a kernel alone, not at the files of the kernels that it calls: after a change in one file it
+would go on using what it compiled from the old one into another. So the folder's name holds a digest of the files whose
+kernels are called from elsewhere.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -13,11 +18,27 @@ from pathlib import Path
 from vantun import __version__
 
 
+SHARED_KERNELS = ("accel/gf256", "accel/kernels", "vantun/lab/link.py", "vantun/session", "vantun/wire")
+"""Files and folders whose kernels are compiled into kernels of other files; tests/layering finds what is missing here."""
+
+
+def source_digest() -> str:
+    """Return 12 hex digits that change whenever one of SHARED_KERNELS does (by size and time)."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256(str(root).encode())
+    for name in SHARED_KERNELS:
+        place = root / name
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            facts = path.stat()
+            digest.update(f"{path.relative_to(root)} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:12]
+
+
 def kernel_cache_folder() -> Path:
     """Return this user's cache folder for this version: below ``CACHE_DIRECTORY`` (systemd) or the XDG cache folder."""
     base = os.environ.get("CACHE_DIRECTORY", "").split(":")[0] or os.environ.get("XDG_CACHE_HOME", "")
     folder = Path(base) if base else Path("~").expanduser() / ".cache"
-    return folder / "vantun" / f"kernels-{__version__}-{sys.implementation.cache_tag}"
+    return folder / "vantun" / f"kernels-{__version__}-{sys.implementation.cache_tag}-{source_digest()}"
 
 
 def use_kernel_cache() -> Path | None:
