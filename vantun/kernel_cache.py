@@ -17,9 +17,8 @@ from pathlib import Path
 
 from vantun import __version__
 
-
 SHARED_KERNELS = ("accel/gf256", "accel/kernels", "vantun/lab/link.py", "vantun/session", "vantun/wire")
-"""Files and folders whose kernels are compiled into kernels of other files; tests/layering finds what is missing here."""
+"""Files and folders whose kernels are compiled into kernels of other files; tests/layering finds what is missing."""
 
 
 def source_digest() -> str:

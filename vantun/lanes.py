@@ -15,8 +15,8 @@ class LaneSpec:
     """A lane = (path, worker): everything a worker needs to speak on it.
 
     ``path`` is never reused inside a session. ``send_secret`` and ``receive_secret`` are traffic secrets from which
-    key, IV and header-protection key follow as in RFC 9001, section 5.1. ``socket`` names a UDP socket that was handed to the
-    worker before; ``peer`` is the address to send to.
+    key, IV and header-protection key follow as in RFC 9001, section 5.1. ``socket`` names a UDP socket that was
+    handed to the worker before; ``peer`` is the address to send to.
     """
 
     session: int

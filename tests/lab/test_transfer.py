@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -104,7 +105,7 @@ def test_rows_are_exhausted() -> None:
 
 
 @pytest.mark.parametrize("fec", [True, False])
-def test_mtu_shrinks(SIZE: int, fec: bool) -> None:
+def test_mtu_shrinks(fec: bool) -> None:
     network = Network(DataplaneConfig(fec=fec), seed=10)
     network.add_path(1, replace(FAST, loss=0.01, mtu=1500), mtu=1452)
     transfer = start_transfer(network, SIZE, SIZE)
@@ -128,7 +129,7 @@ def test_two_paths_share_the_load() -> None:
     assert network.now < 4.0  # one path alone would need more than 1.7 s of pure sending each way at full rate
 
 
-def test_cut_of_one_of_two_paths_costs_no_byte(SIZE: int, record_property: pytest.RecordProperty) -> None:
+def test_cut_of_one_of_two_paths_costs_no_byte(record_property: Callable[[str, object], None]) -> None:
     network = Network(seed=12)
     network.add_path(1, replace(FAST, rate=100e6, delay=0.02, loss=0.05))
     network.add_path(2, replace(FAST, rate=100e6, delay=0.035, loss=0.03))

@@ -1,4 +1,4 @@
-"""Flows and their ports: opening, relaying in both directions, ending. Python here runs per flow and batch, never per packet."""
+"""Flows and their ports: opening, relaying both ways, ending. Python runs per flow and batch here, never per packet."""
 
 from __future__ import annotations
 
@@ -148,12 +148,12 @@ class FlowBook:
             flows.want_delivery(self._t.root, flow.index)
 
     def port_failed(self, flow: Flow, now: float) -> None:
-        """The stream outside was reset: so is the flow, at both ends."""
+        """Reset the flow at both ends, because the stream outside was reset."""
         self._reset_peer(flow, RESET_BY_PORT, now)
         self._end(flow)
 
     def finish_sending(self, flow: Flow, now: float) -> None:
-        """The port has ended: announce the final size."""
+        """Announce the final size: the port has ended."""
         record = self._t.flow[flow.index]
         number, size, session = int(record["id"]), int(record["offset"]), flow.session
         self._signal(lambda at: signals.signal_pair(self._t.root, session, FIN, number, size, at), now)

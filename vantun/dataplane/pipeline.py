@@ -1,7 +1,7 @@
 """The data plane of one worker: the stages in the order of a packet's journey, without a socket in sight.
 
-``receive`` takes datagrams in, ``transmit`` gives datagrams out; whoever owns the sockets, a worker process or the lab in virtual time,
-calls both with its own clock.
+``receive`` takes datagrams in, ``transmit`` gives datagrams out; whoever owns the sockets, a worker process or the
+lab in virtual time, calls both with its own clock.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Dataplane:
     # --- what the control process asks for
 
     def add_lane(self, spec: LaneSpec, now: float) -> int:
-        """Begin to speak on a lane, and begin its session with the first; return the lane's row. Raises ResourceError."""
+        """Begin to speak on a lane, and begin its session with the first; return its row. Raises ResourceError."""
         self._due = now
         return self.sessions.add_lane(spec, now)
 
@@ -116,14 +116,14 @@ class Dataplane:
             self.flows.refuse(flow, code, now)
 
     def readable(self, handle: int) -> None:
-        """The port of a flow may have bytes (edge-triggered)."""
+        """Note that the port of a flow may have bytes (edge-triggered)."""
         flow = self.flows.by_handle(handle)
         if flow is not None:
             self.flows.readable(flow)
             self._due = 0.0
 
     def writable(self, handle: int) -> None:
-        """The port of a flow may take bytes (edge-triggered)."""
+        """Note that the port of a flow may take bytes (edge-triggered)."""
         flow = self.flows.by_handle(handle)
         if flow is not None:
             self.flows.writable(flow)
@@ -159,7 +159,7 @@ class Dataplane:
         return np.concatenate(misses) if misses else np.zeros(0, np.int32)
 
     def transmit(self, now: float) -> Outgoing:
-        """Return the packets to be sent now, at most one batch; call again until none come. Valid until the next call."""
+        """Return the packets to be sent now, at most one batch, valid until the next call; call until none come."""
         self.flows.run_signals(now)
         self.sessions.run_late(now)
         self._deliver.run(now)

@@ -1,4 +1,4 @@
-"""Sessions and lanes of a worker: entering them in the tables, their keys, and their end. Runs per session, never per packet."""
+"""Sessions and lanes of a worker: entering them in the tables, their keys, their end; never per packet."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from vantun.wire.short_header import HEADER_LENGTH, cid_key
 
 PACKET_OVERHEAD = HEADER_LENGTH + SHARD_HEADER + 16
 """Bytes of a packet around the unit of its shard."""
+_NEW_CHANNEL = {"open_row": -1, "parity_head": -1, "parity_tail": -1, "credit": WINDOW, "largest_seq": -1}
 VIOLATIONS = {
     1: "stream data beyond its credit",
     2: "a flow id that it may not use, or too many flows",
@@ -96,7 +97,9 @@ class SessionBook:
         t = self._context.tables
         row = next((i for i in range(int(t.pool[0]["sessions"])) if not t.session[i]["used"]), None)
         if row is None:
-            raise ResourceError(f"no room for session {spec.session:x}: {len(self._sessions)} are open; raise limits or end one")
+            raise ResourceError(
+                f"no room for session {spec.session:x}: {len(self._sessions)} are open; raise limits or end one"
+            )
         record = t.session[row]
         t.session[row : row + 1] = np.zeros(1, t.session.dtype)
         record["used"] = 1
@@ -109,7 +112,7 @@ class SessionBook:
             t.channel[channel : channel + 1] = np.zeros(1, t.channel.dtype)
             t.block[channel]["used"] = 0
             t.rx_block[channel]["used"] = 0
-            for name, value in (("open_row", -1), ("parity_head", -1), ("parity_tail", -1), ("credit", WINDOW), ("largest_seq", -1)):
+            for name, value in _NEW_CHANNEL.items():
                 t.channel[channel][name] = value
         self._sessions[spec.session] = row
         return row
@@ -239,6 +242,6 @@ class SessionBook:
             following = self._lanes[lane].send.advance()
             self._context.engines.seal.session.install_key(2 * lane + (a ^ 1), following)
         elif kind == pool.EVENT_REKEY_RECEIVED:
-            # the old key serves packets still under way for one probe timeout; the peer waits three (RFC 9001, section 6.5)
+            # the old key serves what is under way for one probe timeout; the peer waits three (RFC 9001, section 6.5)
             self._late_keys.append((now + float(lane_timeout(t.root, lane)), lane, a))
         return None

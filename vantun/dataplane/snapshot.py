@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from vantun.dataplane.pipeline import Dataplane
 
 _CHANNEL_FIELDS = ("shards", "bytes", "parity", "resent", "lost", "rx_shards", "rx_parity", "rx_recovered", "queued")
-_LANE_FIELDS = ("sent", "sent_bytes", "received", "received_bytes", "acked", "lost", "spurious", "in_flight", "bad_tags", "mtu")
+_LANE_FIELDS = (
+    "bad_tags",
+    "sent",
+    "sent_bytes",
+    "received",
+    "received_bytes",
+    "acked",
+    "lost",
+    "spurious",
+    "in_flight",
+    "mtu",
+)
 
 
 def snapshot(plane: Dataplane) -> dict[str, object]:

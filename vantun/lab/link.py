@@ -1,9 +1,10 @@
 """One direction of an emulated path: ``now`` in, delivery times out; no clock, no socket, no random state.
 
-A packet meets the tail-drop queue, is serialised at ``rate``, then lost, delayed, jittered and perhaps doubled. Loss comes
-*after* the queue: a lost packet has used its link time, else ``(1 - loss) x rate`` would be no ceiling
-(research/loss-anchors.md, section 1). The fate of packet ``n`` is a hash of (seed, direction, n, purpose), never of the time or of
-a generator's state, so the same seed gives the same fates to a virtual and to a real-time run. Only the queue knows time.
+A packet meets the tail-drop queue, is serialised at ``rate``, then lost, delayed, jittered and perhaps doubled. Loss
+comes *after* the queue: a lost packet has used its link time, else ``(1 - loss) x rate`` would be no ceiling. The
+fate of packet ``n`` is a hash of (seed, direction, n, purpose), never of the time or of a generator's state, so the
+same seed gives the same fates to a virtual and to a real-time run. Only the queue, and bursts that are measured in
+time, know the time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 FRAME_OVERHEAD = 42
-"""Ethernet, IPv4 and UDP headers: bytes of link time beside the UDP payload, as in the ceilings of research/peers.md, section 1."""
+"""Ethernet, IPv4 and UDP headers: bytes of link time beside the UDP payload."""
 _LOSS, _JITTER, _DUPLICATE, _DUPLICATE_JITTER, _BURST = range(5)
 _APART = 1e-9
 """Seconds between two deliveries in order: equal times would be reordered by a heap."""
@@ -27,8 +28,8 @@ _APART = 1e-9
 class LinkProfile:
     """What a link does. Times in seconds, sizes in bytes.
 
-    With ``burst`` or ``burst_time`` loss is Gilbert-Elliott (everything is lost in the bad state, mean loss stays ``loss``); without,
-    it is independent.
+    With ``burst`` or ``burst_time`` loss is Gilbert-Elliott (everything is lost in the bad state, the mean stays
+    ``loss``); without, it is independent.
     """
 
     rate: float = 0.0
@@ -61,7 +62,7 @@ class LinkProfile:
 
     @property
     def cut(self) -> LinkProfile:
-        """This link with everything lost."""
+        """The same link with everything lost."""
         return replace(self, loss=1.0, burst=0.0, burst_time=0.0)
 
 

@@ -1,7 +1,7 @@
 """Two complete endpoints and the links between them, in virtual time: exact, seeded, repeatable.
 
-The clock jumps from event to event, but never by less than ``step``: what falls due within a step is processed together, as a worker does that sleeps
-with 100 us of coalescing.
+The clock jumps from event to event, but never by less than ``step``: what falls due within a step is processed
+together, as a worker does that sleeps with 100 us of coalescing.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ class Network:
             self.on_accept(event.target, port)
         endpoint.plane.attach_flow(event.handle, port, now)
 
-    def add_path(self, path: int, profile: LinkProfile, *, rate: float = 0.0, mtu: int = 1200, back: LinkProfile | None = None) -> None:
+    def add_path(
+        self, path: int, profile: LinkProfile, *, rate: float = 0.0, mtu: int = 1200, back: LinkProfile | None = None
+    ) -> None:
         """Add a path of two links; ``rate`` (bit/s) makes both ends use ``brutal``."""
         for direction, shape in ((0, profile), (1, back or profile)):
             self.links[path, direction] = Link(shape, self.seed * 1000 + path, direction)

@@ -42,7 +42,7 @@ def payload(size: int, seed: int) -> bytes:
 
 
 def start_transfer(network: Network, up: int, down: int, target: str = "origin.example:80", seed: int = 7) -> Transfer:
-    """Open a flow that carries ``up`` bytes to the server and ``down`` bytes back, each side closing when it is through."""
+    """Open a flow that carries ``up`` bytes to the server and ``down`` back, each side closing when it is through."""
     transfer = Transfer(payload(up, seed), payload(down, seed + 1), MemoryPort(), target)
 
     def fill(name: str, port: MemoryPort) -> None:

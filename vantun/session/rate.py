@@ -1,12 +1,12 @@
 """Congestion control behind one interface: ``begin``, ``on_acked`` (once per RECEIPT), and what they set.
 
-A controller sets ``pacing_rate`` (bytes/s) and ``cwnd`` (bytes) of its lane. ``bbr`` is a delivery-rate model after BBR (Cardwell et al.,
-ACM Queue 2016; draft-ietf-ccwg-bbr) with one change: it is blind to loss that has nothing to do with the queue. Delivery rate alone
-shrinks with every loss, so a sender that paces at what was delivered sinks to nothing at 15-20 % loss
-(research/loss-anchors.md, section 6). Here the rate is delivery rate / (1 - p), and p is measured only on packets that
-were sent while the lane kept below its rate (the down phase of each cycle), when no queue of its own making can have dropped
-them: a policer or a full buffer shows its drops in the up phase and is not paid for. ``brutal`` sends at the configured
-rate over the share that arrives, at least 0.8.
+A controller sets ``pacing_rate`` (bytes/s) and ``cwnd`` (bytes) of its lane. ``bbr`` is a delivery-rate model after BBR
+(Cardwell et al., ACM Queue 2016; draft-ietf-ccwg-bbr) with one change: it is blind to loss that has nothing to do with
+the queue. Delivery rate alone shrinks with every loss, so a sender that paces at what was delivered sinks to nothing at
+15-20 % loss (every BBR that was measured is at 3-72 % of the ceiling there). Here the rate is delivery rate / (1 - p),
+and p is measured only on packets that were sent while the lane kept below its rate (the down phase of each cycle), when
+no queue of its own making can have dropped them: a policer or a full buffer shows its drops in the up phase and is not
+paid for. ``brutal`` sends at the configured rate over the share that arrives, at least 0.8.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _set_brutal(record: np.record) -> None:
 
 @njit(cache=True)
 def is_quiet(record: np.record) -> bool:
-    """Return whether packets sent now tell the loss of the path itself: the lane is below its rate and its queue empty."""
+    """Return whether packets sent now tell the loss of the path itself: the lane is below its rate, its queue empty."""
     return record.mode == DOWN and record.srtt < 1.25 * record.min_rtt + 0.001
 
 

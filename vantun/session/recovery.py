@@ -10,10 +10,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from vantun.session.blocks import find_block, one_more, shard_acked, shard_lost
+from vantun.session.blocks import one_more, shard_acked, shard_lost
 from vantun.session.pool import EVENT_LANE_STATE, EVENT_MTU, push_event
 from vantun.session.rate import PACKET_OVERHEAD, is_quiet, note_resolved, on_acked
-from vantun.session.tables import CHANNELS, INFLIGHT, SESSION_LANES, WINDOW, Tables, head
+from vantun.session.tables import CHANNELS, INFLIGHT, WINDOW, Tables, head
 from vantun.wire.frames import DATA, PARITY
 
 EMPTY, IN_FLIGHT, ACKED, LOST = range(4)
@@ -22,11 +22,11 @@ STATE_NAMES = {VALIDATING: "validating", ACTIVE: "active", SUSPECT: "suspect", D
 
 INITIAL_RTT = 0.1
 _LOOK_BACK = 2048
-"""Packets below the oldest unresolved one that may still turn out to have arrived: reordering of that many is undone."""
+"""Packets below the oldest unresolved one that may still turn out to have arrived: so much reordering is undone."""
 _MIN_REORDER = 0.001
 _MAX_PTO = 0.25
 _BLACK_HOLE = 10
-"""Full-size packets lost in a row, none acknowledged, until the path is taken to have shrunk (RFC 8899, section 4.3)."""
+"""Full-size packets lost in a row, none acknowledged, until the path counts as shrunk (RFC 8899, section 4.3)."""
 
 
 @njit(cache=True)
@@ -72,9 +72,7 @@ def register_silent(t: Tables, lane: int) -> int:
 
 
 @njit(cache=True)
-def on_receipt(
-    t: Tables, lane: int, ranges: NDArray[np.int64], count: int, delay: float, now: float
-) -> bool:
+def on_receipt(t: Tables, lane: int, ranges: NDArray[np.int64], count: int, delay: float, now: float) -> bool:
     """Process the ranges of a RECEIPT (newest first, inclusive); False if it claims what was never sent."""
     record = t.lane[lane]
     if ranges[0, 1] >= record.next_pn:
@@ -138,7 +136,10 @@ def _acknowledge(t: Tables, lane: int, entry: np.record, now: float) -> None:
 
 @njit(cache=True)
 def _delivery_rate(record: np.record, entry: np.record, before: float, now: float) -> float:
-    """Return bytes/s delivered over the life of the newest acknowledged packet, or 0 (draft-cheng-iccrg-delivery-rate-estimation)."""
+    """Return bytes/s delivered over the life of the newest acknowledged packet, or 0.
+
+    Source: draft-cheng-iccrg-delivery-rate-estimation, section 3.
+    """
     sent = entry.sent_at - entry.first_sent
     acked = now - entry.delivered_at
     interval = max(sent, acked)
@@ -335,20 +336,3 @@ def order_probe_row(t: Tables, session: int) -> bool:
             if block.used and block.number == number and block.sent > 0 and block.acked_count < block.n:
                 return one_more(t, channel, block)
     return False
-
-
-@njit(cache=True)
-def usable_lanes(t: Tables, session: int) -> int:
-    """Return how many lanes of the session are active."""
-    count = 0
-    for i in range(SESSION_LANES):
-        lane = t.session_lane[session, i]
-        if lane >= 0 and t.lane[lane].state == ACTIVE:
-            count += 1
-    return count
-
-
-@njit(cache=True)
-def holds_shard(t: Tables, channel: int, seq: int) -> bool:
-    """Return whether the block of ``seq`` is still being sent."""
-    return find_block(t, channel, seq) >= 0

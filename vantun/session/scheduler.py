@@ -1,8 +1,8 @@
 """What leaves next, and on which lane.
 
-Order within a session: RECEIPTs and probes, then channel by channel (control, interactive, bulk) what has to be made good before what
-is new. Interactive shards take the fastest lane that has room; bulk takes the lane with the most credit in time, which
-spreads it over the lanes in proportion to their rates.
+Order within a session: RECEIPTs and probes, then channel by channel (control, interactive, bulk) what has to be made
+good before what is new. Interactive shards take the fastest lane that has room; bulk takes the lane with the most
+credit in time, which spreads it over the lanes in proportion to their rates.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from vantun.session.blocks import close_due, find_block, release_if_done
 from vantun.session.ingest import PACKET_START, TAG_LENGTH
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.pool import EVENT_REKEY_SENT, ROW_UNIT, clear_bit, get_bit, push_event, release_row, take_row
-from vantun.session.rate import refill_tokens
+from vantun.session.rate import PACKET_OVERHEAD, refill_tokens
 from vantun.session.recovery import (
     ACTIVE,
-    DEAD,
     probe_timeout,
     register_sent,
     register_silent,
@@ -33,8 +32,8 @@ from vantun.wire.frames import (
     MAX_RANGES,
     PARITY,
     PROBE,
+    PROBE_DATA,
     PROBE_RESPONSE,
-    RECEIPT,
     SHARD_HEADER,
     put_ranges,
     put_receipt_head,
@@ -44,6 +43,8 @@ from vantun.wire.short_header import HEADER_LENGTH, put_header
 from vantun.wire.varint import put_varint
 
 _FRAME = ROW_UNIT - SHARD_HEADER
+_FRESH, _REPAIR = range(2)
+"""Urgency of a shard: repairs take the fastest lane, because a whole block waits for them."""
 
 
 class Departures(NamedTuple):
@@ -59,15 +60,24 @@ class Departures(NamedTuple):
     peer: NDArray[np.int32]
     spare: NDArray[np.int32]
     """Row to be freed once sealed, or -1."""
-    limit: NDArray[np.int64]
-    """[1] packets that fit."""
+    count: NDArray[np.int64]
+    """[1] packets planned so far; at most the length of the columns."""
+    now: NDArray[np.float64]
+    """[1] the time of this plan, seconds."""
+
+
+@njit(cache=True)
+def is_full(d: Departures) -> bool:
+    """Return whether no further packet fits."""
+    return bool(d.count[0] >= len(d.length))
 
 
 @njit(cache=True)
 def plan(t: Tables, d: Departures, now: float) -> tuple[int, float]:
     """Run the timers and fill ``d``; return (packets, when to call again if nothing arrives before)."""
     t = head(t)
-    count = 0
+    d.count[0] = 0
+    d.now[0] = now
     due = np.inf
     for session in range(t.pool[0].sessions):
         if not t.session[session].used:
@@ -77,20 +87,20 @@ def plan(t: Tables, d: Departures, now: float) -> tuple[int, float]:
             if lane >= 0:
                 refill_tokens(t.lane[lane], now)
                 due = min(due, run_timers(t, lane, now))
-                count, when = _plan_lane(t, d, count, lane, now)
-                due = min(due, when)
+                due = min(due, _plan_lane(t, d, lane))
         flush_signals(t, session, now)
         for kind in range(CHANNELS):
             due = min(due, close_due(t, session * CHANNELS + kind, now))
-        count, when = _plan_channels(t, d, count, session, now)
-        due = min(due, when)
-    return count, due
+        due = min(due, _plan_channels(t, d, session))
+    return np.int64(d.count[0]), due
 
 
 @njit(cache=True)
-def _emit(t: Tables, d: Departures, count: int, lane: int, row: int, payload: int, number: int, spare: int, now: float) -> int:  # noqa: PLR0913
+def _emit(t: Tables, d: Departures, lane: int, row: int, payload: int, number: int, spare: int) -> None:
     """Write the packet header and enter the packet in ``d``; ``payload`` = bytes of its frames."""
     record = t.lane[lane]
+    count = d.count[0]
+    d.count[0] += 1
     start = row * t.pool[0].stride + PACKET_START
     put_header(t.memory, start, record.send_cid, record.phase, number)
     d.source_offset[count] = start
@@ -105,15 +115,14 @@ def _emit(t: Tables, d: Departures, count: int, lane: int, row: int, payload: in
     size = HEADER_LENGTH + payload + TAG_LENGTH
     record.sent += 1
     record.sent_bytes += size
-    record.last_sent = now
-    record.tokens -= size + 28
-    _turn_phase(t, lane, now)
-    return count + 1
+    record.last_sent = d.now[0]
+    record.tokens -= size + PACKET_OVERHEAD
+    _turn_phase(t, lane, d.now[0])
 
 
 @njit(cache=True)
 def _turn_phase(t: Tables, lane: int, now: float) -> None:
-    """Start the next key phase when this one is used up, acknowledged, and the peer has had time to follow (RFC 9001, 6.1, 6.5)."""
+    """Start the next key phase when this is used up and acknowledged, and the peer had time (RFC 9001, 6.1, 6.5)."""
     record = t.lane[lane]
     if record.next_pn - record.phase_start < t.policy[0].rekey_after or record.phase_acked_at == 0.0:
         return
@@ -126,52 +135,65 @@ def _turn_phase(t: Tables, lane: int, now: float) -> None:
 
 
 @njit(cache=True)
-def _plan_lane(t: Tables, d: Departures, count: int, lane: int, now: float) -> tuple[int, float]:
-    """Send what belongs to the lane itself: RECEIPT, PROBE, PROBE_RESPONSE."""
+def _plan_lane(t: Tables, d: Departures, lane: int) -> float:
+    """Send what belongs to the lane itself: RECEIPT, PROBE_RESPONSE, PROBE; return when its next RECEIPT is due."""
     record = t.lane[lane]
-    due = np.inf
-    if record.receipt_due > 0.0:
-        if now >= record.receipt_due and count < d.limit[0]:
-            count = _send_receipt(t, d, count, lane, now)
-        elif record.receipt_due > 0.0:
-            due = np.float64(record.receipt_due)
-    for kind in (PROBE_RESPONSE, PROBE):
-        wanted = record.response_due if kind == PROBE_RESPONSE else record.probe_due
-        if not wanted or count >= d.limit[0]:
-            continue
-        row = take_row(t)
-        if row < 0:
-            continue
-        start = row * t.pool[0].stride + _FRAME
-        t.memory[start] = np.uint8(kind)
-        if kind == PROBE:
-            record.probe_value = record.probe_value * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-            record.probe_sent = now
-            record.probe_due = 0
-            number = register_sent(t, lane, PROBE, 0, 0, HEADER_LENGTH + 9 + TAG_LENGTH, now)
-            value = np.uint64(record.probe_value)
-        else:
-            record.response_due = 0
-            number = register_silent(t, lane)
-            value = np.uint64(record.response_value)
-        for i in range(8):
-            t.memory[start + 1 + i] = np.uint8((value >> np.uint64(56 - 8 * i)) & np.uint64(0xFF))
-        count = _emit(t, d, count, lane, row, 9, number, row, now)
-    return count, due
+    if record.receipt_due > 0.0 and d.now[0] >= record.receipt_due and not is_full(d):
+        _send_receipt(t, d, lane)
+    if record.response_due and not is_full(d):
+        _send_response(t, d, lane)
+    if record.probe_due and not is_full(d):
+        _send_probe(t, d, lane)
+    return np.float64(record.receipt_due) if record.receipt_due > 0.0 else np.inf
 
 
 @njit(cache=True)
-def _send_receipt(t: Tables, d: Departures, count: int, lane: int, now: float) -> int:
-    """Report what ``lane`` received, on the lane itself, or on the best other one while it is in doubt."""
+def _probe_frame(t: Tables, row: int, kind: int, value: int) -> None:
+    start = row * t.pool[0].stride + _FRAME
+    t.memory[start] = np.uint8(kind)
+    for i in range(PROBE_DATA):
+        t.memory[start + 1 + i] = np.uint8((value >> np.uint64(56 - 8 * i)) & np.uint64(0xFF))
+
+
+@njit(cache=True)
+def _send_response(t: Tables, d: Departures, lane: int) -> None:
     record = t.lane[lane]
     row = take_row(t)
-    if row < 0 or record.rx_ranges == 0:
-        if row >= 0:
-            release_row(t, row)
-        return count
+    if row < 0:
+        return
+    _probe_frame(t, row, PROBE_RESPONSE, np.uint64(record.response_value))
+    record.response_due = 0
+    _emit(t, d, lane, row, 1 + PROBE_DATA, register_silent(t, lane), row)
+
+
+@njit(cache=True)
+def _send_probe(t: Tables, d: Departures, lane: int) -> None:
+    record = t.lane[lane]
+    row = take_row(t)
+    if row < 0:
+        return
+    # an LCG from a secret start (Knuth, MMIX): only whoever opened the packet can answer, which the AEAD ensures anyway
+    record.probe_value = record.probe_value * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+    _probe_frame(t, row, PROBE, np.uint64(record.probe_value))
+    record.probe_sent = d.now[0]
+    record.probe_due = 0
+    size = HEADER_LENGTH + 1 + PROBE_DATA + TAG_LENGTH
+    _emit(t, d, lane, row, 1 + PROBE_DATA, register_sent(t, lane, PROBE, 0, 0, size, d.now[0]), row)
+
+
+@njit(cache=True)
+def _send_receipt(t: Tables, d: Departures, lane: int) -> None:
+    """Report what ``lane`` received, on the lane itself, or on the best other one while it is in doubt."""
+    record = t.lane[lane]
+    if record.rx_ranges == 0:
+        record.receipt_due = 0.0
+        return
+    row = take_row(t)
+    if row < 0:
+        return
     session = np.int64(record.session)
     start = row * t.pool[0].stride + _FRAME
-    delay = np.int64(max(0.0, now - record.largest_rx_at) * 1e6)
+    delay = np.int64(max(0.0, d.now[0] - record.largest_rx_at) * 1e6)
     ranges = t.rx_range[lane, : record.rx_ranges]
     largest = ranges[len(ranges) - 1, 1]
     end = put_receipt_head(t.memory, start, np.int64(record.path), largest, delay, 0)
@@ -187,7 +209,7 @@ def _send_receipt(t: Tables, d: Departures, count: int, lane: int, now: float) -
     if record.state != ACTIVE:
         other = fastest_lane(t, session)
         way = other if other >= 0 else lane
-    return _emit(t, d, count, way, row, end - start, register_silent(t, way), row, now)
+    _emit(t, d, way, row, end - start, register_silent(t, way), row)
 
 
 @njit(cache=True)
@@ -215,7 +237,7 @@ def _has_room(t: Tables, lane: int, size: int, patience: float) -> bool:
 
 
 @njit(cache=True)
-def choose_lane(t: Tables, session: int, kind: int, size: int, repair: bool) -> int:  # noqa: FBT001 - a property of the shard
+def choose_lane(t: Tables, session: int, kind: int, size: int, urgency: int) -> int:
     """Return the lane for a shard of ``size`` bytes (UDP payload) of a channel class, or -1 when none has room."""
     best = -1
     best_score = -np.inf
@@ -227,38 +249,36 @@ def choose_lane(t: Tables, session: int, kind: int, size: int, repair: bool) -> 
         patience = 0.0
         if kind != BULK:
             patience = 16.0 * 1228.0
-        if repair and record.pto_count > 0:
+        if urgency == _REPAIR and record.pto_count > 0:
             patience = np.inf
         if not _has_room(t, lane, size, patience):
             continue
-        score = record.tokens / max(record.pacing_rate, 1.0) if kind == BULK and not repair else -record.srtt
+        spread = kind == BULK and urgency == _FRESH
+        score = record.tokens / max(record.pacing_rate, 1.0) if spread else -record.srtt
         if score > best_score:
             best, best_score = lane, score
     return best
 
 
 @njit(cache=True)
-def _plan_channels(t: Tables, d: Departures, count: int, session: int, now: float) -> tuple[int, float]:
+def _plan_channels(t: Tables, d: Departures, session: int) -> float:
     for i in range(SESSION_LANES):
         if t.session_lane[session, i] >= 0:
             t.lane[t.session_lane[session, i]].limited = 0
     waiting = False
     for kind in range(CHANNELS):
         channel = session * CHANNELS + kind
-        count, more = _send_again(t, d, count, channel, now)
-        waiting = waiting or more
-        count, more = _send_parity(t, d, count, channel, now)
-        waiting = waiting or more
-        count, more = _send_new(t, d, count, channel, now)
-        waiting = waiting or more
-    return count, _next_send(t, session, waiting, count >= d.limit[0], now)
+        waiting |= not _send_again(t, d, channel)
+        waiting |= not _send_parity(t, d, channel)
+        waiting |= not _send_new(t, d, channel)
+    if is_full(d):
+        return np.float64(d.now[0])
+    return _next_send(t, session, waiting, d.now[0])
 
 
 @njit(cache=True)
-def _next_send(t: Tables, session: int, waiting: bool, full: bool, now: float) -> float:  # noqa: FBT001
+def _next_send(t: Tables, session: int, waiting: bool, now: float) -> float:  # noqa: FBT001 - a fact, not a mode
     """Return when pacing allows the next packet; mark lanes that had nothing to send as application-limited."""
-    if full:
-        return now
     due = np.inf
     for i in range(SESSION_LANES):
         lane = np.int64(t.session_lane[session, i])
@@ -274,8 +294,8 @@ def _next_send(t: Tables, session: int, waiting: bool, full: bool, now: float) -
 
 
 @njit(cache=True)
-def _send_again(t: Tables, d: Departures, count: int, channel: int, now: float) -> tuple[int, bool]:
-    """Send marked shards again; return (packets, whether some had to wait)."""
+def _send_again(t: Tables, d: Departures, channel: int) -> bool:
+    """Send marked shards again; return whether none had to wait."""
     ch = t.channel[channel]
     number = np.int64(ch.una_block)
     while ch.repairs > 0 and number <= ch.block:
@@ -287,66 +307,73 @@ def _send_again(t: Tables, d: Departures, count: int, channel: int, now: float) 
         for column in range(block.n):
             if not get_bit(block.again, column):
                 continue
-            sent = _send_data(t, d, count, channel, block, column, True, now)
-            if sent == count:
-                return count, True
-            count = sent
+            if not _send_data(t, d, channel, block, column, _REPAIR):
+                return False
             clear_bit(block.again, column)
             ch.repairs -= 1
             ch.resent += 1
-    return count, False
+    return True
 
 
 @njit(cache=True)
-def _send_data(t: Tables, d: Departures, count: int, channel: int, block: np.record, column: int, repair: bool, now: float) -> int:  # noqa: PLR0913, FBT001
-    """Send one data shard if a lane has room for it; return the new count."""
+def _send_data(t: Tables, d: Departures, channel: int, block: np.record, column: int, urgency: int) -> bool:
+    """Send one data shard if a lane has room for it; return whether it was sent."""
     row = np.int64(t.tx_row[channel, block.number & (WINDOW - 1), column])
     unit = np.int64(t.row_unit[row])
     size = HEADER_LENGTH + SHARD_HEADER + unit + TAG_LENGTH
-    if count >= d.limit[0]:
-        return count
-    lane = choose_lane(t, channel // CHANNELS, channel % CHANNELS, size, repair)
+    if is_full(d):
+        return False
+    lane = choose_lane(t, channel // CHANNELS, channel % CHANNELS, size, urgency)
     if lane < 0:
-        return count
+        return False
     seq = block.number * BLOCK_SPAN + column
     start = row * t.pool[0].stride + _FRAME
-    put_shard_header(t.memory, start, DATA, channel % CHANNELS, seq, np.int64(block.k) & 0xFF, 0)
-    number = register_sent(t, lane, DATA, channel, seq, size, now)
-    return _emit(t, d, count, lane, row, SHARD_HEADER + unit, number, -1, now)
+    put_shard_header(t.memory, start, DATA, channel % CHANNELS, seq, np.int64(block.k), 0)
+    number = register_sent(t, lane, DATA, channel, seq, size, d.now[0])
+    _emit(t, d, lane, row, SHARD_HEADER + unit, number, -1)
+    return True
 
 
 @njit(cache=True)
-def _send_parity(t: Tables, d: Departures, count: int, channel: int, now: float) -> tuple[int, bool]:
-    """Send computed parity rows, oldest first; rows of blocks that were released meanwhile are dropped."""
+def _send_parity(t: Tables, d: Departures, channel: int) -> bool:
+    """Send computed rows, oldest first, and drop those of released blocks; return whether none had to wait."""
     ch = t.channel[channel]
     while ch.parity_head >= 0:
         row = np.int64(ch.parity_head)
         slot = find_block(t, channel, t.row_seq[row])
-        unit = np.int64(t.row_unit[row])
-        size = HEADER_LENGTH + SHARD_HEADER + unit + TAG_LENGTH
         if slot >= 0:
-            if count >= d.limit[0]:
-                return count, True
-            lane = choose_lane(t, channel // CHANNELS, channel % CHANNELS, size, True)
-            if lane < 0:
-                return count, True
-            block = t.block[channel, slot]
-            start = row * t.pool[0].stride + _FRAME
-            put_shard_header(t.memory, start, PARITY, channel % CHANNELS, t.row_seq[row], np.int64(block.k), np.int64(t.row_tag[row]))
-            number = register_sent(t, lane, PARITY, channel, t.row_seq[row], size, now)
-            count = _emit(t, d, count, lane, row, SHARD_HEADER + unit, number, row, now)
+            if not _send_row(t, d, channel, np.int64(t.block[channel, slot].k), row):
+                return False
             ch.parity += 1
         ch.parity_head = t.row_next[row]
         if ch.parity_head < 0:
             ch.parity_tail = -1
         if slot < 0:
             release_row(t, row)
-    return count, False
+    return True
 
 
 @njit(cache=True)
-def _send_new(t: Tables, d: Departures, count: int, channel: int, now: float) -> tuple[int, bool]:
-    """Send shards that were never sent, in order."""
+def _send_row(t: Tables, d: Departures, channel: int, k: int, row: int) -> bool:
+    """Send one parity row if a lane has room for it; return whether it was sent. The row is freed once sealed."""
+    unit = np.int64(t.row_unit[row])
+    size = HEADER_LENGTH + SHARD_HEADER + unit + TAG_LENGTH
+    if is_full(d):
+        return False
+    lane = choose_lane(t, channel // CHANNELS, channel % CHANNELS, size, _REPAIR)
+    if lane < 0:
+        return False
+    seq = t.row_seq[row]
+    start = row * t.pool[0].stride + _FRAME
+    put_shard_header(t.memory, start, PARITY, channel % CHANNELS, seq, k, np.int64(t.row_tag[row]))
+    number = register_sent(t, lane, PARITY, channel, seq, size, d.now[0])
+    _emit(t, d, lane, row, SHARD_HEADER + unit, number, row)
+    return True
+
+
+@njit(cache=True)
+def _send_new(t: Tables, d: Departures, channel: int) -> bool:
+    """Send shards that were never sent, in order; return whether none had to wait."""
     ch = t.channel[channel]
     while ch.queued > 0:
         block = t.block[channel, ch.send_block & (WINDOW - 1)]
@@ -356,18 +383,10 @@ def _send_new(t: Tables, d: Departures, count: int, channel: int, now: float) ->
             ch.send_block += 1
             ch.send_column = 0
             continue
-        sent = _send_data(t, d, count, channel, block, np.int64(ch.send_column), False, now)
-        if sent == count:
-            return count, True
-        count = sent
+        if not _send_data(t, d, channel, block, np.int64(ch.send_column), _FRESH):
+            return False
         ch.send_column += 1
         ch.queued -= 1
         block.sent += 1
         release_if_done(t, channel, block)
-    return count, False
-
-
-@njit(cache=True)
-def lane_is_dead(t: Tables, lane: int) -> bool:
-    """Return whether a lane has been silent for longer than the policy waits."""
-    return bool(t.lane[lane].state == DEAD)
+    return True

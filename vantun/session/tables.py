@@ -1,8 +1,8 @@
 """The tables of a worker: every lane, channel, block, flow and row of every session, allocated once.
 
 Python objects exist per session and path only; per packet there is a row in one of these arrays. All of them lie in one
-structured record, so that a kernel takes one pointer: with an argument per array the same kernels took four times as long to
-compile. The record has a fixed layout with room for the largest worker; pages that nobody touches are never backed by memory.
+structured record, so that a kernel takes one pointer: with an argument per array the same kernels took four times as
+long to compile. The record has a fixed layout with room for the largest worker; untouched pages cost no memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from drivers.arena import Arena
-
 from vantun.session.layout import (
     BLOCK_SPAN,
     block_dtype,
@@ -81,7 +80,7 @@ class Limits:
 class Tables(NamedTuple):
     """Every array of a worker, as views of one record (``root``); kernels are given ``root`` and see the same names.
 
-    Indexes: ``session`` s, ``lane`` l, ``flow`` f, ``channel`` c = s * CHANNELS + class (one row holds both directions).
+    Indexes: ``session`` s, ``lane`` l, ``flow`` f, ``channel`` c = s * CHANNELS + class (a row holds both directions).
     """
 
     root: Any

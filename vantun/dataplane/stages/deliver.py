@@ -1,4 +1,4 @@
-"""Stage: bytes that are in order go to their ports, straight from the rows; credit follows what the ports have taken."""
+"""Stage: bytes in order go to their ports, straight from the rows; credit follows what the ports have taken."""
 
 from __future__ import annotations
 

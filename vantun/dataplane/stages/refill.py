@@ -1,4 +1,4 @@
-"""Stage: ports are read straight into shard rows, as much as credit, window and queue allow; the rest waits in its socket."""
+"""Stage: ports are read straight into shard rows, as far as credit, window and queue allow; the rest waits outside."""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ class ScheduleStage:
             socket=np.zeros(capacity, np.int32),
             peer=np.zeros(capacity, np.int32),
             spare=np.zeros(capacity, np.int32),
-            limit=np.array([capacity], np.int64),
+            count=np.zeros(1, np.int64),
+            now=np.zeros(1, np.float64),
         )
 
     def run(self, now: float) -> tuple[int, float]:

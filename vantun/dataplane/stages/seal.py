@@ -39,8 +39,8 @@ class Sealed(NamedTuple):
 
 
 @njit(cache=True)
-def arrange(d: Departures, s: Sealed, batch_offset: NDArray[np.int64], batch_length: NDArray[np.int32], peer: NDArray[np.int32], count: int, lanes: int) -> None:  # noqa: PLR0913
-    """Order the packets by lane (stable) and lay them end to end, so that equal sizes of one lane make one GSO message."""
+def arrange(d: Departures, s: Sealed, batch: PacketBatch, count: int, lanes: int) -> None:
+    """Order packets by lane (stable) and lay them end to end, so that equal sizes of a lane make one GSO message."""
     starts = np.zeros(lanes + 1, np.int64)
     for i in range(count):
         starts[d.lane[i] + 1] += 1
@@ -61,9 +61,9 @@ def arrange(d: Departures, s: Sealed, batch_offset: NDArray[np.int64], batch_len
         s.status[place] = 0
         s.socket[place] = d.socket[i]
         s.spare[place] = d.spare[i]
-        batch_offset[place] = end
-        batch_length[place] = d.length[i] + TAG_LENGTH
-        peer[place] = d.peer[i]
+        batch.offset[place] = end
+        batch.length[place] = d.length[i] + TAG_LENGTH
+        batch.peer[place] = d.peer[i]
         end += np.int64(d.length[i]) + TAG_LENGTH
 
 
@@ -102,7 +102,7 @@ class SealStage:
         self._clock.start()
         s, batch, t = self._sealed, self._batch, self._context.tables
         if count:
-            arrange(self._departures, s, batch.offset, batch.length, batch.peer, count, len(t.lane))
+            arrange(self._departures, s, batch, count, len(t.lane))
             self._context.engines.seal.run(
                 SealJob(
                     source=t.memory,
