@@ -49,4 +49,13 @@ class SessionViolated:
     reason: str
 
 
-Event = FlowOpened | FlowClosed | LaneChanged | LaneClosed | SessionViolated
+@dataclass(frozen=True)
+class LaneRefused:
+    """A lane that was to be added has no place in the worker: tables full, or a contradictory LaneSpec."""
+
+    session: int
+    path: int
+    reason: str
+
+
+Event = FlowOpened | FlowClosed | LaneChanged | LaneClosed | LaneRefused | SessionViolated
