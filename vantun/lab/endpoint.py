@@ -41,6 +41,11 @@ class MemoryPort:
         """Add bytes to be sent; the endpoint must be told by ``Dataplane.readable``."""
         self._source.append(memoryview(data))
 
+    @property
+    def fed(self) -> int:
+        """Bytes that wait to be sent."""
+        return sum(map(len, self._source))
+
     def finish(self) -> None:
         """End the stream behind the bytes fed so far."""
         self._end_of_source = True

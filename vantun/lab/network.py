@@ -61,6 +61,7 @@ class Network:
         self.accepted: dict[str, MemoryPort] = {}
         self.handles: dict[str, int] = {}
         self.on_accept: Callable[[str, MemoryPort], None] | None = None
+        self.accept_with: Callable[[str], MemoryPort] = lambda _: MemoryPort()
         self.client = Endpoint(Dataplane(config, lab_engines()))
         self.server = Endpoint(Dataplane(config, lab_engines()), self._accept)
         self.links: dict[tuple[int, int], Link] = {}
@@ -69,7 +70,7 @@ class Network:
         self._sent = 0
 
     def _accept(self, endpoint: Endpoint, event: FlowOpened, now: float) -> None:
-        port = MemoryPort()
+        port = self.accept_with(event.target)
         self.accepted[event.target] = port
         self.handles[event.target] = event.handle
         if self.on_accept is not None:

@@ -4,6 +4,10 @@ A shard is numbered when it enters and sent once. What is lost afterwards is rep
 (type-II hybrid ARQ). When a block's rows run out, or FEC is off, the lost shard itself goes again under its own
 number: the receiver needs no notice of it. ``live`` counts the shards of a block that are queued, wanted or in flight;
 a block is short of shards when accepted + live < k.
+
+The receiver learns k from parity, and from data that left after the block had closed. A block that closed by time may
+have all its data accepted before any of those: it stays until one of them is acknowledged, else the receiver would
+wait for more of it for ever and its window would fill.
 """
 
 from __future__ import annotations
@@ -16,8 +20,11 @@ from vantun.session.layout import BLOCK_SPAN
 from vantun.session.parity import standing_rows
 from vantun.session.pool import ROW_UNIT, clear_bit, get_bit, release_row, set_bit
 from vantun.session.tables import BULK, CHANNELS, CONTROL, SESSION_LANES, WINDOW, Tables, head
-from vantun.wire.frames import DATA
+from vantun.wire.frames import DATA, PARITY
 from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
+
+CLOSED_DATA = DATA | 0x40
+"""Kind of a DATA shard whose header told k: it left after its block had closed."""
 
 
 @njit(cache=True)
@@ -65,7 +72,10 @@ def finish_unit(t: Tables, row: int, area: int) -> int:
 
 @njit(cache=True)
 def enter_shard(t: Tables, channel: int, row: int, now: float) -> None:
-    """Number the finished unit in ``row``; the channel owns the row until its block is released. Needs :func:`room`."""
+    """Give the finished unit in ``row`` a number; the channel owns the row until its block is released.
+
+    Needs :func:`room`.
+    """
     ch = t.channel[channel]
     block = t.block[channel, ch.block & (WINDOW - 1)]
     if not block.used or block.number != ch.block:
@@ -101,6 +111,7 @@ def _begin(block: np.record, number: int) -> None:
     block.rows_used = 0
     block.wanted = 0
     block.length = 0
+    block.told = 0
 
 
 @njit(cache=True)
@@ -129,8 +140,7 @@ def close_block(t: Tables, channel: int) -> None:
     ch.last_k = block.k
     ch.last_m = wanted
     ch.block += 1
-    if block.acked_count + block.live < block.k:
-        make_good(t, channel, block)
+    make_good(t, channel, block)
     release_if_done(t, channel, block)
 
 
@@ -155,6 +165,8 @@ def send_again(t: Tables, channel: int, block: np.record, column: int) -> None:
 def make_good(t: Tables, channel: int, block: np.record) -> None:
     """Order what a closed block is short of: new rows first, its own shards again when rows have run out."""
     need = np.int64(block.k) - block.acked_count - block.live
+    if need <= 0 and not block.told and block.live == 0:
+        need = 1
     if need <= 0:
         return
     rows = min(need, np.int64(t.policy[0].max_rows) - block.rows_used - block.wanted)
@@ -167,6 +179,10 @@ def make_good(t: Tables, channel: int, block: np.record) -> None:
         send_again(t, channel, block, column)
         need -= block.live - before
         column += 1
+    if need > 0 and not block.told and block.live == 0:  # everything is there but k: any shard tells it
+        set_bit(block.again, 0)
+        block.live += 1
+        t.channel[channel].repairs += 1
 
 
 @njit(cache=True)
@@ -189,7 +205,9 @@ def shard_acked(t: Tables, channel: int, kind: int, seq: int, was_live: bool) ->
     block = t.block[channel, slot]
     if was_live:
         block.live -= 1
-    if kind == DATA:
+    if kind != DATA:
+        block.told = 1
+    if kind != PARITY:
         column = seq & (BLOCK_SPAN - 1)
         if not get_bit(block.acked, column):
             set_bit(block.acked, column)
@@ -217,18 +235,21 @@ def shard_lost(t: Tables, channel: int, kind: int, seq: int) -> None:
     if block.k == 0:
         if t.policy[0].max_rows > 0:
             close_block(t, channel)
-        elif kind == DATA:
+        elif kind != PARITY:
             send_again(t, channel, block, seq & (BLOCK_SPAN - 1))
         return
-    if kind == DATA and block.rows_used + block.wanted >= t.policy[0].max_rows:
-        if block.acked_count + block.live < block.k:
-            send_again(t, channel, block, seq & (BLOCK_SPAN - 1))
+    no_rows = block.rows_used + block.wanted >= t.policy[0].max_rows
+    if kind != PARITY and no_rows and block.acked_count + block.live < block.k:
+        send_again(t, channel, block, seq & (BLOCK_SPAN - 1))
     make_good(t, channel, block)
 
 
 @njit(cache=True)
 def one_more(t: Tables, channel: int, block: np.record) -> bool:
-    """Order one more row (or shard) for a block that is not acknowledged: what a probe timeout sends. True if ordered."""
+    """Order one more row (or shard) for a block that is not acknowledged; return whether there was one to order.
+
+    A probe timeout sends it.
+    """
     if block.k == 0:
         if t.policy[0].max_rows > 0:
             close_block(t, channel)
@@ -253,8 +274,8 @@ def _again_first(t: Tables, channel: int, block: np.record) -> bool:
 
 @njit(cache=True)
 def release_if_done(t: Tables, channel: int, block: np.record) -> None:
-    """Free the rows of a block that the peer can complete, and move the window."""
-    if block.k == 0 or block.acked_count < block.k or block.sent < block.k:
+    """Free the rows of a block that the peer can complete and knows to be complete, and move the window."""
+    if block.k == 0 or block.acked_count < block.k or block.sent < block.k or not block.told:
         return
     release_block(t, channel, block)
 

@@ -1,4 +1,4 @@
-"""Between the tables and the FEC engine: which parity rows are wanted, which blocks can be rebuilt, and what came of it."""
+"""Between the tables and the FEC engine: which parity rows are wanted, which blocks can be rebuilt, what came of it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class Spans(NamedTuple):
     status: NDArray[np.int8]
     channel: NDArray[np.int32]
     slot: NDArray[np.int32]
+    used: NDArray[np.int64]
+    """[3] spans, data units and parity units described so far."""
 
 
 def make_spans(spans: int, units: int) -> Spans:
@@ -51,6 +53,7 @@ def make_spans(spans: int, units: int) -> Spans:
         status=np.zeros(spans, np.int8),
         channel=np.zeros(spans, np.int32),
         slot=np.zeros(spans, np.int32),
+        used=np.zeros(3, np.int64),
     )
 
 
@@ -61,9 +64,7 @@ def collect_wanted(t: Tables, s: Spans) -> tuple[int, int, int]:
     The rows are taken from the pool here; the engine fills them before anything is planned.
     """
     t = head(t)
-    spans = 0
-    data = 0
-    parity = 0
+    s.used[:] = 0
     for channel in range(t.pool[0].sessions * CHANNELS):
         ch = t.channel[channel]
         if ch.wanted <= 0 or not t.session[channel // CHANNELS].used:
@@ -72,22 +73,47 @@ def collect_wanted(t: Tables, s: Spans) -> tuple[int, int, int]:
             block = t.block[channel, number & (WINDOW - 1)]
             if not block.used or block.number != number or block.wanted == 0 or block.k == 0:
                 continue
-            if spans == len(s.k) or data + block.k > len(s.data) or parity + block.wanted > len(s.parity):
-                return spans, data, parity
-            rows = _queue_rows(t, ch, block, s, parity)
+            if not _has_room(s, np.int64(block.k), np.int64(block.wanted)):
+                return s.used[0], s.used[1], s.used[2]
+            rows = _queue_rows(t, ch, block, s)
             if rows == 0:
-                return spans, data, parity
-            _describe(t, s, spans, channel, block, data, parity, rows)
-            data += block.k
-            parity += rows
-            spans += 1
-    return spans, data, parity
+                return s.used[0], s.used[1], s.used[2]
+            first = s.used[1]
+            for column in range(block.k):
+                s.data[first + column] = t.tx_row[channel, number & (WINDOW - 1), column] * t.pool[0].stride + ROW_UNIT
+            _enter(s, channel, block, rows, np.int64(block.length))
+    return s.used[0], s.used[1], s.used[2]
 
 
 @njit(cache=True)
-def _queue_rows(t: Tables, ch: np.record, block: np.record, s: Spans, first: int) -> int:
+def _has_room(s: Spans, k: int, m: int) -> bool:
+    """Return whether one more span fits."""
+    return bool(s.used[0] < len(s.k) and s.used[1] + k <= len(s.data) and s.used[2] + m <= len(s.parity))
+
+
+@njit(cache=True)
+def _enter(s: Spans, channel: int, block: np.record, m: int, length: int) -> None:
+    """Enter a block as the next span; its units are described already."""
+    span = s.used[0]
+    s.data_start[span] = s.used[1]
+    s.parity_start[span] = s.used[2]
+    s.k[span] = block.k
+    s.m[span] = m
+    s.column[span] = 0
+    s.length[span] = length
+    s.status[span] = 0
+    s.channel[span] = channel
+    s.slot[span] = block.number & (WINDOW - 1)
+    s.used[0] += 1
+    s.used[1] += block.k
+    s.used[2] += m
+
+
+@njit(cache=True)
+def _queue_rows(t: Tables, ch: np.record, block: np.record, s: Spans) -> int:
     """Take the rows a block wants and append them to the channel's parity queue; return how many the pool gave."""
     stride = t.pool[0].stride
+    first = s.used[2]
     count = 0
     while count < block.wanted:
         row = take_row(t)
@@ -111,33 +137,15 @@ def _queue_rows(t: Tables, ch: np.record, block: np.record, s: Spans, first: int
 
 
 @njit(cache=True)
-def _describe(t: Tables, s: Spans, span: int, channel: int, block: np.record, data: int, parity: int, m: int) -> None:  # noqa: PLR0913
-    stride = t.pool[0].stride
-    slot = block.number & (WINDOW - 1)
-    for column in range(block.k):
-        s.data[data + column] = t.tx_row[channel, slot, column] * stride + ROW_UNIT
-    s.data_start[span] = data
-    s.parity_start[span] = parity
-    s.k[span] = block.k
-    s.m[span] = m
-    s.column[span] = 0
-    s.length[span] = block.length
-    s.status[span] = 0
-    s.channel[span] = channel
-    s.slot[span] = slot
-
-
-@njit(cache=True)
 def collect_holes(t: Tables, s: Spans) -> tuple[int, int, int]:
-    """Describe the blocks that can be rebuilt, with a fresh row for each lost shard; return (spans, data units, parity units).
+    """Describe the blocks that can be rebuilt, with a fresh row for each lost shard.
 
-    Blocks that find no room stay on the list.
+    Return (spans, data units, parity units). Blocks that find no room stay on the list. A block may stand there twice
+    (it was completed by its data, and another block came into its place), so ``queued`` ends when it is described.
     """
     t = head(t)
     pool = t.pool[0]
-    spans = 0
-    data = 0
-    parity = 0
+    s.used[:] = 0
     kept = 0
     for i in range(pool.decodes):
         channel = np.int64(t.decode[i, 0])
@@ -146,23 +154,22 @@ def collect_holes(t: Tables, s: Spans) -> tuple[int, int, int]:
         if not block.used or not block.queued or block.complete:
             continue
         m = np.int64(block.k) - block.have
-        if spans == len(s.k) or data + block.k > len(s.data) or parity + m > len(s.parity) or pool.rows_free < m:
+        if not _has_room(s, np.int64(block.k), m) or pool.rows_free < m:
             t.decode[kept, 0] = channel
             t.decode[kept, 1] = slot
             kept += 1
             continue
-        _describe_holes(t, s, spans, channel, block, data, parity, m)
-        data += block.k
-        parity += m
-        spans += 1
+        block.queued = 0
+        _describe_holes(t, s, channel, block, m)
     pool.decodes = kept
-    return spans, data, parity
+    return s.used[0], s.used[1], s.used[2]
 
 
 @njit(cache=True)
-def _describe_holes(t: Tables, s: Spans, span: int, channel: int, block: np.record, data: int, parity: int, m: int) -> None:  # noqa: PLR0913
+def _describe_holes(t: Tables, s: Spans, channel: int, block: np.record, m: int) -> None:
     stride = t.pool[0].stride
     slot = block.number & (WINDOW - 1)
+    data, parity = s.used[1], s.used[2]
     hole = parity
     for column in range(block.k):
         if not get_bit(block.got, column):
@@ -176,15 +183,7 @@ def _describe_holes(t: Tables, s: Spans, span: int, channel: int, block: np.reco
         s.parity[parity + i] = row * stride + ROW_UNIT
         s.row[parity + i] = t.row_tag[row]
         row = np.int64(t.row_next[row])
-    s.data_start[span] = data
-    s.parity_start[span] = parity
-    s.k[span] = block.k
-    s.m[span] = m
-    s.column[span] = 0
-    s.length[span] = length
-    s.status[span] = 0
-    s.channel[span] = channel
-    s.slot[span] = slot
+    _enter(s, channel, block, m, length)
 
 
 @njit(cache=True)
@@ -232,7 +231,6 @@ def accept_rebuilt(t: Tables, s: Spans, span: int, now: float) -> bool:
     if whole:
         complete_block(t, channel, block)
         return True
-    block.queued = 0
     settle(t, channel, block)
     return False
 
@@ -246,5 +244,4 @@ def discard_rebuilt(t: Tables, s: Spans, span: int) -> None:
         column = np.int64(s.lost[s.parity_start[span] + i])
         release_row(t, np.int64(t.rx_row[channel, s.slot[span], column]))
         t.pool[0].dropped_crc += 1
-    t.rx_block[channel, np.int64(s.slot[span])].queued = 0
     violate(t, channel // CHANNELS, BAD_SHARD)

@@ -5,6 +5,8 @@ Received bytes stay in the rows of their shards, as pieces chained in order of o
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -15,9 +17,6 @@ from vantun.session.pool import ROW_UNIT, release_row, release_span, take_row, t
 from vantun.session.signals import signal_pair
 from vantun.session.tables import CHANNELS, Tables, head
 from vantun.wire.records import CREDIT, UNIT_HEAD, UNIT_TAIL, put_stream_head, stream_head_size
-
-_MIN_AREA = 32
-"""Bytes of stream data below which a row is not worth opening."""
 
 
 @njit(cache=True)
@@ -62,7 +61,7 @@ def begin_flow(t: Tables, session: int, flow: int, now: float) -> int:
     record.head = -1
     record.tail = -1
     record.pending = 0
-    record.deliver = 0
+    # ``deliver`` stays: the flow that had this row may still stand in the delivery list
     t.session[session].flows += 1
     insert(t.flow_key, t.flow_value, flow_key(session, flow), index)
     return index
@@ -103,7 +102,8 @@ def drop_pieces(t: Tables, index: int) -> None:
 def take_piece(t: Tables, index: int, offset: int, start: int, length: int, row: int) -> bool:
     """Accept ``length`` bytes at stream ``offset``, lying at ``start`` in ``row``; False if they exceed the credit.
 
-    The caller has checked that pieces are free. What was delivered, or is covered by the piece before it, is dropped.
+    The caller has checked that pieces are free, and that nothing lies beyond the final size. What was delivered, or is
+    covered by the piece before it, is dropped.
     """
     record = t.flow[index]
     if offset + length > record.granted:
@@ -141,6 +141,18 @@ def take_piece(t: Tables, index: int, offset: int, start: int, length: int, row:
 
 
 @njit(cache=True)
+def received_end(t: Tables, index: int) -> int:
+    """Return the end of the last byte that has come: a final size may not be smaller."""
+    record = t.flow[index]
+    end = np.int64(record.next)
+    piece = np.int64(record.head)
+    while piece >= 0:
+        end = max(end, t.span[piece].offset + t.span[piece].length)
+        piece = np.int64(t.span[piece].next)
+    return end
+
+
+@njit(cache=True)
 def want_delivery(t: Tables, index: int) -> None:
     """Put a flow on the delivery list, once."""
     t = head(t)
@@ -155,7 +167,10 @@ def want_delivery(t: Tables, index: int) -> None:
 
 @njit(cache=True)
 def gather(t: Tables, index: int, base: int, iov: NDArray[np.uint64]) -> int:
-    """Fill ``iov`` (address, length) with the next bytes in order; ``base`` is the address of ``t.memory``. Return the rows used."""
+    """Fill ``iov`` (address, length) with the next bytes in order; return the rows used.
+
+    ``base`` is the address of ``t.memory``.
+    """
     t = head(t)
     record = t.flow[index]
     expected = record.next
@@ -198,7 +213,8 @@ def delivered(t: Tables, index: int, size: int) -> bool:
 def widen_credit(t: Tables, index: int, now: float) -> bool:
     """Grant a new flow its share of the pool at once: half of what is free, over the flows that are open.
 
-    Between INITIAL credit (what both ends assume) and the policy's largest window. False if there was no room for the record.
+    Between the initial credit (what both ends assume) and the policy's largest window. False if there was no room for
+    the record.
     """
     t = head(t)
     record = t.flow[index]
@@ -241,12 +257,20 @@ def grant_credit(t: Tables, index: int, rtt: float, now: float) -> bool:
 # --- sending
 
 
+class Reserved(NamedTuple):
+    """Rows that wait for a flow's next bytes."""
+
+    iov: NDArray[np.uint64]
+    """[n, 2] (address, length) of the space in each row, as ``struct iovec``."""
+    rows: NDArray[np.int32]
+
+
 @njit(cache=True)
-def reserve(t: Tables, index: int, base: int, limit: int, iov: NDArray[np.uint64], rows: NDArray[np.int32]) -> int:
+def reserve(t: Tables, index: int, base: int, limit: int, into: Reserved) -> int:
     """Prepare up to ``limit`` rows for the flow's next bytes; return how many.
 
-    Each gets a STREAM head; ``iov`` points at the space behind it (addresses from ``base``, that of ``t.memory``), as far as the
-    credit goes.
+    Each gets a STREAM head; ``into.iov`` points at the space behind it (addresses from ``base``, that of ``t.memory``),
+    as far as the credit goes.
     """
     t = head(t)
     record = t.flow[index]
@@ -261,9 +285,9 @@ def reserve(t: Tables, index: int, base: int, limit: int, iov: NDArray[np.uint64
         start = row * stride + ROW_UNIT + UNIT_HEAD
         data = put_stream_head(t.memory, start, record.id, offset)
         size = min(area - (data - start), record.credit - offset)
-        rows[count] = row
-        iov[count, 0] = np.uint64(base + data)
-        iov[count, 1] = np.uint64(size)
+        into.rows[count] = row
+        into.iov[count, 0] = np.uint64(base + data)
+        into.iov[count, 1] = np.uint64(size)
         offset += size
         count += 1
     if count == 0 and offset >= record.credit:
@@ -272,16 +296,16 @@ def reserve(t: Tables, index: int, base: int, limit: int, iov: NDArray[np.uint64
 
 
 @njit(cache=True)
-def commit(t: Tables, index: int, channel: int, size: int, count: int, iov: NDArray[np.uint64], rows: NDArray[np.int32], now: float) -> None:  # noqa: PLR0913 - the pair of reserve()
-    """Number the rows that ``size`` bytes were read into, and return the other rows of :func:`reserve`."""
+def commit(t: Tables, index: int, channel: int, size: int, count: int, reserved: Reserved, now: float) -> None:
+    """Give numbers to the rows that ``size`` bytes were read into, and free the others of ``count`` reserved ones."""
     t = head(t)
     record = t.flow[index]
     for i in range(count):
-        row = np.int64(rows[i])
+        row = np.int64(reserved.rows[i])
         if size <= 0:
             release_row(t, row)
             continue
-        taken = min(size, np.int64(iov[i, 1]))
+        taken = min(size, np.int64(reserved.iov[i, 1]))
         finish_unit(t, row, stream_head_size(record.id, record.offset) + taken)
         record.offset += taken
         size -= taken

@@ -1,7 +1,7 @@
 """Records that arrive: stream bytes go to their flows, control records to the tables, rare ones to Python as events.
 
-A shard is taken whole or not at all: it is read twice, first to see that every record is well-formed and that there is room for
-all of them, then to act. So a shard that is refused for want of room can simply come again.
+A shard is taken whole or not at all: it is read twice, first to see that every record is well-formed and that there is
+room for all of them, then to act. So a shard that is refused for want of room can simply come again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from vantun.session.flows import begin_flow, drop_pieces, find_flow, take_piece, want_delivery
+from vantun.session.flows import begin_flow, drop_pieces, find_flow, received_end, take_piece, want_delivery
+from vantun.session.index import FLOW_IDS
 from vantun.session.pool import (
     EVENT_ABANDONED,
     EVENT_FLOW_ACCEPTED,
@@ -18,9 +19,10 @@ from vantun.session.pool import (
     EVENT_FLOW_RESET,
     EVENT_FLOW_STOPPED,
     EVENT_VIOLATION,
+    ROUTINE_EVENTS,
     push_event,
 )
-from vantun.session.tables import EVENTS, Tables
+from vantun.session.tables import Tables
 from vantun.wire.records import (
     ABANDON,
     ACCEPT,
@@ -38,26 +40,35 @@ from vantun.wire.records import (
 )
 
 KEPT, NOT_NEEDED, REFUSED, MALFORMED = range(4)
-"""Fate of a shard: its row is kept; it is accepted but its row is free; it cannot be taken now; it breaks the protocol."""
+"""Fate of a shard: its row is kept; it is accepted, but its row is free; it cannot be taken now; it is wrong."""
 
-BAD_CREDIT, BAD_FLOW, BAD_FINAL, BAD_SHARD, BAD_RECEIPT, BAD_FRAME = range(1, 7)
+BAD_CREDIT, BAD_FLOW, BAD_FINAL, BAD_SHARD, BAD_RECEIPT, BAD_FRAME, BAD_RECORD = range(1, 8)
 """Why a session is ended: what the peer did."""
 
 
 @njit(cache=True)
 def deliver_area(t: Tables, session: int, row: int, start: int, size: int, now: float) -> int:
-    """Act on the records in ``memory[start : start + size]`` of ``row``; return KEPT, REFUSED or MALFORMED."""
+    """Act on the records in ``memory[start : start + size]`` of ``row``; return KEPT, REFUSED or MALFORMED.
+
+    MALFORMED ends the session, because the shard would come again for ever.
+    """
     end = start + size
     record = np.empty(5, np.int64)
     position = start
     count = 0
+    newest = -1
     while position < end:
         position = get_record(t.memory, position, end, record)
         if position < 0:
+            violate(t, session, BAD_RECORD)
             return MALFORMED
         count += 1
+        if record[0] not in (END, DATAGRAM, PATH, ABANDON):
+            newest = max(newest, record[1])
     pool = t.pool[0]
-    if count > pool.spans_free or count > EVENTS - pool.events:
+    if count > pool.spans_free or count > ROUTINE_EVENTS - pool.events:
+        return REFUSED
+    if _new_flows(t, session, newest) > pool.flows_free:
         return REFUSED
     position = start
     while position < end:
@@ -81,7 +92,7 @@ def violate(t: Tables, session: int, what: int) -> None:
 def _act(t: Tables, session: int, row: int, record: np.ndarray, now: float) -> int:  # type: ignore[type-arg]
     """Act on one record; return 0 or why the session is to be ended."""
     kind = record[0]
-    if kind == END or kind == DATAGRAM or kind == PATH:
+    if kind in (END, DATAGRAM, PATH):
         return 0
     if kind == ABANDON:
         push_event(t, EVENT_ABANDONED, session, 0, record[1], record[2], 0)
@@ -91,21 +102,25 @@ def _act(t: Tables, session: int, row: int, record: np.ndarray, now: float) -> i
         return BAD_FLOW
     if flow < 0:
         return 0  # a flow that has ended: late records of it are expected
-    if kind == STREAM or kind == STREAM_LENGTH:
+    if kind in (STREAM, STREAM_LENGTH):
+        final = t.flow[flow].final
+        if final >= 0 and record[2] + record[4] > final:
+            return BAD_FINAL
         if not take_piece(t, flow, record[2], record[3], record[4], row):
             return BAD_CREDIT
         return 0
-    return _signal(t, session, flow, record)
+    return _signal(t, session, flow, record, row)
 
 
 @njit(cache=True)
-def _signal(t: Tables, session: int, flow: int, record: np.ndarray) -> int:  # type: ignore[type-arg]
+def _signal(t: Tables, session: int, flow: int, record: np.ndarray, row: int) -> int:  # type: ignore[type-arg]
     """Act on a control record of a flow; return 0 or a violation. Every one may come twice."""
     entry = t.flow[flow]
     kind = record[0]
     if kind == OPEN:
         if not entry.announced:
             entry.announced = 1
+            t.row_refs[row] += 1  # Python reads the target and drops it; the block may be complete before
             push_event(t, EVENT_FLOW_OPENED, session, flow, entry.generation, record[3], record[4])
     elif kind == ACCEPT:
         push_event(t, EVENT_FLOW_ACCEPTED, session, flow, entry.generation, 0, 0)
@@ -119,6 +134,8 @@ def _signal(t: Tables, session: int, flow: int, record: np.ndarray) -> int:  # t
         if entry.final >= 0 and entry.final != record[2]:
             return BAD_FINAL
         if record[2] > entry.granted or record[2] < entry.next:
+            return BAD_FINAL
+        if entry.final < 0 and record[2] < received_end(t, flow):
             return BAD_FINAL
         entry.final = record[2]
         want_delivery(t, flow)
@@ -135,8 +152,11 @@ def _signal(t: Tables, session: int, flow: int, record: np.ndarray) -> int:  # t
 def _reach(t: Tables, session: int, flow: int, now: float) -> int:
     """Return the index of flow id ``flow``; -1 = it has ended, -2 = the peer may not use it.
 
-    A record may overtake the OPEN of its flow, and of older flows: as in RFC 9000, section 2.1, an id opens all lower ones.
+    A record may overtake the OPEN of its flow, and of older flows: as in RFC 9000, section 2.1, an id opens all lower
+    ones.
     """
+    if flow >= FLOW_IDS:
+        return -2
     index = find_flow(t, session, flow)
     if index >= 0:
         return index
@@ -146,13 +166,25 @@ def _reach(t: Tables, session: int, flow: int, now: float) -> int:
         return -1 if flow < record.next_flow else -2
     if flow <= record.peer_flow:
         return -1
-    first = np.int64(record.peer_flow)
-    first = first + 2 if first >= 0 else 1 - own
-    if (flow - first) // 2 + 1 + record.flows > t.policy[0].flows_per_session:
+    count = _new_flows(t, session, flow)
+    if count == 0:
         return -2
-    for number in range(first, flow + 1, 2):
+    for number in range(flow - 2 * (count - 1), flow + 1, 2):
         index = begin_flow(t, session, number, now)
         if index < 0:
             return -2
         record.peer_flow = number
     return index
+
+
+@njit(cache=True)
+def _new_flows(t: Tables, session: int, flow: int) -> int:
+    """Return how many flows id ``flow`` opens: 0 if it opens none, or if it may not be used."""
+    record = t.session[session]
+    own = 0 if record.client else 1
+    if flow <= record.peer_flow or flow >= FLOW_IDS or (flow & 1) == own:
+        return 0
+    first = np.int64(record.peer_flow)
+    first = first + 2 if first >= 0 else 1 - own
+    count = (flow - first) // 2 + 1
+    return count if count + record.flows <= t.policy[0].flows_per_session else 0

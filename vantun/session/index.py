@@ -1,4 +1,7 @@
-"""Open-addressing hash tables from a uint64 key to an index; one probe sequence per packet (lanes) or record (flows)."""
+"""Open-addressing hash tables from a uint64 key to an index.
+
+One probe sequence per packet (lanes) or record (flows).
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,11 @@ def remove(keys: NDArray[np.uint64], values: NDArray[np.int32], key: int) -> Non
     values[gap] = -1
 
 
+FLOW_IDS = 1 << 44
+"""Flow ids are smaller, sessions are below 2^20: both fit one key. A larger id would be a flow of another session."""
+
+
 @njit(cache=True)
 def flow_key(session: int, flow: int) -> int:
-    """Return the key of a flow: ids stay below 2^44, sessions below 2^20."""
-    return (session << 44) | flow
+    """Return the key of a flow; 0 <= flow < FLOW_IDS."""
+    return session * FLOW_IDS + flow

@@ -1,4 +1,4 @@
-"""From datagrams to shards: connection id -> lane, row for the plaintext; and, once opened, replay window and frames."""
+"""From datagrams to shards: connection id to lane, row for the plaintext; once opened, replay window and frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from vantun.session.inbox import BAD_FRAME, BAD_RECEIPT, KEPT, MALFORMED, NOT_NEEDED, violate
 from vantun.session.index import find
-from vantun.session.pool import EVENT_LANE_CLOSED, EVENT_REKEY_RECEIVED, ROW_UNIT, push_event, release_row, take_row
+from vantun.session.pool import (
+    EVENT_LANE_CLOSED,
+    EVENT_REKEY_RECEIVED,
+    ROUTINE_EVENTS,
+    ROW_UNIT,
+    push_event,
+    release_row,
+    take_row,
+)
 from vantun.session.received import is_replay, note_number, note_range
 from vantun.session.recovery import ACTIVE, VALIDATING, on_receipt, set_state
 from vantun.session.span_store import take_shard
@@ -95,7 +103,10 @@ def sort_arrivals(
 
 @njit(cache=True)
 def accept_arrivals(t: Tables, a: Arrivals, count: int, now: float) -> None:
-    """Take ``count`` opened packets: what failed authentication or came before is dropped and counted, the rest is read."""
+    """Take ``count`` opened packets: what failed authentication or came before is dropped and counted, the rest read.
+
+    Nothing more is taken from a peer that broke the protocol; its session is about to be ended.
+    """
     t = head(t)
     ranges = np.empty((MAX_RANGES, 2), np.int64)
     for i in range(count):
@@ -105,6 +116,10 @@ def accept_arrivals(t: Tables, a: Arrivals, count: int, now: float) -> None:
         if a.status[i] != _STATUS_DONE:
             t.pool[0].dropped_bad += 1
             record.bad_tags += 1
+            release_row(t, row)
+            continue
+        if t.session[record.session].violation:
+            t.pool[0].dropped_malformed += 1
             release_row(t, row)
             continue
         number = a.number[i]
@@ -121,7 +136,7 @@ def accept_arrivals(t: Tables, a: Arrivals, count: int, now: float) -> None:
             set_state(t, lane, ACTIVE)
             record.last_heard = now
         fate, eliciting = _read_frames(t, lane, row, np.int64(a.length[i]) - TAG_LENGTH, ranges, now)
-        if eliciting and (fate == KEPT or fate == NOT_NEEDED):
+        if eliciting and fate in (KEPT, NOT_NEEDED):
             note_range(t, lane, number)
             _owe_receipt(record, now)
         if fate == MALFORMED:
@@ -162,7 +177,7 @@ def _read_frames(t: Tables, lane: int, row: int, size: int, ranges: NDArray[np.i
     end = base + size
     position = base + HEADER_LENGTH
     kind = np.int64(t.memory[position])
-    shard = kind == DATA or kind == PARITY
+    shard = kind in (DATA, PARITY)
     if shard:
         room = end - (position + SHARD_HEADER)
         if room < UNIT_HEAD + UNIT_TAIL:
@@ -188,10 +203,12 @@ def _read_frames(t: Tables, lane: int, row: int, size: int, ranges: NDArray[np.i
 
 
 @njit(cache=True)
-def _read_frame(t: Tables, lane: int, frame: int, position: int, end: int, ranges: NDArray[np.int64], now: float) -> int:
+def _read_frame(
+    t: Tables, lane: int, frame: int, position: int, end: int, ranges: NDArray[np.int64], now: float
+) -> int:
     """Act on one frame that carries no shard; return the position behind it, or -1."""
     record = t.lane[lane]
-    if frame == PROBE or frame == PROBE_RESPONSE:
+    if frame in (PROBE, PROBE_RESPONSE):
         if end - position < PROBE_DATA:
             return -1
         value = np.uint64(0)
@@ -212,7 +229,8 @@ def _read_frame(t: Tables, lane: int, frame: int, position: int, end: int, range
         size, position = get_varint(t.memory, position, end)
         if position < 0 or size > end - position:
             return -1
-        push_event(t, EVENT_LANE_CLOSED, record.session, lane, code, 0, 0)
+        if t.pool[0].events < ROUTINE_EVENTS:
+            push_event(t, EVENT_LANE_CLOSED, record.session, lane, code, 0, 0)
         return position + size
     violate(t, np.int64(record.session), BAD_FRAME)
     return -1

@@ -170,7 +170,7 @@ inflight_dtype = np.dtype(
         ("seq", "i8"),  # shard number (DATA) or first of the span (PARITY)
         ("channel", "i4"),
         ("size", "i4"),
-        ("kind", "u1"),  # frame type
+        ("kind", "u1"),  # frame type, or CLOSED_DATA
         ("state", "u1"),
         ("app_limited", "u1"),
         ("quiet", "u1"),  # sent while this lane kept below its rate
@@ -230,6 +230,7 @@ block_dtype = np.dtype(
         ("wanted", "i2"),  # parity rows to be computed
         ("length", "i4"),  # bytes of its largest unit
         ("used", "u1"),
+        ("told", "u1"),  # the peer has a shard that says k
     ],
     align=True,
 )

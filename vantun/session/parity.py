@@ -11,8 +11,8 @@ MAX_STANDING = 32
 def standing_rows(k: int, loss: float, residual: float) -> int:
     """Return the least m with P(more than m of k + m shards lost) <= ``residual``, losses independent at rate ``loss``.
 
-    At most MAX_STANDING, and 0 for a clean path. Bursts are longer than this model says: what it misses is repaired by rows on
-    demand.
+    At most MAX_STANDING, and 0 for a clean path. Bursts are longer than this model says: what it misses is repaired by
+    rows on demand.
     """
     if loss <= 0.0005:
         return 0

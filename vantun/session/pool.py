@@ -1,11 +1,14 @@
-"""Rows, pieces and events: stacks of free indexes. The last one freed is the first one used, so that it is still in cache."""
+"""Rows, pieces and events: stacks of free indexes.
+
+The last one freed is the first one used, so that it is still in cache.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-from vantun.session.tables import EVENTS, Tables
+from vantun.session.tables import EVENTS, Tables, head
 
 ROW_UNIT = 64
 """Where the unit starts in a row. Packet header and shard header stand right before it."""
@@ -25,6 +28,10 @@ ROW_UNIT = 64
     EVENT_FLOW_CREDIT,
 ) = range(12)
 
+ROUTINE_EVENTS = EVENTS - 2048
+"""Events that records and CLOSE frames of a peer may fill the list to. The rest is kept for what must not be lost: a
+received batch brings at most one key phase for each of 1024 packets, one violation a session, two states a lane."""
+
 
 @njit(cache=True)
 def take_row(t: Tables) -> int:
@@ -42,6 +49,7 @@ def take_row(t: Tables) -> int:
 @njit(cache=True)
 def release_row(t: Tables, row: int) -> None:
     """Drop one reference to ``row``; the last one frees it."""
+    t = head(t)
     t.row_refs[row] -= 1
     if t.row_refs[row] == 0:
         pool = t.pool[0]

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from vantun.session.blocks import one_more, shard_acked, shard_lost
+from vantun.session.blocks import CLOSED_DATA, one_more, shard_acked, shard_lost
 from vantun.session.pool import EVENT_LANE_STATE, EVENT_MTU, push_event
 from vantun.session.rate import PACKET_OVERHEAD, is_quiet, note_resolved, on_acked
 from vantun.session.tables import CHANNELS, INFLIGHT, WINDOW, Tables, head
@@ -130,7 +130,7 @@ def _acknowledge(t: Tables, lane: int, entry: np.record, now: float) -> None:
         record.big_lost = 0
     if live:
         note_resolved(record, 0, entry.quiet)
-    if entry.kind == DATA or entry.kind == PARITY:
+    if entry.kind in (DATA, CLOSED_DATA, PARITY):
         shard_acked(t, entry.channel, entry.kind, entry.seq, live)
 
 
@@ -212,7 +212,7 @@ def lose(t: Tables, lane: int, entry: np.record) -> None:
         record.big_lost += 1
         if record.big_lost >= _BLACK_HOLE and record.mtu > record.mtu_base:
             shrink_mtu(t, lane, record.mtu_base)
-    if entry.kind == DATA or entry.kind == PARITY:
+    if entry.kind in (DATA, CLOSED_DATA, PARITY):
         shard_lost(t, entry.channel, entry.kind, entry.seq)
 
 

@@ -1,9 +1,10 @@
-"""When packets must become smaller: undelivered records go again in new, smaller shards, and their old block is abandoned."""
+"""When packets must become smaller: undelivered records go again in smaller shards, their old block is abandoned."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from vantun.session.blocks import enter_shard, finish_unit, release_block, room
 from vantun.session.pool import ROW_UNIT, get_bit, take_row
@@ -23,7 +24,10 @@ from vantun.wire.records import (
 
 @njit(cache=True)
 def repack_session(t: Tables, session: int, now: float) -> bool:
-    """Move every undelivered record of blocks that no longer fit; False if windows or rows do not allow all of it now."""
+    """Move every undelivered record of blocks that no longer fit.
+
+    False if windows or rows do not allow all of it now.
+    """
     t = head(t)
     unit = np.int64(t.session[session].unit)
     for kind in range(CHANNELS):
@@ -65,8 +69,8 @@ def _repack_block(t: Tables, channel: int, block: np.record, unit: int, now: flo
             position = get_record(t.memory, position, end, record)
             if position < 0:
                 break
-            if record[0] == STREAM or record[0] == STREAM_LENGTH:
-                _split(t, channel, record[1], record[2], record[3], record[4], unit, now)
+            if record[0] in (STREAM, STREAM_LENGTH):
+                _split(t, channel, record, unit, now)
             elif channel % CHANNELS == CONTROL and not _copy_signal(t, session, first, position, now):
                 return False
     release_block(t, channel, block)
@@ -74,8 +78,9 @@ def _repack_block(t: Tables, channel: int, block: np.record, unit: int, now: flo
 
 
 @njit(cache=True)
-def _split(t: Tables, channel: int, flow: int, offset: int, start: int, size: int, unit: int, now: float) -> None:  # noqa: PLR0913
-    """Put stream bytes into shards of at most ``unit`` bytes."""
+def _split(t: Tables, channel: int, record: NDArray[np.int64], unit: int, now: float) -> None:
+    """Put the bytes of a STREAM record, as get_record() reads it, into shards of at most ``unit`` bytes."""
+    flow, offset, start, size = record[1], record[2], record[3], record[4]
     stride = t.pool[0].stride
     while size > 0:
         row = take_row(t)

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from vantun.session.blocks import close_due, find_block, release_if_done
+from vantun.session.blocks import CLOSED_DATA, close_due, find_block, release_if_done
 from vantun.session.ingest import PACKET_START, TAG_LENGTH
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.pool import EVENT_REKEY_SENT, ROW_UNIT, clear_bit, get_bit, push_event, release_row, take_row
@@ -329,7 +329,8 @@ def _send_data(t: Tables, d: Departures, channel: int, block: np.record, column:
     seq = block.number * BLOCK_SPAN + column
     start = row * t.pool[0].stride + _FRAME
     put_shard_header(t.memory, start, DATA, channel % CHANNELS, seq, np.int64(block.k), 0)
-    number = register_sent(t, lane, DATA, channel, seq, size, d.now[0])
+    kind = CLOSED_DATA if block.k > 0 else DATA
+    number = register_sent(t, lane, kind, channel, seq, size, d.now[0])
     _emit(t, d, lane, row, SHARD_HEADER + unit, number, -1)
     return True
 

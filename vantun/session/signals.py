@@ -76,7 +76,7 @@ def signal_bytes(t: Tables, session: int, kind: int, flow: int, data: NDArray[np
 
 @njit(cache=True)
 def flush_signals(t: Tables, session: int, now: float) -> bool:
-    """Number the open row, so that it is sent; False if the window does not allow it now."""
+    """Give the open row a number, so that it is sent; False if the window does not allow it now."""
     channel = session * CHANNELS + CONTROL
     ch = t.channel[channel]
     if ch.open_row < 0:

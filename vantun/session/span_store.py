@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from vantun.session.inbox import KEPT, MALFORMED, NOT_NEEDED, REFUSED, deliver_area
+from vantun.session.inbox import BAD_SHARD, KEPT, MALFORMED, NOT_NEEDED, REFUSED, deliver_area, violate
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.pool import ROW_UNIT, get_bit, release_row, set_bit
 from vantun.session.tables import CHANNELS, DECODES, WINDOW, Tables, head
@@ -19,7 +19,10 @@ from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
 
 @njit(cache=True)
 def take_shard(t: Tables, session: int, kind: int, row: int, size: int, now: float) -> int:
-    """Take the shard frame at its place in ``row``; ``size`` = bytes of the frame behind its header. Return its fate."""
+    """Take the shard frame at its place in ``row`` and return its fate; ``size`` = bytes of the frame behind its header.
+
+    A shard that contradicts those before it ends the session: one of them is wrong, and all may be acknowledged.
+    """
     start = row * t.pool[0].stride + ROW_UNIT
     kind_of_channel = np.int64(t.memory[start - 7])
     if kind_of_channel >= CHANNELS or size < UNIT_HEAD + UNIT_TAIL:
@@ -48,8 +51,12 @@ def take_shard(t: Tables, session: int, kind: int, row: int, size: int, now: flo
         return NOT_NEEDED
     ch.largest_seq = max(ch.largest_seq, seq)
     if kind == DATA:
-        return _take_data(t, channel, block, seq & (BLOCK_SPAN - 1), span, row, size, now)
-    return _take_parity(t, channel, block, seq & (BLOCK_SPAN - 1), span, row, size)
+        fate = _take_data(t, channel, block, seq & (BLOCK_SPAN - 1), row, size, now)
+    else:
+        fate = _take_parity(t, channel, block, seq & (BLOCK_SPAN - 1), span, row, size)
+    if fate == MALFORMED:
+        violate(t, session, BAD_SHARD)
+    return fate
 
 
 @njit(cache=True)
@@ -68,14 +75,19 @@ def _begin(block: np.record, number: int) -> None:
 
 
 @njit(cache=True)
-def _take_data(t: Tables, channel: int, block: np.record, column: int, span: int, row: int, size: int, now: float) -> int:  # noqa: PLR0913
+def _take_data(t: Tables, channel: int, block: np.record, column: int, row: int, size: int, now: float) -> int:
     start = row * t.pool[0].stride + ROW_UNIT
+    span = np.int64(t.memory[start - 2])
     area = (np.int64(t.memory[start]) << 8) | np.int64(t.memory[start + 1])
     unit = UNIT_HEAD + area + UNIT_TAIL
-    if unit > size or (span > 0 and column >= span) or (block.k > 0 and (column >= block.k or (span > 0 and span != block.k))):
+    k = span if span > 0 else np.int64(block.k)
+    if unit > size or (k > 0 and column >= k) or (block.k > 0 and k != block.k) or not _fits(block, k):
         return MALFORMED
     if get_bit(block.got, column):
         t.pool[0].dropped_late += 1
+        if span > 0 and block.k == 0:
+            block.k = span
+            settle(t, channel, block)
         return NOT_NEEDED
     if block.parity > 0 and unit > t.row_unit[block.parity_head]:
         return MALFORMED
@@ -95,11 +107,20 @@ def _take_data(t: Tables, channel: int, block: np.record, column: int, span: int
 
 
 @njit(cache=True)
+def _fits(block: np.record, k: int) -> bool:
+    """Return whether a block of ``k`` data shards (0 = not known) is no contradiction to those that have come."""
+    if k == 0 or k >= BLOCK_SPAN:
+        return True
+    above = block.got[k >> 6] >> np.uint64(k & 63)
+    return above == np.uint64(0) and (k >= 64 or block.got[1] == np.uint64(0))
+
+
+@njit(cache=True)
 def _take_parity(t: Tables, channel: int, block: np.record, column: int, span: int, row: int, size: int) -> int:
     matrix_row = np.int64(t.memory[row * t.pool[0].stride + ROW_UNIT - 1])
     if column != 0 or span == 0 or matrix_row > 126 or (block.k > 0 and span != block.k) or size < block.length:
         return MALFORMED
-    if span < BLOCK_SPAN and (block.got[span >> 6] >> np.uint64(span & 63)) != np.uint64(0):
+    if not _fits(block, span):
         return MALFORMED
     if block.parity > 0 and size != t.row_unit[block.parity_head]:
         return MALFORMED
@@ -172,7 +193,7 @@ def drop_parity(t: Tables, block: np.record) -> None:
 
 @njit(cache=True)
 def abandon_block(t: Tables, channel: int, number: int) -> bool:
-    """The sender gave a block up (its records came again elsewhere); False if it is beyond the window."""
+    """Forget a block that the sender gave up (its records came again elsewhere); False if it is beyond the window."""
     t = head(t)
     ch = t.channel[channel]
     if number < ch.floor:
