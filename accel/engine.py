@@ -1,13 +1,13 @@
 """The contract of an engine: what the pipeline asks, and what any device must answer.
 
-One shape for all: ``open -> session``, ``submit(job) -> ticket | None`` (None = full), ``poll``, ``cancel``, ``health``.
-A synchronous engine works inside ``submit`` and returns a finished ticket. Every job is out of place, so that a fault
-is repaired by doing the same job again in software from the untouched source, under the same packet number.
+One shape for all: ``open -> session``, ``submit(job) -> ticket | None`` (None = full), ``poll``, ``cancel``,
+``health``. A synchronous engine works inside ``submit`` and returns a finished ticket. Every job is out of place, so
+that a fault is repaired by doing the same job again in software from the untouched source, under the same number.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import NamedTuple, Protocol
 
@@ -72,28 +72,44 @@ class KeySpec:
     """Packet-protection keys of one direction of a lane, one key phase (RFC 9001, section 5.1)."""
 
     suite: Suite
-    key: bytes
-    iv: bytes
-    header_key: bytes
+    key: bytes = field(repr=False)
+    iv: bytes = field(repr=False)
+    header_key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        lengths = (len(self.key), len(self.iv), len(self.header_key))
+        wanted = (self.suite.key_length, NONCE_LENGTH, self.suite.key_length)
+        if lengths != wanted:
+            raise ValueError(
+                f"{self.suite.value} has keys of {wanted} bytes (key, iv, header key), given are {lengths}"
+            )
 
 
+NONCE_LENGTH = 12
+"""Bytes of the AEAD nonce, and of the IV."""
 HEADER_LENGTH = 13
 """Bytes of a data packet before its payload: first byte, connection id (8), packet number (4). Always the AAD."""
 TAG_LENGTH = 16
 """Bytes of the AEAD tag."""
+SHORTEST_SEAL = HEADER_LENGTH + 4
+"""Bytes of the shortest row that can be sealed. RFC 9001 5.4.2 needs fewer, but a device may not like empty texts."""
+SHORTEST_OPEN = SHORTEST_SEAL + TAG_LENGTH
+"""Bytes of the shortest row that can be opened."""
 
 
 class SealJob(NamedTuple):
     """Protect rows: header | plaintext -> protected header | ciphertext | tag.
 
-    Rows never overlap, and no target overlaps a source. The key of a row is ``slot[i] + phase``, where phase is bit 0x04
-    of its first header byte; the nonce is the key's IV xor ``number[i]``; the AAD is the 13-byte header as given in
-    the source, which already holds the low 32 bits of ``number[i]``.
+    Rows never overlap, and no target overlaps a source. The key of a row is ``slot[i] + phase``, where phase is bit
+    0x04 of its first header byte; the nonce is the key's IV xor ``number[i]``; the AAD is the 13-byte header as given
+    in the source, which already holds the low 32 bits of ``number[i]``. The header-protection key is that of
+    ``slot[i]`` in both phases (RFC 9001, section 6.1). A row that is too short, or has no key in ``slot[i]`` or
+    ``slot[i] + phase``, is REJECTED and its target zeroed.
 
     Attributes
     ----------
     source, source_offset, length
-        [uint8 (bytes,)], [int64 (n,)], [int32 (n,)]: header and plaintext together; ``length`` >= HEADER_LENGTH + 4.
+        [uint8 (bytes,)], [int64 (n,)], [int32 (n,)]: header and plaintext together; ``length`` >= SHORTEST_SEAL.
     target, target_offset
         [uint8 (bytes,)], [int64 (n,)]: receives ``length[i] + TAG_LENGTH`` bytes.
     slot
@@ -117,11 +133,13 @@ class SealJob(NamedTuple):
 class OpenJob(NamedTuple):
     """Unprotect rows: protected header | ciphertext | tag -> header | plaintext.
 
-    The engine removes header protection, expands the packet number (RFC 9000, appendix A.3) around ``number[i]``, and opens
-    with slot ``slot[i] + phase``. Fields as in :class:`SealJob`, except: ``length`` is the whole packet
-    (a row shorter than HEADER_LENGTH + 4 + TAG_LENGTH is REJECTED); the target receives the plain header and the
-    plaintext (``length[i] - TAG_LENGTH`` bytes) and is zeroed for a REJECTED row; ``number`` holds the largest packet
-    number received so far (-1 = none) on entry and the full packet number on return.
+    The engine removes header protection, expands the packet number (RFC 9000, appendix A.3) around ``number[i]``, and
+    opens with slot ``slot[i] + phase``. Fields as in :class:`SealJob`, except: ``length`` is the whole packet; the
+    target receives the plain header and the plaintext (``length[i] - TAG_LENGTH`` bytes); ``number`` holds the largest
+    packet number received so far (-1 = none) on entry and, for a row that is DONE, the full packet number on return.
+
+    A row that is shorter than SHORTEST_OPEN, has no key as above, or a wrong tag is REJECTED: its target is zeroed, its
+    number kept.
     """
 
     source: NDArray[np.uint8]
@@ -142,8 +160,10 @@ class SpanJob(NamedTuple):
     it by the caller). Data unit ``j`` has column ``(column[i] + j) & 127``; parity unit ``p`` has row
     ``row[parity_start[i] + p]`` of the matrix.
 
-    Encode writes the parity units. Decode has exactly as many parity units as lost data units: ``lost[parity_start[i] + p]``
-    names, as a position ``0 <= j < k[i]``, a data unit to be rebuilt, and decode writes that unit's bytes.
+    Encode writes the parity units. Decode has exactly as many parity units as lost data units:
+    ``lost[parity_start[i] + p]`` names, as a position ``0 <= j < k[i]``, a data unit to be rebuilt, and decode writes
+    that unit's bytes. A span outside of the matrix (k not 1 to 128, a row above 126) is REJECTED, and so is a decode
+    with a position outside of the span, or with a position or a row given twice; nothing of a REJECTED span is written.
 
     Attributes
     ----------

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from accel.engine import (
     HEADER_LENGTH,
+    NONCE_LENGTH,
     TAG_LENGTH,
     EngineSession,
     Job,
@@ -32,9 +33,16 @@ from accel.engine import (
     Ticket,
 )
 from accel.finished import FINISHED, Synchronous
-from accel.kernels.protection import SAMPLE_LENGTH, apply_masks, open_heads, seal_heads, take_samples
+from accel.kernels.protection import (
+    SAMPLE_LENGTH,
+    Slots,
+    apply_masks,
+    make_heads,
+    open_heads,
+    seal_heads,
+    take_samples,
+)
 
-_SHORTEST = HEADER_LENGTH + 4 + TAG_LENGTH
 _GROWTH = 64
 
 
@@ -52,51 +60,66 @@ def _prepare(spec: KeySpec) -> _Key:
     return _Key(AESGCM(spec.key), spec.header_key, Cipher(AES(spec.header_key), ECB()).encryptor())
 
 
+def _slots(count: int) -> Slots:
+    return Slots(iv=np.zeros((count, NONCE_LENGTH), np.uint8), known=np.zeros(count, np.uint8))
+
+
 class _Session:
     """Keys by slot. Python cannot wipe the copies inside the library; dropping the objects frees them."""
 
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
         self.keys: dict[int, _Key] = {}
-        self.ivs: NDArray[np.uint8] = np.zeros((_GROWTH, 12), np.uint8)
+        self.slots = _slots(_GROWTH)
 
     def install_key(self, slot: int, spec: KeySpec) -> None:
         """Expand and keep the keys of a slot."""
-        while slot + 1 >= len(self.ivs):  # the slot of the other key phase is read, too
-            self.ivs = np.concatenate((self.ivs, np.zeros_like(self.ivs)))
+        if slot < 0:
+            raise ValueError(f"key slots are numbered from 0, this one is {slot}")
+        while slot >= len(self.slots.known):
+            old, self.slots = self.slots, _slots(2 * len(self.slots.known))
+            for before, after in zip(old, self.slots, strict=True):
+                after[: len(before)] = before
+                before[:] = 0
         self.keys[slot] = _prepare(spec)
-        self.ivs[slot] = np.frombuffer(spec.iv, np.uint8)
+        self.slots.iv[slot] = np.frombuffer(spec.iv, np.uint8)
+        self.slots.known[slot] = 1
 
     def remove_key(self, slot: int) -> None:
         """Forget the keys of a slot."""
         if self.keys.pop(slot, None) is not None:
-            self.ivs[slot] = 0
+            self.slots.iv[slot] = 0
+            self.slots.known[slot] = 0
 
     def close(self) -> None:
         """Forget all keys."""
         for slot in list(self.keys):
             self.remove_key(slot)
 
-    def masks(self, memory: NDArray[np.uint8], offset: NDArray[np.int64], slot: NDArray[np.int32]) -> NDArray[np.uint8]:
-        """Return header-protection masks [n, 16] (five bytes count); rows of unknown slots get zeros."""
-        count = len(offset)
-        samples = np.empty((count, SAMPLE_LENGTH), np.uint8)
-        take_samples(memory, offset, samples)
+    def masks(
+        self, memory: NDArray[np.uint8], offset: NDArray[np.int64], length: NDArray[np.int32], slot: NDArray[np.int32]
+    ) -> NDArray[np.uint8]:
+        """Return header-protection masks [n, 16], of which five bytes count; rows of unknown slots hold anything."""
+        samples = np.empty((len(offset), SAMPLE_LENGTH), np.uint8)
+        take_samples(memory, offset, length, samples)
         if slot[0] == slot[-1] and (slot == slot[0]).all():
             return self._mask_rows(int(slot[0]), samples)
-        masks = np.zeros((count, SAMPLE_LENGTH), np.uint8)
+        masks = np.empty_like(samples)
         for value in set(slot.tolist()):
             rows = np.flatnonzero(slot == value)
             masks[rows] = self._mask_rows(value, samples[rows])
         return masks
 
     def _mask_rows(self, slot: int, samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return masks in memory that may be written: a kernel is compiled once more for an array that may not."""
         key = self.keys.get(slot)
         if key is None:
-            return np.zeros_like(samples)
+            return samples
         if key.ecb is not None:
-            return np.frombuffer(key.ecb.update(samples), np.uint8).reshape(-1, SAMPLE_LENGTH)
-        masks = np.zeros_like(samples)
+            room = np.empty(samples.size + SAMPLE_LENGTH - 1, np.uint8)  # update_into asks for a block less one more
+            key.ecb.update_into(samples, room)
+            return room[: samples.size].reshape(samples.shape)
+        masks = np.empty_like(samples)
         for row, sample in enumerate(samples):
             stream = Cipher(ChaCha20(key.header_key, sample.tobytes()), None).encryptor()
             masks[row] = np.frombuffer(stream.update(bytes(SAMPLE_LENGTH)), np.uint8)
@@ -132,18 +155,16 @@ def _seal(session: _Session, job: SealJob) -> None:
     count = len(job.status)
     if not count:
         return
-    key_of = np.empty(count, np.int32)
-    nonces = np.empty((count, 12), np.uint8)
-    seal_heads(job.source, job.source_offset, job.slot, job.number, session.ivs, key_of, nonces)
-    nonce = nonces.tobytes()
-    source, target = memoryview(job.source), memoryview(job.target)
-    columns = (job.source_offset.tolist(), job.target_offset.tolist(), job.length.tolist(), key_of.tolist())
+    heads = make_heads(count)
+    seal_heads(job, session.slots, heads)
+    nonces = heads.nonce.tobytes()
+    source, target = job.source.data, job.target.data
+    columns = (job.source_offset.tolist(), job.target_offset.tolist(), job.length.tolist(), heads.key.tolist())
     keys = session.keys
-    at = 0
+    nonce = 0
     job.status[:] = Status.DONE
     for i, (start, end, size, slot) in enumerate(zip(*columns, strict=True)):
-        key = keys.get(slot)
-        if key is None:
+        if slot < 0:
             job.status[i] = Status.REJECTED
             target[end : end + size + TAG_LENGTH] = bytes(size + TAG_LENGTH)
         else:
@@ -151,50 +172,39 @@ def _seal(session: _Session, job: SealJob) -> None:
             header = source[start:body]
             target[end : end + HEADER_LENGTH] = header
             out = target[end + HEADER_LENGTH : end + size + TAG_LENGTH]
-            key.aead.encrypt_into(nonce[at : at + 12], source[body : start + size], header, out)
-        at += 12
-    apply_masks(job.target, job.target_offset, session.masks(job.target, job.target_offset, job.slot))
+            keys[slot].aead.encrypt_into(nonces[nonce : nonce + NONCE_LENGTH], source[body : start + size], header, out)
+        nonce += NONCE_LENGTH
+    masks = session.masks(job.target, job.target_offset, job.length + np.int32(TAG_LENGTH), job.slot)
+    apply_masks(job, masks, heads.key)
 
 
 def _open(session: _Session, job: OpenJob) -> None:
-    job.status[:] = Status.REJECTED
-    rows = np.flatnonzero(job.length >= _SHORTEST)
-    if len(rows):
-        everything = len(rows) == len(job.status)
-        _open_rows(session, job, rows, slice(None) if everything else rows)
-    for i in np.flatnonzero(job.status == Status.REJECTED).tolist():
-        end = int(job.target_offset[i])
-        job.target[end : end + max(0, int(job.length[i]) - TAG_LENGTH)] = 0
-
-
-def _open_rows(session: _Session, job: OpenJob, rows: NDArray[np.intp], pick: slice | NDArray[np.intp]) -> None:
-    """Open the rows that are long enough; ``pick`` selects them from the columns of the job."""
-    count = len(rows)
-    offset = job.source_offset[pick]
-    slot = job.slot[pick]
-    number = job.number[pick].copy()
-    key_of = np.empty(count, np.int32)
-    nonces = np.empty((count, 12), np.uint8)
-    headers = np.empty((count, HEADER_LENGTH), np.uint8)
-    masks = session.masks(job.source, offset, slot)
-    open_heads(job.source, offset, slot, number, masks, session.ivs, key_of, nonces, headers)
-    nonce, plain = nonces.tobytes(), headers.tobytes()
-    source, target = memoryview(job.source), memoryview(job.target)
-    columns = (offset.tolist(), job.target_offset[pick].tolist(), job.length[pick].tolist(), key_of.tolist())
+    count = len(job.status)
+    if not count:
+        return
+    heads = make_heads(count)
+    open_heads(job, session.masks(job.source, job.source_offset, job.length, job.slot), session.slots, heads)
+    nonces, headers = heads.nonce.tobytes(), heads.header.tobytes()
+    source, target = job.source.data, job.target.data
+    columns = (job.source_offset.tolist(), job.target_offset.tolist(), job.length.tolist(), heads.key.tolist())
     keys = session.keys
     status = np.full(count, Status.REJECTED, np.int8)
-    for i, (start, end, size, value) in enumerate(zip(*columns, strict=True)):
-        key = keys.get(value)
-        if key is None:
-            continue
-        header = plain[HEADER_LENGTH * i : HEADER_LENGTH * (i + 1)]
-        out = target[end + HEADER_LENGTH : end + size - TAG_LENGTH]
-        try:
-            key.aead.decrypt_into(nonce[12 * i : 12 * i + 12], source[start + HEADER_LENGTH : start + size], header, out)
-        except InvalidTag:
-            continue  # the row stays REJECTED; anybody can send such a packet
-        target[end : end + HEADER_LENGTH] = header
-        status[i] = Status.DONE
+    nonce = place = 0
+    for i, (start, end, size, slot) in enumerate(zip(*columns, strict=True)):
+        if slot >= 0:
+            header = headers[place : place + HEADER_LENGTH]
+            body = source[start + HEADER_LENGTH : start + size]
+            out = target[end + HEADER_LENGTH : end + size - TAG_LENGTH]
+            try:
+                keys[slot].aead.decrypt_into(nonces[nonce : nonce + NONCE_LENGTH], body, header, out)
+                target[end : end + HEADER_LENGTH] = header
+                status[i] = Status.DONE
+            except InvalidTag:
+                slot = -1  # anybody can send such a packet
+        if slot < 0 and size > TAG_LENGTH:
+            target[end : end + size - TAG_LENGTH] = bytes(size - TAG_LENGTH)
+        nonce += NONCE_LENGTH
+        place += HEADER_LENGTH
+    job.status[:] = status
     done = status == Status.DONE
-    job.status[pick] = status
-    job.number[rows[done]] = number[done]
+    job.number[done] = heads.number[done]

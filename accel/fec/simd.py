@@ -34,16 +34,7 @@ class SimdFec(Synchronous):
     def submit(self, session: EngineSession, job: Job) -> Ticket:
         """Do the job; every span has its status on return."""
         assert isinstance(job, SpanJob)
-        assert self._encode is not None
-        assert self._decode is not None
-        if session.operation is Operation.FEC_ENCODE:
-            self._encode(
-                job.memory, job.data, job.parity, job.row, job.data_start, job.parity_start,
-                job.k, job.m, job.column, job.length, job.status,
-            )  # fmt: skip
-        else:
-            self._decode(
-                job.memory, job.data, job.parity, job.row, job.lost, job.data_start, job.parity_start,
-                job.k, job.m, job.column, job.length, job.status,
-            )  # fmt: skip
+        kernel = self._encode if session.operation is Operation.FEC_ENCODE else self._decode
+        assert kernel is not None, "a session is opened before its jobs"
+        kernel(job)
         return FINISHED

@@ -29,7 +29,10 @@ def _tables() -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
 
 
 EXP, LOG = _tables()
-"""Powers of the generator 2 [512], doubled so that a sum of two logarithms needs no reduction; logarithms [256] (LOG[0] is unused)."""
+"""Powers of the generator 2 [512], doubled so that a sum of two logarithms needs no reduction; logarithms [256].
+
+LOG[0] is unused.
+"""
 
 
 def multiply(a: int, b: int) -> int:
@@ -47,12 +50,13 @@ def inverse(a: int) -> int:
 def _matrix() -> NDArray[np.uint8]:
     rows = np.arange(ROWS)[:, None] + ROW_POINT
     columns = np.arange(COLUMNS)[None, :]
-    return EXP[LOG[ROW_POINT ^ columns] + 255 - LOG[rows ^ columns]]
+    matrix: NDArray[np.uint8] = EXP[LOG[ROW_POINT ^ columns] + 255 - LOG[rows ^ columns]]
+    return matrix
 
 
 MATRIX = _matrix()
 """Code 1 [shape=(127, 128), dtype=uint8]: ``C[i][j] = (128 ^ j) / ((128 + i) ^ j)``.
 
-A Cauchy matrix 1 / (x_i + y_j) whose column j is scaled by x_0 + y_j. Scaling keeps every square submatrix regular, so any (k, m) prefix is
-MDS, and makes row 0 all ones: a single loss is repaired by XOR.
+A Cauchy matrix 1 / (x_i + y_j) whose column j is scaled by x_0 + y_j. Scaling keeps every square submatrix regular, so
+any (k, m) prefix is MDS, and makes row 0 all ones: a single loss is repaired by XOR.
 """

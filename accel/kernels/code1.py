@@ -1,7 +1,8 @@
 """Code 1 in nopython code: encode, and decode with the matrix in closed form.
 
-The inner loop is portable SWAR: eight bytes of a shard in a uint64, Horner's rule over the bits of the coefficient (the accumulator is doubled
-seven times, the shard added where the bit is set). LLVM vectorises it for whatever the CPU has.
+The inner loop is portable SWAR: eight bytes of a shard in a uint64, Horner's rule over the bits of the coefficient
+(the accumulator is doubled seven times, the shard added where the bit is set). LLVM vectorises it for whatever the CPU
+has. Units begin at any byte; x86-64 and aarch64 load unaligned words as they are.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from accel.gf256 import EXP, LOG, MATRIX, ROW_POINT
+from accel.engine import SpanJob
+from accel.gf256 import COLUMNS, EXP, LOG, MATRIX, ROW_POINT, ROWS
 
 _HIGH = 0x8080808080808080
 _LOW = 0xFEFEFEFEFEFEFEFE
@@ -19,15 +21,18 @@ _REJECTED = -1
 
 
 @njit(cache=True)
-def _fold(carry: int) -> int:
-    """Return 0x1d in every byte whose high bit is set in ``carry``: the reduction. Shifts, because AVX2 cannot multiply 64-bit words."""
+def _fold(carry: np.uint64) -> np.uint64:
+    """Return 0x1d, the reduction, in every byte whose high bit is set in ``carry``.
+
+    By shifts, because AVX2 cannot multiply 64-bit words.
+    """
     bit = carry >> np.uint64(7)
     return bit ^ (bit << np.uint64(2)) ^ (bit << np.uint64(3)) ^ (bit << np.uint64(4))
 
 
 @njit(cache=True)
 def _add(memory: NDArray[np.uint8], target: int, source: int, length: int) -> None:
-    """target ^= source."""
+    """Add ``source`` to ``target``."""
     words = length // 8
     a = memory[target : target + words * 8].view(np.uint64)
     b = memory[source : source + words * 8].view(np.uint64)
@@ -39,7 +44,7 @@ def _add(memory: NDArray[np.uint8], target: int, source: int, length: int) -> No
 
 @njit(cache=True)
 def _add_product(memory: NDArray[np.uint8], target: int, source: int, length: int, coefficient: int) -> None:
-    """target ^= coefficient * source, in GF(2^8)."""
+    """Add ``coefficient`` times ``source`` to ``target``, in GF(2^8)."""
     if coefficient == 0:
         return
     if coefficient == 1:
@@ -83,56 +88,57 @@ def _add_product(memory: NDArray[np.uint8], target: int, source: int, length: in
 
 
 @njit(cache=True)
-def encode_spans(
-    memory: NDArray[np.uint8],
-    data: NDArray[np.int64],
-    parity: NDArray[np.int64],
-    row: NDArray[np.uint8],
-    data_start: NDArray[np.int32],
-    parity_start: NDArray[np.int32],
-    k: NDArray[np.int32],
-    m: NDArray[np.int32],
-    column: NDArray[np.int32],
-    length: NDArray[np.int32],
-    status: NDArray[np.int8],
-) -> None:
-    """Write the parity units of every span; arguments as in ``accel.engine.SpanJob``."""
-    for span in range(len(k)):
-        size = np.int64(length[span])
-        for p in range(m[span]):
-            target = parity[parity_start[span] + p]
-            matrix_row = row[parity_start[span] + p]
+def encode_spans(job: SpanJob) -> None:
+    """Write the parity units of every span."""
+    memory = job.memory
+    for span in range(len(job.k)):
+        size, first = int(job.length[span]), int(job.data_start[span])
+        begin = int(job.parity_start[span])
+        rows = job.row[begin : begin + job.m[span]]
+        if not _encodable(rows, job.k[span]):
+            job.status[span] = _REJECTED
+            continue
+        for p in range(len(rows)):
+            target = job.parity[begin + p]
             memory[target : target + size] = 0
-            for j in range(k[span]):
-                coefficient = MATRIX[matrix_row, (column[span] + j) & 127]
-                _add_product(memory, target, data[data_start[span] + j], size, np.int64(coefficient))
-        status[span] = _DONE
+            for j in range(job.k[span]):
+                coefficient = int(MATRIX[rows[p], (job.column[span] + j) & (COLUMNS - 1)])
+                _add_product(memory, target, job.data[first + j], size, coefficient)
+        job.status[span] = _DONE
 
 
 @njit(cache=True)
-def _quotient_log(value: int, divisor: int) -> int:
-    return LOG[value] - LOG[divisor]
+def _encodable(row: NDArray[np.uint8], k: int) -> bool:
+    """Return whether the span is inside the matrix (numba does not look)."""
+    if k < 1 or k > COLUMNS:
+        return False
+    for p in range(len(row)):  # noqa: SIM110 - numba has no generator expressions
+        if row[p] >= ROWS:
+            return False
+    return True
 
 
 @njit(cache=True)
 def decode_coefficients(
-    k: int, first: int, lost: NDArray[np.uint8], row: NDArray[np.uint8], out: NDArray[np.uint8], extra: NDArray[np.uint8]
+    first: int, lost: NDArray[np.uint8], row: NDArray[np.uint8], out: NDArray[np.uint8], extra: NDArray[np.uint8]
 ) -> None:
-    """Write the coefficients that rebuild lost units, in closed form, O(k * losses) field operations per lost unit.
+    """Write the coefficients that rebuild lost units, in closed form: O(losses) field operations per unit of the span.
 
-    With points x_p of the parity rows, y_j of the columns and the column scale D_j = 128 ^ j (MATRIX), lost unit q is the sum of
+    With points x_p of the parity rows, y_j of the columns and the column scale D_j = 128 ^ j (MATRIX), lost unit q is
+    the sum of
 
     * present unit j times  prod_p (x_p + y_q) / (x_p + y_j) * prod_{r != q} (y_j + y_r) / (y_q + y_r) * D_j / D_q
-    * parity p times  prod_{p'} (x_p' + y_q) * prod_r (x_p + y_r) / ((x_p + y_q) * prod_{p' != p} (x_p + x_p')
-      * prod_{r != q} (y_q + y_r) * D_q)
+    * parity p times  prod_{p'} (x_p' + y_q) * prod_{r != q} (x_p + y_r)
+      / (prod_{p' != p} (x_p + x_p') * prod_{r != q} (y_q + y_r) * D_q)
 
-    the residues of the rational function that vanishes at every x_p and has its poles at the lost y_r (Lagrange; the inverse of a Cauchy
-    matrix, Schechter 1959). Elimination instead would cost O(losses^3) per block, and every block has a fresh pattern.
+    the residues of the rational function that vanishes at every x_p and has its poles at the lost y_r (Lagrange; the
+    inverse of a Cauchy matrix, Schechter 1959). Elimination instead would cost O(losses^3) per block, and every block
+    has a fresh pattern.
 
     Parameters
     ----------
-    k, first
-        Units of the span; column of unit 0.
+    first
+        Column of unit 0.
     lost, row
         [e] positions of the lost units; [e] matrix rows of the parity units.
     out
@@ -141,81 +147,79 @@ def decode_coefficients(
         [e, e] receives the coefficient of parity p for lost unit q.
     """
     count = len(lost)
+    point = np.empty(count, np.int64)
+    head = np.zeros(count, np.int64)
     for q in range(count):
-        y_q = (first + lost[q]) & 127
-        head = 0
-        for p in range(count):
-            head += LOG[(ROW_POINT + row[p]) ^ y_q]
+        point[q] = (first + lost[q]) & (COLUMNS - 1)
+    for q in range(count):
         for r in range(count):
+            head[q] += LOG[(ROW_POINT + row[r]) ^ point[q]]
             if r != q:
-                head -= LOG[y_q ^ ((first + lost[r]) & 127)]
-        head -= LOG[ROW_POINT ^ y_q]
-        for j in range(k):
-            y_j = (first + j) & 127
-            power = head + LOG[ROW_POINT ^ y_j]
-            is_lost = False
-            for r in range(count):
-                if lost[r] == j:
-                    is_lost = True
-                elif r != q:
-                    power += LOG[y_j ^ ((first + lost[r]) & 127)]
-                power -= LOG[(ROW_POINT + row[r]) ^ y_j]
-            out[q, j] = 0 if is_lost else EXP[power % 255]
-        for p in range(count):
-            x_p = ROW_POINT + row[p]
-            power = head
-            for r in range(count):
-                power += LOG[x_p ^ ((first + lost[r]) & 127)]
-                if r != p:
-                    power -= LOG[x_p ^ (ROW_POINT + row[r])]
-            power -= LOG[x_p ^ y_q]
-            extra[q, p] = EXP[power % 255]
+                head[q] -= LOG[point[q] ^ point[r]]
+        head[q] -= LOG[ROW_POINT ^ point[q]]
+    for j in range(out.shape[1]):
+        y = (first + j) & (COLUMNS - 1)
+        power = np.int64(LOG[ROW_POINT ^ y])
+        is_lost = False
+        for r in range(count):
+            if point[r] == y:
+                is_lost = True
+            else:
+                power += LOG[y ^ point[r]]
+            power -= LOG[(ROW_POINT + row[r]) ^ y]
+        for q in range(count):
+            out[q, j] = 0 if is_lost else EXP[(head[q] + power - LOG[y ^ point[q]]) % 255]
+    for p in range(count):
+        x = ROW_POINT + np.int64(row[p])
+        power = np.int64(0)
+        for r in range(count):
+            power += LOG[x ^ point[r]]
+            if r != p:
+                power -= LOG[x ^ (ROW_POINT + row[r])]
+        for q in range(count):
+            extra[q, p] = EXP[(head[q] + power - LOG[x ^ point[q]]) % 255]
 
 
 @njit(cache=True)
-def decode_spans(
-    memory: NDArray[np.uint8],
-    data: NDArray[np.int64],
-    parity: NDArray[np.int64],
-    row: NDArray[np.uint8],
-    lost: NDArray[np.uint8],
-    data_start: NDArray[np.int32],
-    parity_start: NDArray[np.int32],
-    k: NDArray[np.int32],
-    m: NDArray[np.int32],
-    column: NDArray[np.int32],
-    length: NDArray[np.int32],
-    status: NDArray[np.int8],
+def decode_spans(job: SpanJob) -> None:
+    """Rebuild the lost units of every span."""
+    present = np.empty((ROWS, COLUMNS), np.uint8)
+    extra = np.empty((ROWS, ROWS), np.uint8)
+    for span in range(len(job.k)):
+        begin = int(job.parity_start[span])
+        lost = job.lost[begin : begin + job.m[span]]
+        row = job.row[begin : begin + job.m[span]]
+        if _solvable(lost, row, job.k[span]):
+            decode_coefficients(job.column[span], lost, row, present[:, : job.k[span]], extra)
+            _rebuild(job, span, lost, present, extra)
+            job.status[span] = _DONE
+        else:
+            job.status[span] = _REJECTED
+
+
+@njit(cache=True)
+def _rebuild(
+    job: SpanJob, span: int, lost: NDArray[np.uint8], present: NDArray[np.uint8], extra: NDArray[np.uint8]
 ) -> None:
-    """Rebuild the lost units of every span; arguments as in ``accel.engine.SpanJob``."""
-    present = np.zeros((128, 128), np.uint8)
-    extra = np.zeros((128, 128), np.uint8)
-    for span in range(len(k)):
-        e = np.int64(m[span])
-        units = np.int64(k[span])
-        begin = np.int64(parity_start[span])
-        size = np.int64(length[span])
-        if not _solvable(lost[begin : begin + e], row[begin : begin + e], units):
-            status[span] = _REJECTED
-            continue
-        decode_coefficients(units, np.int64(column[span]), lost[begin : begin + e], row[begin : begin + e], present, extra)
-        for q in range(e):
-            target = data[data_start[span] + lost[begin + q]]
-            memory[target : target + size] = 0
-            for j in range(units):
-                _add_product(memory, target, data[data_start[span] + j], size, np.int64(present[q, j]))
-            for p in range(e):
-                _add_product(memory, target, parity[begin + p], size, np.int64(extra[q, p]))
-        status[span] = _DONE
+    memory = job.memory
+    size, first = int(job.length[span]), int(job.data_start[span])
+    begin = int(job.parity_start[span])
+    for q in range(len(lost)):
+        target = job.data[first + lost[q]]
+        memory[target : target + size] = 0
+        for j in range(job.k[span]):
+            _add_product(memory, target, job.data[first + j], size, int(present[q, j]))
+        for p in range(len(lost)):
+            _add_product(memory, target, job.parity[begin + p], size, int(extra[q, p]))
 
 
 @njit(cache=True)
 def _solvable(lost: NDArray[np.uint8], row: NDArray[np.uint8], k: int) -> bool:
     """Return whether positions and rows are in range and distinct; then Cauchy guarantees a solution."""
-    if k < 1 or k > 128 or len(lost) > k:
+    if not _encodable(row, k) or len(lost) > k:
         return False
     for i in range(len(lost)):
-        if lost[i] >= k or row[i] > 126:
+        if lost[i] >= k:
             return False
         for j in range(i):
             if lost[i] == lost[j] or row[i] == row[j]:

@@ -26,7 +26,7 @@ _TABLE = _tables()
 
 
 @njit(cache=True)
-def crc32c(memory: NDArray[np.uint8], offset: int, length: int) -> int:
+def crc32c(memory: NDArray[np.uint8], offset: int, length: int) -> np.uint32:
     """Return the CRC-32C of ``memory[offset : offset + length]`` (uint32)."""
     crc = np.uint32(0xFFFFFFFF)
     position = offset

@@ -1,0 +1,1 @@
+"""What every operation means: slow, obvious, sharing no code with the engines that are compared with it."""
