@@ -129,6 +129,13 @@ class Dataplane:
             self.flows.writable(flow)
             self._due = 0.0
 
+    def broken(self, handle: int, now: float) -> None:
+        """Note that the port of a flow was reset outside; a flow without credit would not find out by reading."""
+        flow = self.flows.by_handle(handle)
+        if flow is not None and flow.port is not None:
+            self.flows.port_failed(flow, now)
+            self._due = 0.0
+
     def take_events(self) -> list[Event]:
         """Return what happened since the last call."""
         events = self._events + self.flows.events
