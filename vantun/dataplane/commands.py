@@ -1,0 +1,111 @@
+"""What a worker does for each command of the control process."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+import cbor2
+
+from drivers.errors import DriverError
+from vantun.dataplane.control_socket import ControlSocket
+from vantun.dataplane.events import LaneRefused
+from vantun.dataplane.flow_ports import FlowPorts
+from vantun.dataplane.pipeline import Dataplane
+from vantun.dataplane.ports import RefusalCode
+from vantun.dataplane.worker_sockets import WorkerSockets
+from vantun.errors import ProtocolError, ResourceError
+from vantun.worker_messages import (
+    AddLane,
+    AddSocket,
+    AskSnapshot,
+    AttachFlow,
+    CloseLane,
+    EndSession,
+    Message,
+    OpenFlow,
+    Ping,
+    Pong,
+    RefuseFlow,
+    RemoveSocket,
+    SnapshotTaken,
+    Stop,
+)
+
+
+class Commands:
+    """Serves commands.
+
+    Attributes
+    ----------
+    stopping
+        Whether the worker was asked to end.
+    """
+
+    def __init__(self, plane: Dataplane, ports: FlowPorts, sockets: WorkerSockets, clock: Callable[[], float]) -> None:
+        self.stopping = False
+        self._plane = plane
+        self._ports = ports
+        self._sockets = sockets
+        self._clock = clock
+
+    def serve(
+        self, message: Message, descriptors: list[int], control: ControlSocket, snapshot: Callable[[], object]
+    ) -> None:
+        """Do what ``message`` asks; raises ProtocolError when it is no command, or lacks its descriptor."""
+        now = self._clock()
+        match message:
+            case AddSocket(number):
+                self._sockets.add(number, _take(descriptors, socket.SOCK_DGRAM))
+            case RemoveSocket(number):
+                self._sockets.remove(number)
+            case AddLane(lane):
+                try:
+                    self._plane.add_lane(lane, now)
+                except (ResourceError, ValueError, DriverError) as error:
+                    control.post(LaneRefused(lane.session, lane.path, str(error)))
+            case CloseLane(session, path):
+                self._plane.close_lane(session, path, now)
+            case EndSession(session):
+                self._plane.end_session(session, now)
+            case OpenFlow(session, target, reply):
+                self._ports.open(session, target, _take(descriptors, socket.SOCK_STREAM), reply)
+            case AttachFlow(handle):
+                if descriptors:
+                    self._ports.attach(handle, _take(descriptors, socket.SOCK_STREAM))
+                else:  # the limit on open files: the kernel has closed it on the way
+                    self._plane.refuse_flow(handle, RefusalCode.GENERAL, now)
+            case RefuseFlow(handle, code):
+                self._plane.refuse_flow(handle, code, now)
+            case AskSnapshot(number):
+                control.post(SnapshotTaken(number), _in_memory(cbor2.dumps(snapshot())))
+            case Ping(number):
+                control.post(Pong(number))
+            case Stop():
+                self.stopping = True
+            case _:
+                raise ProtocolError(f"{type(message).__name__} is no command to a worker; restart the appliance")
+
+
+def _take(descriptors: list[int], kind: socket.SocketKind) -> socket.socket:
+    """Return the socket that came with a command."""
+    if not descriptors:
+        raise ProtocolError(f"a {kind.name} socket was lost on its way; raise the limit on open files (ulimit -n)")
+    try:
+        sock = socket.socket(fileno=os.dup(descriptors[0]))
+    except OSError as error:
+        raise ProtocolError(f"a descriptor is no socket, or cannot be kept: {error.strerror}; report this") from None
+    if sock.type != kind or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        sock.close()
+        raise ProtocolError(f"a {kind.name} socket was announced, another came; report this")
+    return sock
+
+
+def _in_memory(data: bytes) -> int:
+    """Return the descriptor of a memfd that holds ``data``."""
+    descriptor = os.memfd_create("vantun-snapshot", os.MFD_CLOEXEC)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    return descriptor

@@ -1,0 +1,83 @@
+"""The data worker: a process with its own loop that owns the UDP sockets, the streams and the tables of its sessions.
+
+``python -m vantun.dataplane.worker --fd N`` is started by the control process (:mod:`vantun.control.worker_link`) with
+its end of the socket as descriptor N, and ends when the other end does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+
+from vantun.kernel_cache import use_kernel_cache
+
+_TIMER_SLACK = 10_000
+"""Nanoseconds that a sleep may take longer than asked."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the worker; return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m vantun.dataplane.worker", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="socket to the control process")
+    descriptor: int = parser.parse_args(arguments).fd
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # meant for the control process, which ends this one in its own time
+    use_kernel_cache()
+    return _serve(socket.socket(fileno=descriptor))
+
+
+def _serve(control: socket.socket) -> int:
+    # Everything below imports numba, which must find the cache folder set.
+    from drivers.errors import DriverError
+    from drivers.linux.wait import die_with_parent, set_timer_slack
+    from vantun.config import AccelConfig
+    from vantun.dataplane.config import DataplaneConfig
+    from vantun.dataplane.pipeline import Dataplane
+    from vantun.dataplane.warm import warm
+    from vantun.dataplane.worker_engines import choose_engines, open_engines
+    from vantun.dataplane.worker_loop import WorkerLoop
+    from vantun.errors import VantunError
+    from vantun.plain_values import from_plain
+    from vantun.worker_messages import MAX_MESSAGE, Configure, Failed, Ready, decode, encode
+
+    try:
+        die_with_parent(signal.SIGKILL)
+        set_timer_slack(_TIMER_SLACK)
+        _raise_file_limit()
+        control.settimeout(None)
+        first = control.recv(MAX_MESSAGE + 1)
+        if not first:
+            return 0
+        settings = decode(first)
+        if not isinstance(settings, Configure):
+            raise VantunError(f"the first message was {type(settings).__name__}, not Configure; restart the appliance")
+        config = from_plain(DataplaneConfig, settings.dataplane)
+        accel = from_plain(AccelConfig, settings.accel)
+        chosen = choose_engines(accel)
+        warm(lambda: open_engines(chosen))
+        plane = Dataplane(config, open_engines(chosen))
+    except (VantunError, DriverError, ValueError, OSError, MemoryError) as error:
+        control.send(encode(Failed(str(error)[:4000] or type(error).__name__)))
+        return 1
+    control.send(encode(Ready({operation.value: engine.name for operation, engine in chosen.items()})))
+    gc.collect()
+    gc.freeze()  # what start-up left stays; the collector need not look at it again
+    WorkerLoop(plane, control).run()
+    return 0
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as the hard limit does: a flow is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)  # streams that are still open end as resets, not in the interpreter's order of destruction

@@ -1,0 +1,155 @@
+"""The loop of a data worker: sleep until a socket or a timer, take packets in, give packets out, report.
+
+One thread, no asyncio. A turn has a fixed order and bounded work. A busy worker turns at most once in COALESCE, so that
+packets come in batches; one that was idle wakes up at once.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import socket
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.batch import PacketBatch
+from vantun.dataplane.commands import Commands
+from vantun.dataplane.control_socket import ControlSocket
+from vantun.dataplane.flow_ports import FlowPorts
+from vantun.dataplane.pipeline import Dataplane
+from vantun.dataplane.poller import Poller
+from vantun.dataplane.worker_sockets import WorkerSockets
+from vantun.session.tables import CHANNELS
+from vantun.worker_messages import Message
+
+COALESCE = 250e-6
+"""Seconds between turns of a busy worker: packets that come in between share a turn."""
+_BATCHES = 8
+"""Sealed batches sent per turn."""
+_NOTHING_DONE = 1e-3
+"""Least sleep after a turn without any effect, whatever the timers say."""
+_STOP_SECONDS = 0.5
+_CONTROL_RETRY = 0.01
+
+
+class WorkerLoop:
+    """Everything of a worker around its data plane.
+
+    Attributes
+    ----------
+    turns
+        Turns made so far; an idle worker makes none.
+    """
+
+    def __init__(self, plane: Dataplane, control: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
+        self.turns = 0
+        self._plane = plane
+        self._clock = clock
+        self._poller = Poller()
+        self._sockets = WorkerSockets(self._poller, self._receive, self._report_misses, clock)
+        self._ports = FlowPorts(plane, self._poller, clock)
+        self._commands = Commands(plane, self._ports, self._sockets, clock)
+        self._control = ControlSocket(control, self._poller, self._serve)
+        self._stop_at = math.inf
+        self._turned_at = -math.inf
+        self._busy = False
+        self._idle_turns = 0
+
+    def run(self) -> None:
+        """Serve until told to stop, or until the control process is gone."""
+        while not self._control.closed and not self._stopped():
+            self._pause()
+            self.turn(self.patience(self._clock()))
+
+    def _pause(self) -> None:
+        """Let packets gather while there are many."""
+        if self._busy:
+            left = self._turned_at + COALESCE - self._clock()
+            if left > 0.0:
+                time.sleep(left)
+
+    def patience(self, now: float) -> float:
+        """Return how many seconds may pass until the next turn if nothing arrives."""
+        due = min(self._ports.due, self._sockets.wake_at, self._stop_at)
+        due = min(due, self._sockets.retry_at if self._sockets.blocked else self._plane.next_event(now))
+        if self._control.retry:
+            due = min(due, now + _CONTROL_RETRY)
+        least = _NOTHING_DONE if self._idle_turns > 1 else 0.0
+        return max(due - now, least)
+
+    def turn(self, patience: float) -> None:
+        """Sleep at most ``patience`` seconds, then do what there is to do."""
+        ready = self._poller.wait(patience)
+        now = self._turned_at = self._clock()
+        self.turns += 1
+        if self._control.retry:
+            self._control.flush()
+        self._ports.run(now)
+        self._sockets.run(now)
+        sent = self._transmit(now)
+        for event in self._plane.take_events():
+            self._control.post(event)
+        self._busy = bool(ready or sent)
+        self._idle_turns = 0 if self._busy else self._idle_turns + 1
+
+    def _receive(self, batch: PacketBatch, count: int, number: int) -> NDArray[np.int32]:
+        return self._plane.receive(batch, count, number, self._clock())
+
+    def _report_misses(self, number: int, datagrams: list[tuple[bytes, str, int]]) -> None:
+        self._control.post_misses(number, datagrams)
+
+    def _transmit(self, now: float) -> int:
+        """Seal and send until nothing is due or a socket is full; return the packets."""
+        if not self._sockets.resume(now):
+            return 0
+        packets = 0
+        for _ in range(_BATCHES):
+            outgoing = self._plane.transmit(now)
+            if not outgoing.count:
+                break
+            packets += outgoing.count
+            if not self._sockets.send(outgoing, now):
+                break
+            now = self._clock()
+        return packets
+
+    def _serve(self, message: Message, descriptors: list[int]) -> None:
+        self._commands.serve(message, descriptors, self._control, self.snapshot)
+        if self._commands.stopping and self._stop_at == math.inf:
+            self._stop_at = self._clock() + _STOP_SECONDS
+
+    def _stopped(self) -> bool:
+        """Whether the worker was told to stop, and what was queued has left, or had its time."""
+        if self._stop_at == math.inf:
+            return False
+        return self._clock() >= self._stop_at or not (self._sockets.blocked or self._queued())
+
+    def _queued(self) -> bool:
+        """Whether shards wait for their first departure."""
+        tables = self._plane.context.tables
+        rows = np.flatnonzero(tables.session["used"])
+        return any(tables.channel[row * CHANNELS : (row + 1) * CHANNELS]["queued"].any() for row in rows)
+
+    def snapshot(self) -> dict[str, object]:
+        """Return the data plane's snapshot, and that of everything around it."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            pages = int(statm.read().split()[1])
+        return {
+            **self._plane.snapshot(),
+            "udp": self._sockets.snapshot(),
+            "fallbacks": self._sockets.fallbacks(),
+            "worker": {
+                "pid": os.getpid(),
+                "rss_bytes": pages * resource.getpagesize(),
+                "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
+                "turns": self.turns,
+                "unsent": self._sockets.unsent,
+                "misses_dropped": self._sockets.misses_dropped + self._control.misses_dropped,
+                "unreadable_messages": self._control.unreadable,
+            },
+        }

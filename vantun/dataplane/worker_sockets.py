@@ -1,0 +1,222 @@
+"""The UDP sockets of a worker: datagrams in until nothing waits, sealed batches out until a socket is full."""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.batch import PacketBatch
+from drivers.errors import DriverError
+from drivers.linux.address import unpack
+from drivers.linux.udp import UdpSocket
+from vantun.dataplane.poller import IN, OUT, Poller
+from vantun.dataplane.stages.seal import Outgoing
+from vantun.worker_messages import MAX_DATAGRAM
+
+_ROUNDS = 4
+"""Batches received per socket and turn: flows and control get their turn under a flood, too."""
+_DRAINED = 16
+"""A batch of fewer packets has emptied the socket: a call takes at least 16 messages."""
+_MISSES = 64
+"""Strangers' datagrams passed on per batch; more than that is a flood, which QUIC need not see."""
+_RETRY = 0.0005
+_PATIENCE = 0.005
+"""Seconds that a full socket may hold up the others; then its packets are dropped, as a full queue does."""
+_REST = 1.0
+"""Seconds that a socket which cannot receive is left alone."""
+
+Receive = Callable[[PacketBatch, int, int], NDArray[np.int32]]
+"""(batch, count, socket number) -> indexes of the packets that belong to no lane."""
+ReportMisses = Callable[[int, list[tuple[bytes, str, int]]], None]
+
+
+@dataclass
+class _Unsent:
+    """What remains of the sealed batch."""
+
+    outgoing: Outgoing
+    first: int
+    give_up_at: float
+
+
+class WorkerSockets:
+    """UDP sockets by the number that lanes name.
+
+    Attributes
+    ----------
+    retry_at
+        When :meth:`resume` has to be called while packets are unsent (inf = none are).
+    unsent
+        Packets dropped here: their socket was full for too long, dead, or taken away.
+    misses_dropped
+        Datagrams of no lane that were not passed on.
+    """
+
+    def __init__(self, poller: Poller, receive: Receive, report: ReportMisses, clock: Callable[[], float]) -> None:
+        self._poller = poller
+        self._receive = receive
+        self._report = report
+        self._clock = clock
+        self._sockets: dict[int, UdpSocket] = {}
+        self._resting: dict[int, float] = {}
+        self._errors: dict[int, str] = {}
+        self._rest: _Unsent | None = None
+        self.retry_at = math.inf
+        self.unsent = 0
+        self.misses_dropped = 0
+
+    def add(self, number: int, sock: socket.socket) -> None:
+        """Receive and send on ``sock``, which belongs to the worker from now on. Raises DriverError."""
+        self.remove(number)
+        udp = UdpSocket.adopt(sock)
+        self._sockets[number] = udp
+        self._poller.add(udp.fileno(), IN, partial(self._ready, number))
+
+    def remove(self, number: int) -> None:
+        """Close a socket; unknown numbers are ignored."""
+        udp = self._sockets.pop(number, None)
+        self._resting.pop(number, None)
+        if udp is not None:
+            self._poller.remove(udp.fileno())
+            udp.close()
+
+    # --- in
+
+    def _ready(self, number: int, events: int) -> None:
+        if events & OUT:
+            self._poller.change(self._sockets[number].fileno(), IN)
+            self.retry_at = 0.0
+        if not events & ~OUT:
+            return
+        udp = self._sockets[number]
+        batch = udp.receive_batch()
+        try:
+            for _ in range(_ROUNDS):
+                count = udp.receive(batch)
+                if not count:
+                    break
+                misses = self._receive(batch, count, number)
+                if len(misses):
+                    self._pass_on(number, batch, misses)
+                if count < _DRAINED:
+                    break
+        except DriverError as error:
+            # Interface taken down, memory exhausted: level-triggered, it would come back at once and for ever.
+            self._errors[number] = str(error)
+            self._poller.remove(udp.fileno())
+            self._resting[number] = self._clock() + _REST
+
+    def _pass_on(self, number: int, batch: PacketBatch, misses: NDArray[np.int32]) -> None:
+        datagrams = []
+        for index in misses[:_MISSES].tolist():
+            start, size = int(batch.offset[index]), int(batch.length[index])
+            if 0 < size <= MAX_DATAGRAM:
+                host, port = unpack(batch.address[batch.peer[index]])
+                datagrams.append((batch.memory[start : start + size].tobytes(), host, port))
+        self.misses_dropped += len(misses) - len(datagrams)
+        if datagrams:
+            self._report(number, datagrams)
+
+    @property
+    def wake_at(self) -> float:
+        """When :meth:`run` has to be called (inf = not at all)."""
+        return min(self._resting.values(), default=math.inf)
+
+    def run(self, now: float) -> None:
+        """Try sockets again that could not receive."""
+        for number in [number for number, until in self._resting.items() if until <= now]:
+            del self._resting[number]
+            self._poller.add(self._sockets[number].fileno(), IN, partial(self._ready, number))
+
+    # --- out
+
+    @property
+    def blocked(self) -> bool:
+        """Whether packets of the last batch are unsent; the pipeline must not seal the next one."""
+        return self._rest is not None
+
+    def send(self, outgoing: Outgoing, now: float) -> bool:
+        """Send a sealed batch; False = some of it waits for :meth:`resume`."""
+        return self._send(_Unsent(outgoing, 0, now + _PATIENCE))
+
+    def resume(self, now: float) -> bool:
+        """Go on with the batch that waits; False = it still does."""
+        rest = self._rest
+        if rest is None:
+            return True
+        if now >= rest.give_up_at:
+            end = self._end_of_run(rest.outgoing, rest.first)
+            self.unsent += end - rest.first
+            rest = _Unsent(rest.outgoing, end, now + _PATIENCE)
+        return self._send(rest)
+
+    def _send(self, rest: _Unsent) -> bool:
+        outgoing, first = rest.outgoing, rest.first
+        while first < outgoing.count:
+            end = self._end_of_run(outgoing, first)
+            udp = self._sockets.get(int(outgoing.socket[first]))
+            if udp is None:
+                self.unsent += end - first
+                first = end
+                continue
+            full = udp.counters.would_block
+            try:
+                first += udp.send(outgoing.batch, first, end - first)
+            except DriverError as error:
+                self._errors[int(outgoing.socket[first])] = str(error)
+                self.unsent += end - first
+                first = end
+                continue
+            if first < end:
+                self._wait_for(udp, _Unsent(outgoing, first, rest.give_up_at), full=udp.counters.would_block > full)
+                return False
+        self._rest = None
+        self.retry_at = math.inf
+        return True
+
+    def _wait_for(self, udp: UdpSocket, rest: _Unsent, *, full: bool) -> None:
+        self._rest = rest
+        self.retry_at = rest.give_up_at
+        if full:
+            self._poller.change(udp.fileno(), IN | OUT)
+        else:  # a queue below the socket: epoll does not see it
+            self.retry_at = self._clock() + _RETRY
+
+    def _end_of_run(self, outgoing: Outgoing, first: int) -> int:
+        """Return the packet after the run of packets from ``first`` on that leave by one socket."""
+        column = outgoing.socket[first : outgoing.count]
+        if len(self._sockets) == 1 and len(column) == 1:
+            return first + 1
+        others = np.flatnonzero(column != column[0])
+        return first + (int(others[0]) if len(others) else len(column))
+
+    # --- counters
+
+    def snapshot(self) -> list[dict[str, object]]:
+        """Return the counters of every socket."""
+        return [
+            {
+                "socket": number,
+                "gso": udp.gso,
+                "gro": udp.gro,
+                "gso_refused_peers": udp.gso_refused_peers,
+                "last_error": self._errors.get(number, ""),
+                **asdict(udp.counters),
+            }
+            for number, udp in self._sockets.items()
+        ]
+
+    def fallbacks(self) -> list[dict[str, object]]:
+        """Return every slower way that a socket has taken, with its reason."""
+        return [
+            {"socket": number, "what": name, "reason": reason, "times": times}
+            for number, udp in self._sockets.items()
+            for name, reasons in udp.counters.fallbacks.items()
+            for reason, times in reasons.items()
+        ]
