@@ -198,10 +198,13 @@ class FlowBook:
         """Act on a table event about a flow."""
         kind, session, index, generation, a, b = (int(value) for value in event)
         record = self._t.flow[index]
+        target = b""
+        if kind == pool.EVENT_FLOW_OPENED:
+            target = self._t.memory[a : a + b].tobytes()
+            pool.release_row(self._t.root, a // int(self._t.pool[0]["stride"]))
         if not record["used"] or int(record["generation"]) != generation:
             return
         if kind == pool.EVENT_FLOW_OPENED:
-            target = bytes(self._t.memory[a : a + b])
             flow = self._enter(index, session)
             identity = int(self._t.session[session]["id"])
             self.events.append(FlowOpened(flow.handle, identity, target.decode("utf-8", "replace")))

@@ -33,6 +33,7 @@ VIOLATIONS = {
     4: "a shard that contradicts its block",
     5: "a receipt for packets that were never sent",
     6: "an unknown frame",
+    7: "a record that cannot be read",
 }
 
 

@@ -21,6 +21,7 @@ from vantun.session.parity import standing_rows
 from vantun.session.pool import ROW_UNIT, clear_bit, get_bit, release_row, set_bit
 from vantun.session.tables import BULK, CHANNELS, CONTROL, SESSION_LANES, WINDOW, Tables, head
 from vantun.wire.frames import DATA, PARITY
+from vantun.wire.integers import int64
 from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
 
 CLOSED_DATA = DATA | 0x40
@@ -33,8 +34,8 @@ def block_target(t: Tables, channel: int) -> int:
     policy = t.policy[0]
     kind = channel % CHANNELS
     if kind == CONTROL:
-        return np.int64(policy.k_control)
-    return np.int64(policy.k_bulk if kind == BULK else policy.k_interactive)
+        return int64(policy.k_control)
+    return int64(policy.k_bulk if kind == BULK else policy.k_interactive)
 
 
 @njit(cache=True)
@@ -47,8 +48,8 @@ def room(t: Tables, channel: int) -> int:
         return 0
     target = block_target(t, channel)
     block = t.block[channel, ch.block & (WINDOW - 1)]
-    begun = np.int64(block.n) if block.used and block.number == ch.block else 0
-    return target - begun + (limit - ch.block - 1) * target
+    begun = int64(block.n) if block.used and block.number == ch.block else 0
+    return int64(target - begun + (limit - ch.block - 1) * target)
 
 
 @njit(cache=True)
@@ -62,7 +63,7 @@ def finish_unit(t: Tables, row: int, area: int) -> int:
     t.memory[start] = np.uint8(area >> 8)
     t.memory[start + 1] = np.uint8(area & 0xFF)
     body = UNIT_HEAD + area
-    crc = np.int64(crc32c(t.memory, start, body))
+    crc = int64(crc32c(t.memory, start, body))
     for i in range(UNIT_TAIL):
         t.memory[start + body + i] = np.uint8((crc >> (8 * (3 - i))) & 0xFF)
     t.memory[start + body + UNIT_TAIL : (row + 1) * stride] = 0
@@ -134,8 +135,8 @@ def close_block(t: Tables, channel: int) -> None:
     block.k = block.n
     wanted = 0
     if channel % CHANNELS != BULK and policy.max_rows > 0:
-        wanted = standing_rows(np.int64(block.k), path_loss(t, channel // CHANNELS), policy.residual)
-        wanted = min(wanted, np.int64(policy.max_rows))
+        wanted = standing_rows(int64(block.k), path_loss(t, channel // CHANNELS), policy.residual)
+        wanted = min(wanted, int64(policy.max_rows))
         _want(ch, block, wanted)
     ch.last_k = block.k
     ch.last_m = wanted
@@ -164,12 +165,12 @@ def send_again(t: Tables, channel: int, block: np.record, column: int) -> None:
 @njit(cache=True)
 def make_good(t: Tables, channel: int, block: np.record) -> None:
     """Order what a closed block is short of: new rows first, its own shards again when rows have run out."""
-    need = np.int64(block.k) - block.acked_count - block.live
+    need = int64(block.k) - block.acked_count - block.live
     if need <= 0 and not block.told and block.live == 0:
         need = 1
     if need <= 0:
         return
-    rows = min(need, np.int64(t.policy[0].max_rows) - block.rows_used - block.wanted)
+    rows = min(need, int64(t.policy[0].max_rows) - block.rows_used - block.wanted)
     if rows > 0:
         _want(t.channel[channel], block, rows)
         need -= rows
@@ -306,7 +307,7 @@ def close_due(t: Tables, channel: int, now: float) -> float:
         return np.inf
     if now >= block.deadline:
         # a block that would get no parity stays open and goes on filling: closing it would only waste numbers
-        rows = standing_rows(np.int64(block.n), path_loss(t, channel // CHANNELS), t.policy[0].residual)
+        rows = standing_rows(int64(block.n), path_loss(t, channel // CHANNELS), t.policy[0].residual)
         if rows == 0:
             block.deadline = np.inf
             return np.inf

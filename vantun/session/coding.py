@@ -14,6 +14,7 @@ from vantun.session.layout import BLOCK_SPAN
 from vantun.session.pool import ROW_UNIT, get_bit, release_row, set_bit, take_row
 from vantun.session.span_store import complete_block, settle
 from vantun.session.tables import CHANNELS, WINDOW, Tables, head
+from vantun.wire.integers import int64
 from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
 
 
@@ -73,7 +74,7 @@ def collect_wanted(t: Tables, s: Spans) -> tuple[int, int, int]:
             block = t.block[channel, number & (WINDOW - 1)]
             if not block.used or block.number != number or block.wanted == 0 or block.k == 0:
                 continue
-            if not _has_room(s, np.int64(block.k), np.int64(block.wanted)):
+            if not _has_room(s, int64(block.k), int64(block.wanted)):
                 return s.used[0], s.used[1], s.used[2]
             rows = _queue_rows(t, ch, block, s)
             if rows == 0:
@@ -81,7 +82,7 @@ def collect_wanted(t: Tables, s: Spans) -> tuple[int, int, int]:
             first = s.used[1]
             for column in range(block.k):
                 s.data[first + column] = t.tx_row[channel, number & (WINDOW - 1), column] * t.pool[0].stride + ROW_UNIT
-            _enter(s, channel, block, rows, np.int64(block.length))
+            _enter(s, channel, block, rows, int64(block.length))
     return s.used[0], s.used[1], s.used[2]
 
 
@@ -148,13 +149,13 @@ def collect_holes(t: Tables, s: Spans) -> tuple[int, int, int]:
     s.used[:] = 0
     kept = 0
     for i in range(pool.decodes):
-        channel = np.int64(t.decode[i, 0])
-        slot = np.int64(t.decode[i, 1])
+        channel = int64(t.decode[i, 0])
+        slot = int64(t.decode[i, 1])
         block = t.rx_block[channel, slot]
         if not block.used or not block.queued or block.complete:
             continue
-        m = np.int64(block.k) - block.have
-        if not _has_room(s, np.int64(block.k), m) or pool.rows_free < m:
+        m = int64(block.k) - block.have
+        if not _has_room(s, int64(block.k), m) or pool.rows_free < m:
             t.decode[kept, 0] = channel
             t.decode[kept, 1] = slot
             kept += 1
@@ -177,12 +178,12 @@ def _describe_holes(t: Tables, s: Spans, channel: int, block: np.record, m: int)
             s.lost[hole] = column
             hole += 1
         s.data[data + column] = t.rx_row[channel, slot, column] * stride + ROW_UNIT
-    row = np.int64(block.parity_head)
-    length = np.int64(t.row_unit[row])
+    row = int64(block.parity_head)
+    length = int64(t.row_unit[row])
     for i in range(m):
         s.parity[parity + i] = row * stride + ROW_UNIT
         s.row[parity + i] = t.row_tag[row]
-        row = np.int64(t.row_next[row])
+        row = int64(t.row_next[row])
     _enter(s, channel, block, m, length)
 
 
@@ -192,14 +193,14 @@ def check_rebuilt(t: Tables, s: Spans, span: int) -> bool:
     t = head(t)
     for i in range(s.m[span]):
         start = s.data[s.data_start[span] + s.lost[s.parity_start[span] + i]]
-        area = (np.int64(t.memory[start]) << 8) | np.int64(t.memory[start + 1])
+        area = (int64(t.memory[start]) << 8) | int64(t.memory[start + 1])
         body = UNIT_HEAD + area
         if body + UNIT_TAIL > s.length[span]:
             return False
         crc = 0
         for byte in range(UNIT_TAIL):
-            crc = (crc << 8) | np.int64(t.memory[start + body + byte])
-        if crc != np.int64(crc32c(t.memory, start, body)):
+            crc = (crc << 8) | int64(t.memory[start + body + byte])
+        if crc != int64(crc32c(t.memory, start, body)):
             return False
     return True
 
@@ -211,15 +212,15 @@ def accept_rebuilt(t: Tables, s: Spans, span: int, now: float) -> bool:
     Shards that could not be taken keep the block on the decoder's list; their rows are returned and computed again.
     """
     t = head(t)
-    channel = np.int64(s.channel[span])
-    block = t.rx_block[channel, np.int64(s.slot[span])]
+    channel = int64(s.channel[span])
+    block = t.rx_block[channel, int64(s.slot[span])]
     stride = t.pool[0].stride
     whole = True
     for i in range(s.m[span]):
-        column = np.int64(s.lost[s.parity_start[span] + i])
-        row = np.int64(t.rx_row[channel, s.slot[span], column])
+        column = int64(s.lost[s.parity_start[span] + i])
+        row = int64(t.rx_row[channel, s.slot[span], column])
         start = row * stride + ROW_UNIT
-        area = (np.int64(t.memory[start]) << 8) | np.int64(t.memory[start + 1])
+        area = (int64(t.memory[start]) << 8) | int64(t.memory[start + 1])
         fate = deliver_area(t, channel // CHANNELS, row, start + UNIT_HEAD, area, now) if not block.complete else KEPT
         if fate != KEPT:
             release_row(t, row)
@@ -239,9 +240,9 @@ def accept_rebuilt(t: Tables, s: Spans, span: int, now: float) -> bool:
 def discard_rebuilt(t: Tables, s: Spans, span: int) -> None:
     """Give back the rows of a span that came out wrong; the session is ended, because its shards were acknowledged."""
     t = head(t)
-    channel = np.int64(s.channel[span])
+    channel = int64(s.channel[span])
     for i in range(s.m[span]):
-        column = np.int64(s.lost[s.parity_start[span] + i])
-        release_row(t, np.int64(t.rx_row[channel, s.slot[span], column]))
+        column = int64(s.lost[s.parity_start[span] + i])
+        release_row(t, int64(t.rx_row[channel, s.slot[span], column]))
         t.pool[0].dropped_crc += 1
     violate(t, channel // CHANNELS, BAD_SHARD)

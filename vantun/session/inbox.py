@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from vantun.session.flows import begin_flow, drop_pieces, find_flow, received_end, take_piece, want_delivery
 from vantun.session.index import FLOW_IDS
@@ -23,6 +24,7 @@ from vantun.session.pool import (
     push_event,
 )
 from vantun.session.tables import Tables
+from vantun.wire.integers import int64
 from vantun.wire.records import (
     ABANDON,
     ACCEPT,
@@ -56,7 +58,7 @@ def deliver_area(t: Tables, session: int, row: int, start: int, size: int, now: 
     record = np.empty(5, np.int64)
     position = start
     count = 0
-    newest = -1
+    flows = 0
     while position < end:
         position = get_record(t.memory, position, end, record)
         if position < 0:
@@ -64,11 +66,9 @@ def deliver_area(t: Tables, session: int, row: int, start: int, size: int, now: 
             return MALFORMED
         count += 1
         if record[0] not in (END, DATAGRAM, PATH, ABANDON):
-            newest = max(newest, record[1])
+            flows = max(flows, _new_flows(t, session, record[1]))
     pool = t.pool[0]
-    if count > pool.spans_free or count > ROUTINE_EVENTS - pool.events:
-        return REFUSED
-    if _new_flows(t, session, newest) > pool.flows_free:
+    if count > pool.spans_free or count > ROUTINE_EVENTS - pool.events or flows > pool.flows_free:
         return REFUSED
     position = start
     while position < end:
@@ -89,7 +89,7 @@ def violate(t: Tables, session: int, what: int) -> None:
 
 
 @njit(cache=True)
-def _act(t: Tables, session: int, row: int, record: np.ndarray, now: float) -> int:  # type: ignore[type-arg]
+def _act(t: Tables, session: int, row: int, record: NDArray[np.int64], now: float) -> int:
     """Act on one record; return 0 or why the session is to be ended."""
     kind = record[0]
     if kind in (END, DATAGRAM, PATH):
@@ -113,7 +113,7 @@ def _act(t: Tables, session: int, row: int, record: np.ndarray, now: float) -> i
 
 
 @njit(cache=True)
-def _signal(t: Tables, session: int, flow: int, record: np.ndarray, row: int) -> int:  # type: ignore[type-arg]
+def _signal(t: Tables, session: int, flow: int, record: NDArray[np.int64], row: int) -> int:
     """Act on a control record of a flow; return 0 or a violation. Every one may come twice."""
     entry = t.flow[flow]
     kind = record[0]
@@ -184,7 +184,7 @@ def _new_flows(t: Tables, session: int, flow: int) -> int:
     own = 0 if record.client else 1
     if flow <= record.peer_flow or flow >= FLOW_IDS or (flow & 1) == own:
         return 0
-    first = np.int64(record.peer_flow)
+    first = int64(record.peer_flow)
     first = first + 2 if first >= 0 else 1 - own
     count = (flow - first) // 2 + 1
     return count if count + record.flows <= t.policy[0].flows_per_session else 0

@@ -9,15 +9,17 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from vantun.wire.integers import int64, uint64
+
 
 @njit(cache=True)
 def _place(key: int, mask: int) -> int:
     """Return the home of ``key``: the finalizer of MurmurHash3, so that clustered ids spread."""
-    h = np.uint64(key)
-    h ^= h >> np.uint64(33)
-    h *= np.uint64(0xFF51AFD7ED558CCD)
-    h ^= h >> np.uint64(33)
-    return np.int64(h & np.uint64(mask))
+    h = uint64(key)
+    h ^= h >> uint64(33)
+    h *= uint64(0xFF51AFD7ED558CCD)
+    h ^= h >> uint64(33)
+    return int64(h & uint64(mask))
 
 
 @njit(cache=True)
@@ -26,8 +28,8 @@ def find(keys: NDArray[np.uint64], values: NDArray[np.int32], key: int) -> int:
     mask = len(keys) - 1
     place = _place(key, mask)
     while values[place] >= 0:
-        if keys[place] == np.uint64(key):
-            return np.int64(values[place])
+        if keys[place] == uint64(key):
+            return int64(values[place])
         place = (place + 1) & mask
     return -1
 
@@ -37,9 +39,9 @@ def insert(keys: NDArray[np.uint64], values: NDArray[np.int32], key: int, value:
     """Add ``key``; the caller bounds the number of entries to a quarter of the table."""
     mask = len(keys) - 1
     place = _place(key, mask)
-    while values[place] >= 0 and keys[place] != np.uint64(key):
+    while values[place] >= 0 and keys[place] != uint64(key):
         place = (place + 1) & mask
-    keys[place] = np.uint64(key)
+    keys[place] = uint64(key)
     values[place] = value
 
 
@@ -48,14 +50,14 @@ def remove(keys: NDArray[np.uint64], values: NDArray[np.int32], key: int) -> Non
     """Take ``key`` out and close the gap (backward shift), so that no tombstones lengthen later probes."""
     mask = len(keys) - 1
     place = _place(key, mask)
-    while keys[place] != np.uint64(key) or values[place] < 0:
+    while keys[place] != uint64(key) or values[place] < 0:
         if values[place] < 0:
             return
         place = (place + 1) & mask
     gap = place
     place = (place + 1) & mask
     while values[place] >= 0:
-        home = _place(np.int64(keys[place]), mask)
+        home = _place(int64(keys[place]), mask)
         if ((place - home) & mask) >= ((place - gap) & mask):
             keys[gap] = keys[place]
             values[gap] = values[place]

@@ -37,6 +37,7 @@ from vantun.wire.frames import (
     SHARD_HEADER,
     get_ranges,
 )
+from vantun.wire.integers import int64, uint64
 from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
 from vantun.wire.short_header import HEADER_LENGTH, KEY_PHASE, LONG_HEADER, get_cid
 from vantun.wire.varint import get_varint
@@ -74,7 +75,7 @@ def sort_arrivals(
     stride = t.pool[0].stride
     for i in range(count):
         start = offset[i]
-        size = np.int64(length[i])
+        size = int64(length[i])
         lane = -1
         if size >= HEADER_LENGTH + 4 + TAG_LENGTH and memory[start] & LONG_HEADER == 0:
             lane = find(t.lane_key, t.lane_value, get_cid(memory, start))
@@ -110,8 +111,8 @@ def accept_arrivals(t: Tables, a: Arrivals, count: int, now: float) -> None:
     t = head(t)
     ranges = np.empty((MAX_RANGES, 2), np.int64)
     for i in range(count):
-        lane = np.int64(a.lane[i])
-        row = np.int64(a.row[i])
+        lane = int64(a.lane[i])
+        row = int64(a.row[i])
         record = t.lane[lane]
         if a.status[i] != _STATUS_DONE:
             t.pool[0].dropped_bad += 1
@@ -135,7 +136,7 @@ def accept_arrivals(t: Tables, a: Arrivals, count: int, now: float) -> None:
         if record.state == VALIDATING and not t.session[record.session].client:
             set_state(t, lane, ACTIVE)
             record.last_heard = now
-        fate, eliciting = _read_frames(t, lane, row, np.int64(a.length[i]) - TAG_LENGTH, ranges, now)
+        fate, eliciting = _read_frames(t, lane, row, int64(a.length[i]) - TAG_LENGTH, ranges, now)
         if eliciting and fate in (KEPT, NOT_NEEDED):
             note_range(t, lane, number)
             _owe_receipt(record, now)
@@ -161,8 +162,9 @@ def _note_phase(t: Tables, lane: int, row: int, number: int, now: float) -> None
 @njit(cache=True)
 def _owe_receipt(record: np.record, now: float) -> None:
     """Schedule a RECEIPT: after 64 packets or an eighth of the RTT, at once while the lane is young."""
-    record.unreported += 1
-    if record.unreported >= _RECEIPT_PACKETS or record.received < 32:
+    unreported = int64(record.unreported) + 1
+    record.unreported = unreported
+    if unreported >= _RECEIPT_PACKETS or record.received < 32:
         record.receipt_due = now
     elif record.receipt_due == 0.0:
         rtt = record.srtt if record.srtt > 0.0 else 0.02
@@ -172,11 +174,11 @@ def _owe_receipt(record: np.record, now: float) -> None:
 @njit(cache=True)
 def _read_frames(t: Tables, lane: int, row: int, size: int, ranges: NDArray[np.int64], now: float) -> tuple[int, bool]:
     """Read the frames of one packet; return (fate of its row, whether it asks for acknowledgement)."""
-    session = np.int64(t.lane[lane].session)
+    session = int64(t.lane[lane].session)
     base = row * t.pool[0].stride + PACKET_START
     end = base + size
     position = base + HEADER_LENGTH
-    kind = np.int64(t.memory[position])
+    kind = int64(t.memory[position])
     shard = kind in (DATA, PARITY)
     if shard:
         room = end - (position + SHARD_HEADER)
@@ -185,11 +187,11 @@ def _read_frames(t: Tables, lane: int, row: int, size: int, ranges: NDArray[np.i
         position = end
         if kind == DATA:
             start = base + HEADER_LENGTH + SHARD_HEADER
-            area = (np.int64(t.memory[start]) << 8) | np.int64(t.memory[start + 1])
+            area = (int64(t.memory[start]) << 8) | int64(t.memory[start + 1])
             position = min(end, start + UNIT_HEAD + area + UNIT_TAIL)
     eliciting = shard
     while position < end:
-        frame = np.int64(t.memory[position])
+        frame = int64(t.memory[position])
         if frame == PADDING:
             position += 1
             continue
@@ -211,9 +213,9 @@ def _read_frame(
     if frame in (PROBE, PROBE_RESPONSE):
         if end - position < PROBE_DATA:
             return -1
-        value = np.uint64(0)
+        value = uint64(0)
         for i in range(PROBE_DATA):
-            value = (value << np.uint64(8)) | np.uint64(t.memory[position + i])
+            value = (value << uint64(8)) | uint64(t.memory[position + i])
         if frame == PROBE:
             record.response_due = 1
             record.response_value = value
@@ -232,14 +234,14 @@ def _read_frame(
         if t.pool[0].events < ROUTINE_EVENTS:
             push_event(t, EVENT_LANE_CLOSED, record.session, lane, code, 0, 0)
         return position + size
-    violate(t, np.int64(record.session), BAD_FRAME)
+    violate(t, int64(record.session), BAD_FRAME)
     return -1
 
 
 @njit(cache=True)
 def _read_receipt(t: Tables, lane: int, position: int, end: int, ranges: NDArray[np.int64], now: float) -> int:
     """Act on a RECEIPT: ranges for the lane that it names, credit for the session's channels."""
-    session = np.int64(t.lane[lane].session)
+    session = int64(t.lane[lane].session)
     path, position = get_varint(t.memory, position, end)
     largest, position = get_varint(t.memory, position, end)
     delay, position = get_varint(t.memory, position, end)
@@ -253,7 +255,7 @@ def _read_receipt(t: Tables, lane: int, position: int, end: int, ranges: NDArray
     for _ in range(channels):
         if position >= end:
             return -1
-        kind = np.int64(t.memory[position])
+        kind = int64(t.memory[position])
         limit, position = get_varint(t.memory, position + 1, end)
         if position < 0:
             return -1
@@ -261,7 +263,7 @@ def _read_receipt(t: Tables, lane: int, position: int, end: int, ranges: NDArray
             ch = t.channel[session * CHANNELS + kind]
             ch.credit = max(ch.credit, limit)
     for i in range(SESSION_LANES):
-        reported = np.int64(t.session_lane[session, i])
+        reported = int64(t.session_lane[session, i])
         if reported >= 0 and t.lane[reported].path == path:
             if not on_receipt(t, reported, ranges, count, delay * 1e-6, now):
                 violate(t, session, BAD_RECEIPT)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from vantun.session.tables import EVENTS, Tables, head
+from vantun.wire.integers import int64, uint64
 
 ROW_UNIT = 64
 """Where the unit starts in a row. Packet header and shard header stand right before it."""
@@ -43,7 +45,7 @@ def take_row(t: Tables) -> int:
     row = t.free_row[pool.rows_free]
     t.row_refs[row] = 1
     t.row_next[row] = -1
-    return np.int64(row)
+    return int64(row)
 
 
 @njit(cache=True)
@@ -64,7 +66,7 @@ def take_span(t: Tables) -> int:
     if pool.spans_free == 0:
         return -1
     pool.spans_free -= 1
-    return np.int64(t.free_span[pool.spans_free])
+    return int64(t.free_span[pool.spans_free])
 
 
 @njit(cache=True)
@@ -94,18 +96,18 @@ def push_event(t: Tables, kind: int, session: int, subject: int, a: int, b: int,
 
 
 @njit(cache=True)
-def get_bit(words: np.ndarray, bit: int) -> bool:  # type: ignore[type-arg]
+def get_bit(words: NDArray[np.uint64], bit: int) -> bool:
     """Return bit ``bit`` of a little-endian array of 64-bit words."""
-    return (words[bit >> 6] >> np.uint64(bit & 63)) & np.uint64(1) != np.uint64(0)
+    return bool((words[bit >> 6] >> uint64(bit & 63)) & uint64(1) != uint64(0))
 
 
 @njit(cache=True)
-def set_bit(words: np.ndarray, bit: int) -> None:  # type: ignore[type-arg]
+def set_bit(words: NDArray[np.uint64], bit: int) -> None:
     """Set bit ``bit``."""
-    words[bit >> 6] |= np.uint64(1) << np.uint64(bit & 63)
+    words[bit >> 6] |= uint64(1) << uint64(bit & 63)
 
 
 @njit(cache=True)
-def clear_bit(words: np.ndarray, bit: int) -> None:  # type: ignore[type-arg]
+def clear_bit(words: NDArray[np.uint64], bit: int) -> None:
     """Clear bit ``bit``."""
-    words[bit >> 6] &= ~(np.uint64(1) << np.uint64(bit & 63))
+    words[bit >> 6] &= ~(uint64(1) << uint64(bit & 63))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
 from vantun.session.tables import REPLAY_WORDS, RX_RANGES, Tables
+from vantun.wire.integers import int64, uint64
 
 _WINDOW = REPLAY_WORDS * 64
 
@@ -19,7 +19,7 @@ def is_replay(t: Tables, lane: int, number: int) -> bool:
     if number <= largest - _WINDOW:
         return True
     bit = number & (_WINDOW - 1)
-    return (t.replay[lane, bit >> 6] >> np.uint64(bit & 63)) & np.uint64(1) != np.uint64(0)
+    return bool((t.replay[lane, bit >> 6] >> uint64(bit & 63)) & uint64(1) != uint64(0))
 
 
 @njit(cache=True)
@@ -31,10 +31,10 @@ def note_number(t: Tables, lane: int, number: int) -> None:
         gone = min(number - largest, _WINDOW)
         for n in range(number - gone + 1, number + 1):
             bit = n & (_WINDOW - 1)
-            t.replay[lane, bit >> 6] &= ~(np.uint64(1) << np.uint64(bit & 63))
+            t.replay[lane, bit >> 6] &= ~(uint64(1) << uint64(bit & 63))
         record.largest_rx = number
     bit = number & (_WINDOW - 1)
-    t.replay[lane, bit >> 6] |= np.uint64(1) << np.uint64(bit & 63)
+    t.replay[lane, bit >> 6] |= uint64(1) << uint64(bit & 63)
 
 
 @njit(cache=True)
@@ -42,7 +42,7 @@ def note_range(t: Tables, lane: int, number: int) -> None:
     """Add ``number`` to the ranges to be reported; the oldest range is forgotten when there is no room."""
     record = t.lane[lane]
     ranges = t.rx_range[lane]
-    count = np.int64(record.rx_ranges)
+    count = int64(record.rx_ranges)
     i = count - 1
     while i >= 0 and ranges[i, 0] > number:
         i -= 1
@@ -69,7 +69,7 @@ def note_range(t: Tables, lane: int, number: int) -> None:
 def _insert_range(t: Tables, lane: int, place: int, number: int) -> None:
     record = t.lane[lane]
     ranges = t.rx_range[lane]
-    count = np.int64(record.rx_ranges)
+    count = int64(record.rx_ranges)
     if count == RX_RANGES:
         if place == 0:
             return  # older than everything kept: its report has been sent before or is lost for good

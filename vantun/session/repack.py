@@ -10,6 +10,7 @@ from vantun.session.blocks import enter_shard, finish_unit, release_block, room
 from vantun.session.pool import ROW_UNIT, get_bit, take_row
 from vantun.session.signals import signal_pair, signal_space
 from vantun.session.tables import CHANNELS, CONTROL, WINDOW, Tables, head
+from vantun.wire.integers import int64
 from vantun.wire.records import (
     ABANDON,
     STREAM,
@@ -29,11 +30,11 @@ def repack_session(t: Tables, session: int, now: float) -> bool:
     False if windows or rows do not allow all of it now.
     """
     t = head(t)
-    unit = np.int64(t.session[session].unit)
+    unit = int64(t.session[session].unit)
     for kind in range(CHANNELS):
         channel = session * CHANNELS + kind
         ch = t.channel[channel]
-        last = np.int64(ch.block)
+        last = int64(ch.block)
         for number in range(ch.una_block, last + 1):
             block = t.block[channel, number & (WINDOW - 1)]
             if not block.used or block.number != number or block.length <= unit:
@@ -47,7 +48,7 @@ def repack_session(t: Tables, session: int, now: float) -> bool:
 def _repack_block(t: Tables, channel: int, block: np.record, unit: int, now: float) -> bool:
     session = channel // CHANNELS
     ch = t.channel[channel]
-    pieces = (np.int64(block.length) + unit - 1) // (unit - 64) + 1
+    pieces = (int64(block.length) + unit - 1) // (unit - 64) + 1
     if room(t, channel) < block.n * pieces or t.pool[0].rows_free < block.n * pieces:
         return False
     if not signal_pair(t, session, ABANDON, channel % CHANNELS, block.number, now):
@@ -60,7 +61,7 @@ def _repack_block(t: Tables, channel: int, block: np.record, unit: int, now: flo
     for column in range(block.n):
         if get_bit(block.acked, column):
             continue
-        row = np.int64(t.tx_row[channel, slot, column])
+        row = int64(t.tx_row[channel, slot, column])
         start = row * t.pool[0].stride + ROW_UNIT
         end = start + t.row_unit[row] - UNIT_TAIL
         position = start + UNIT_HEAD

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from vantun.session.blocks import enter_shard, finish_unit, room
 from vantun.session.pool import ROW_UNIT, take_row
 from vantun.session.tables import CHANNELS, CONTROL, Tables, head
+from vantun.wire.integers import int64
 from vantun.wire.records import ACCEPT, UNIT_HEAD, UNIT_TAIL, put_pair
 from vantun.wire.varint import put_varint
 
@@ -35,7 +36,7 @@ def signal_space(t: Tables, session: int, size: int, now: float) -> int:
             return -1
         ch.open_row = row
         ch.open_length = 0
-    return np.int64(ch.open_row * t.pool[0].stride + ROW_UNIT + UNIT_HEAD + ch.open_length)
+    return int64(ch.open_row * t.pool[0].stride + ROW_UNIT + UNIT_HEAD + ch.open_length)
 
 
 @njit(cache=True)
@@ -83,8 +84,8 @@ def flush_signals(t: Tables, session: int, now: float) -> bool:
         return True
     if room(t, channel) < 1:
         return False
-    row = np.int64(ch.open_row)
-    finish_unit(t, row, np.int64(ch.open_length))
+    row = int64(ch.open_row)
+    finish_unit(t, row, int64(ch.open_length))
     ch.open_row = -1
     enter_shard(t, channel, row, now)
     return True

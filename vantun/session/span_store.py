@@ -13,27 +13,28 @@ from vantun.session.layout import BLOCK_SPAN
 from vantun.session.pool import ROW_UNIT, get_bit, release_row, set_bit
 from vantun.session.tables import CHANNELS, DECODES, WINDOW, Tables, head
 from vantun.wire.frames import DATA
+from vantun.wire.integers import int64, uint64
 from vantun.wire.packet_number import expand_number
 from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
 
 
 @njit(cache=True)
 def take_shard(t: Tables, session: int, kind: int, row: int, size: int, now: float) -> int:
-    """Take the shard frame at its place in ``row`` and return its fate; ``size`` = bytes of the frame behind its header.
+    """Take the shard frame at its place in ``row``; return its fate. ``size`` = bytes of the frame behind its header.
 
     A shard that contradicts those before it ends the session: one of them is wrong, and all may be acknowledged.
     """
     start = row * t.pool[0].stride + ROW_UNIT
-    kind_of_channel = np.int64(t.memory[start - 7])
+    kind_of_channel = int64(t.memory[start - 7])
     if kind_of_channel >= CHANNELS or size < UNIT_HEAD + UNIT_TAIL:
         return MALFORMED
     channel = session * CHANNELS + kind_of_channel
     ch = t.channel[channel]
     low = 0
     for i in range(4):
-        low = (low << 8) | np.int64(t.memory[start - 6 + i])
-    seq = expand_number(low, np.int64(ch.largest_seq))
-    span = np.int64(t.memory[start - 2])
+        low = (low << 8) | int64(t.memory[start - 6 + i])
+    seq = expand_number(low, int64(ch.largest_seq))
+    span = int64(t.memory[start - 2])
     number = seq >> 7
     if seq < 0 or span > BLOCK_SPAN:
         return MALFORMED
@@ -77,10 +78,10 @@ def _begin(block: np.record, number: int) -> None:
 @njit(cache=True)
 def _take_data(t: Tables, channel: int, block: np.record, column: int, row: int, size: int, now: float) -> int:
     start = row * t.pool[0].stride + ROW_UNIT
-    span = np.int64(t.memory[start - 2])
-    area = (np.int64(t.memory[start]) << 8) | np.int64(t.memory[start + 1])
+    span = int64(t.memory[start - 2])
+    area = (int64(t.memory[start]) << 8) | int64(t.memory[start + 1])
     unit = UNIT_HEAD + area + UNIT_TAIL
-    k = span if span > 0 else np.int64(block.k)
+    k = span if span > 0 else int64(block.k)
     if unit > size or (k > 0 and column >= k) or (block.k > 0 and k != block.k) or not _fits(block, k):
         return MALFORMED
     if get_bit(block.got, column):
@@ -111,13 +112,13 @@ def _fits(block: np.record, k: int) -> bool:
     """Return whether a block of ``k`` data shards (0 = not known) is no contradiction to those that have come."""
     if k == 0 or k >= BLOCK_SPAN:
         return True
-    above = block.got[k >> 6] >> np.uint64(k & 63)
-    return above == np.uint64(0) and (k >= 64 or block.got[1] == np.uint64(0))
+    above = block.got[k >> 6] >> uint64(k & 63)
+    return above == uint64(0) and (k >= 64 or block.got[1] == uint64(0))
 
 
 @njit(cache=True)
 def _take_parity(t: Tables, channel: int, block: np.record, column: int, span: int, row: int, size: int) -> int:
-    matrix_row = np.int64(t.memory[row * t.pool[0].stride + ROW_UNIT - 1])
+    matrix_row = int64(t.memory[row * t.pool[0].stride + ROW_UNIT - 1])
     if column != 0 or span == 0 or matrix_row > 126 or (block.k > 0 and span != block.k) or size < block.length:
         return MALFORMED
     if not _fits(block, span):
@@ -126,11 +127,11 @@ def _take_parity(t: Tables, channel: int, block: np.record, column: int, span: i
         return MALFORMED
     block.k = span
     t.channel[channel].rx_parity += 1
-    piece = np.int64(block.parity_head)
+    piece = int64(block.parity_head)
     while piece >= 0:
         if t.row_tag[piece] == matrix_row:
             return NOT_NEEDED
-        piece = np.int64(t.row_next[piece])
+        piece = int64(t.row_next[piece])
     if block.have + block.parity >= block.k:
         settle(t, channel, block)
         return NOT_NEEDED
@@ -165,7 +166,7 @@ def complete_block(t: Tables, channel: int, block: np.record) -> None:
     slot = block.number & (WINDOW - 1)
     for column in range(BLOCK_SPAN):
         if get_bit(block.got, column):
-            release_row(t, np.int64(t.rx_row[channel, slot, column]))
+            release_row(t, int64(t.rx_row[channel, slot, column]))
     drop_parity(t, block)
     block.complete = 1
     block.queued = 0
@@ -182,9 +183,9 @@ def complete_block(t: Tables, channel: int, block: np.record) -> None:
 @njit(cache=True)
 def drop_parity(t: Tables, block: np.record) -> None:
     """Free the parity rows of a block."""
-    piece = np.int64(block.parity_head)
+    piece = int64(block.parity_head)
     while piece >= 0:
-        following = np.int64(t.row_next[piece])
+        following = int64(t.row_next[piece])
         release_row(t, piece)
         piece = following
     block.parity_head = -1

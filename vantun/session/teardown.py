@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
 from vantun.session.blocks import release_block
 from vantun.session.pool import release_row
 from vantun.session.span_store import complete_block
 from vantun.session.tables import WINDOW, Tables, head
+from vantun.wire.integers import int64
 
 
 @njit(cache=True)
@@ -17,11 +17,11 @@ def empty_channel(t: Tables, channel: int) -> None:
     t = head(t)
     ch = t.channel[channel]
     if ch.open_row >= 0:
-        release_row(t, np.int64(ch.open_row))
+        release_row(t, int64(ch.open_row))
         ch.open_row = -1
-    row = np.int64(ch.parity_head)
+    row = int64(ch.parity_head)
     while row >= 0:
-        following = np.int64(t.row_next[row])
+        following = int64(t.row_next[row])
         release_row(t, row)
         row = following
     ch.parity_head = -1

@@ -1,6 +1,7 @@
 """Frames of a data packet: what stands behind the header, under the AEAD (docs/protocol.md, "Frames").
 
-A shard frame (DATA or PARITY) is always the first frame of its packet, so that its unit has the same place in every row.
+A shard frame (DATA or PARITY) is always the first frame of its packet, so that its unit has the same place in every
+row.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from vantun.wire.integers import int64
 from vantun.wire.varint import get_varint, put_varint
 
 PADDING = 0x00
@@ -30,7 +32,9 @@ MAX_CHANNELS = 16
 
 
 @njit(cache=True)
-def put_shard_header(memory: NDArray[np.uint8], position: int, kind: int, channel: int, seq: int, span: int, row: int) -> None:
+def put_shard_header(
+    memory: NDArray[np.uint8], position: int, kind: int, channel: int, seq: int, span: int, row: int
+) -> None:
     """Write a shard header (SHARD_HEADER bytes) at ``position``; ``seq`` is cut to 32 bits."""
     memory[position] = np.uint8(kind)
     memory[position + 1] = np.uint8(channel)
@@ -45,7 +49,7 @@ def get_uint32(memory: NDArray[np.uint8], position: int) -> int:
     """Return the big-endian uint32 at ``position``."""
     value = 0
     for i in range(4):
-        value = (value << 8) | np.int64(memory[position + i])
+        value = (value << 8) | int64(memory[position + i])
     return value
 
 
@@ -63,9 +67,9 @@ def put_receipt_head(memory: NDArray[np.uint8], position: int, path: int, larges
 def put_ranges(memory: NDArray[np.uint8], position: int, ranges: NDArray[np.int64], count: int) -> int:
     """Write ``count`` ranges, newest first.
 
-    ``ranges`` is [shape=(n, 2), dtype=int64] inclusive (low, high), ascending and disjoint; the last ``count`` rows are written. Each
-    range is ``length - 1``; between two ranges stands ``gap - 1``, the numbers missing between them minus one (as ACK
-    ranges, RFC 9000, section 19.3.1).
+    ``ranges`` is [shape=(n, 2), dtype=int64] inclusive (low, high), ascending and disjoint; the last ``count`` rows
+    are written. Each range is ``length - 1``; between two ranges stands ``gap - 1``, the numbers missing between them
+    minus one (as ACK ranges, RFC 9000, section 19.3.1).
     """
     position = put_varint(memory, position, count)
     last = len(ranges) - 1

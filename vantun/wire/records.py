@@ -1,7 +1,7 @@
 """Records: what the record area of a data shard carries (docs/protocol.md, "Records").
 
-STREAM records carry a flow's bytes at an absolute offset; the others are the control channel's. A record of type END, or the end
-of the area, ends the list.
+STREAM records carry a flow's bytes at an absolute offset; the others are the control channel's. A record of type END,
+or the end of the area, ends the list.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from vantun.wire.integers import int64
 from vantun.wire.varint import get_varint, put_varint, varint_size
 
 END = 0x00
@@ -57,16 +58,16 @@ def put_pair(memory: NDArray[np.uint8], position: int, kind: int, first: int, se
 
 
 @njit(cache=True)
-def get_record(
-    memory: NDArray[np.uint8], position: int, end: int, out: NDArray[np.int64]
-) -> int:
+def get_record(memory: NDArray[np.uint8], position: int, end: int, out: NDArray[np.int64]) -> int:
     """Read the record at ``position`` of the area that ends at ``end``; return the position behind it, or -1.
 
-    ``out`` [shape=(5,), dtype=int64] receives (type, first integer, second integer, start of bytes, number of bytes): OPEN (flow, 0,
-    target), STREAM (flow, offset, bytes), DATAGRAM (flow, 0, bytes), ACCEPT (flow), the rest two integers. END consumes
-    the rest of the area.
+    ``out`` [shape=(5,), dtype=int64] receives (type, first integer, second integer, start of bytes, number of bytes):
+    OPEN (flow, 0, target), STREAM (flow, offset, bytes), DATAGRAM (flow, 0, bytes), ACCEPT (flow), the rest two
+    integers. END consumes the rest of the area.
     """
-    kind = np.int64(memory[position])
+    if position < 0 or position >= end:
+        return -1
+    kind = int64(memory[position])
     out[0] = kind
     out[1] = 0
     out[2] = 0
@@ -78,7 +79,7 @@ def get_record(
     out[1], position = get_varint(memory, position, end)
     if kind == ACCEPT:
         return position
-    if kind == OPEN or kind == DATAGRAM:
+    if kind in (OPEN, DATAGRAM):
         size, position = get_varint(memory, position, end)
         if position < 0 or size > end - position or (kind == OPEN and size > MAX_TARGET):
             return -1
@@ -88,7 +89,7 @@ def get_record(
     out[2], position = get_varint(memory, position, end)
     if position < 0:
         return -1
-    if kind == STREAM or kind == STREAM_LENGTH:
+    if kind in (STREAM, STREAM_LENGTH):
         size = end - position
         if kind == STREAM_LENGTH:
             size, position = get_varint(memory, position, end)

@@ -15,6 +15,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from vantun.wire.integers import uint64
+
 HEADER_LENGTH = 13
 """Bytes of the header; constant, and all of it is the AAD."""
 LONG_HEADER = 0x80
@@ -28,7 +30,7 @@ def put_header(memory: NDArray[np.uint8], position: int, cid: int, phase: int, n
     """Write the header at ``position``; ``cid`` holds the connection id as a little-endian uint64."""
     memory[position] = np.uint8(FIRST_BYTE | (KEY_PHASE if phase else 0))
     for i in range(8):
-        memory[position + 1 + i] = np.uint8((np.uint64(cid) >> np.uint64(8 * i)) & np.uint64(0xFF))
+        memory[position + 1 + i] = np.uint8((uint64(cid) >> uint64(8 * i)) & uint64(0xFF))
     for i in range(4):
         memory[position + 9 + i] = np.uint8((number >> (8 * (3 - i))) & 0xFF)
 
@@ -36,9 +38,9 @@ def put_header(memory: NDArray[np.uint8], position: int, cid: int, phase: int, n
 @njit(cache=True)
 def get_cid(memory: NDArray[np.uint8], position: int) -> int:
     """Return the destination connection id of the packet at ``position`` as a little-endian uint64."""
-    cid = np.uint64(0)
+    cid = uint64(0)
     for i in range(8):
-        cid |= np.uint64(memory[position + 1 + i]) << np.uint64(8 * i)
+        cid |= uint64(memory[position + 1 + i]) << uint64(8 * i)
     return cid
 
 

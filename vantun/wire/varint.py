@@ -6,6 +6,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from vantun.wire.integers import int64
+
 VARINT_MAX = (1 << 62) - 1
 
 
@@ -40,11 +42,11 @@ def get_varint(memory: NDArray[np.uint8], position: int, end: int) -> tuple[int,
     """
     if position < 0 or position >= end:
         return 0, -1
-    first = np.int64(memory[position])
+    first = int64(memory[position])
     size = 1 << (first >> 6)
     if position + size > end:
         return 0, -1
     value = first & 0x3F
     for i in range(1, size):
-        value = (value << 8) | np.int64(memory[position + i])
+        value = (value << 8) | int64(memory[position + i])
     return value, position + size

@@ -8,7 +8,7 @@ from vantun.dataplane.context import Context
 from vantun.dataplane.flows import Flow, FlowBook
 from vantun.dataplane.ports import WOULD_BLOCK
 from vantun.session.blocks import room
-from vantun.session.flows import commit, note_burst, reserve
+from vantun.session.flows import Reserved, commit, note_burst, reserve
 from vantun.session.tables import CHANNELS, SESSION_LANES
 
 _ROWS = 64
@@ -27,8 +27,7 @@ class RefillStage:
         self._base = context.address
         self._book = book
         self._clock = context.clock("refill")
-        self._iov = np.zeros((_ROWS, 2), np.uint64)
-        self._rows = np.zeros(_ROWS, np.int32)
+        self._reserved = Reserved(iov=np.zeros((_ROWS, 2), np.uint64), rows=np.zeros(_ROWS, np.int32))
 
     def run(self, now: float) -> None:
         """Give every waiting flow one turn."""
@@ -58,7 +57,7 @@ class RefillStage:
         if left <= 0:
             self._book.readable(flow)
             return 0
-        count = int(reserve(t.root, flow.index, self._base, min(left, _ROWS), self._iov, self._rows))
+        count = int(reserve(t.root, flow.index, self._base, min(left, _ROWS), self._reserved))
         if count == 0:
             if not t.flow[flow.index]["starved"]:
                 self._book.readable(flow)  # no row is free; a starved flow is woken by its credit instead
@@ -66,9 +65,9 @@ class RefillStage:
         got = 0
         try:
             assert flow.port is not None
-            got = flow.port.readv(self._iov, count)
+            got = flow.port.readv(self._reserved.iov, count)
         finally:
-            commit(t.root, flow.index, channel, max(got, 0), count, self._iov, self._rows, now)
+            commit(t.root, flow.index, channel, max(got, 0), count, self._reserved, now)
         if got == 0:
             self._book.finish_sending(flow, now)
         elif got != WOULD_BLOCK:
