@@ -21,6 +21,7 @@ from drivers.batch import SOCKADDR_SIZE, packet_batch
 from drivers.library import Library
 from drivers.linux.udp import UdpSocket
 from drivers.linux.udp_bind import bind_udp
+from drivers.linux.wait import set_timer_slack
 from vantun.lab.link import Link, LinkProfile, link_dtype
 from vantun.lab.relay_kernel import admit, departure, find_clients, flight, release
 
@@ -43,7 +44,6 @@ LAG_LIMIT = 1e-3
 _C = Library("the C library", ["libc.so.6", "libc.musl-x86_64.so.1", "libc.so"], "run on Linux with glibc or musl")
 _POLLIN = 1
 _POLLFD = np.dtype([("fd", "i4"), ("events", "i2"), ("revents", "i2")])
-_PR_SET_TIMERSLACK = 29
 
 
 class RelayLoop:
@@ -71,7 +71,7 @@ class RelayLoop:
     ) -> None:
         self.server = server
         self._ppoll = _C.function("ppoll", ctypes.c_int, *[ctypes.c_void_p, ctypes.c_ulong, *[ctypes.c_void_p] * 2])
-        _C.function("prctl", ctypes.c_int, *[ctypes.c_int] + [ctypes.c_ulong] * 4)(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+        set_timer_slack(1)
         paths = len(profiles)
         self._states = np.zeros(2 * paths, link_dtype)
         self.links: list[Link] = []
