@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -16,10 +16,10 @@ from vantun.errors import EXIT_OK, VerificationError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from vantun.demo.phase import Progress
+    from vantun.demo.phase import PhaseFigures, Progress
 
-SMALLEST = 100_000
-"""Bytes of --size below which there is nothing to see."""
+SMALLEST = 1_000_000
+"""Bytes of --size below which a download would be over before a path could be cut in its middle."""
 
 
 def _size(_context: click.Context, _parameter: click.Parameter, text: str) -> int:
@@ -44,8 +44,6 @@ def command(as_json: bool, size: int, seed: int) -> int:  # noqa: FBT001 - click
     Three times: without parity, with parity, and with parity while a path is cut. Every transfer's digest is checked;
     the exit code is 1 when one differs or a transfer breaks. Needs no root, and leaves nothing behind.
     """
-    from vantun.demo.machine import facts
-    from vantun.demo.report import document, notes, problems, table
     from vantun.demo.run import Demo
 
     demo = Demo(Settings(down=size, up=size // 2, seed=seed))
@@ -62,13 +60,21 @@ def command(as_json: bool, size: int, seed: int) -> int:  # noqa: FBT001 - click
     finally:
         # an interrupt that came between two steps must end the children, too
         progress.close()
+    return conclude(demo.settings, demo.phases, as_json=as_json)
+
+
+def conclude(settings: Settings, phases: Sequence[PhaseFigures], *, as_json: bool) -> int:
+    """Print the figures and return the exit code; raise VerificationError when a transfer did not arrive as sent."""
+    from vantun.demo.machine import facts
+    from vantun.demo.report import document, notes, problems, table
+
     if as_json:
-        render.json(document(demo.settings, demo.phases, facts()))
+        render.json(document(settings, phases, facts()))
     else:
-        render.show(table(demo.phases))
-        for note in notes(demo.settings, demo.phases):
+        render.show(table(phases))
+        for note in notes(settings, phases):
             render.line(note)
-    found = problems(demo.phases)
+    found = problems(phases)
     if found:
         raise VerificationError("\n".join(found))
     return EXIT_OK

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from drivers.linux.wait import die_with_parent
 from vantun.errors import ConnectError, NotRunningError, VantunError
 
 START = 300.0
@@ -33,6 +34,11 @@ def free_ports() -> tuple[int, int]:
         for sock in (udp, tcp):
             sock.bind(("127.0.0.1", 0))
         return int(udp.getsockname()[1]), int(tcp.getsockname()[1])
+
+
+def _end_with_the_demo() -> None:
+    """Run in a child before it becomes an appliance: a demo that is killed outright must leave none behind."""
+    die_with_parent(signal.SIGTERM)
 
 
 class Workplace:
@@ -161,6 +167,7 @@ class Appliances:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_the_demo,
             )
 
     def _write(self, role: str, document: dict[str, object]) -> Path:

@@ -77,7 +77,10 @@ class PhaseFigures:
     wire_bytes: int
     """Ethernet frames that both ends sent, both directions, from the load's start to its end."""
     delivered_bytes: int
+    cut: str
+    """Name of the path that was to be cut; empty = none."""
     failover: dict[str, float | None]
+    """Longest silence after the cut, seconds; None when nothing was cut."""
     relay: dict[str, Any]
     engines: dict[str, Any]
     status: dict[str, Any] = field(default_factory=dict)
@@ -205,6 +208,7 @@ class PhaseRun:
             shards=shards_of(status),
             wire_bytes=wire_bytes(counters[1]) - wire_bytes(counters[0]),
             delivered_bytes=sum(program.done for program in programs) + 2 * REQUEST * answered,
+            cut=self._cut.path,
             failover={
                 "download_s": self._silence(programs[0].times, programs[0].ended),
                 "requests_s": self._silence(requests.times, end),

@@ -25,6 +25,8 @@ def problems(phases: Sequence[PhaseFigures]) -> list[str]:
                 found.append(f"{phase.name}: the {name} broke after {figures.bytes:,} bytes: {figures.error}")
             elif not figures.intact:
                 found.append(f"{phase.name}: the {name} arrived with other bytes than were sent (SHA-256 differs)")
+        if phase.cut and phase.failover["download_s"] is None and not phase.download.error:
+            found.append(f"{phase.name}: the download was over before path {phase.cut} was cut; choose a larger --size")
         if phase.requests["error"]:
             found.append(f"{phase.name}: the small requests broke: {phase.requests['error']}")
     return found
@@ -51,38 +53,40 @@ def document(settings: Settings, phases: Sequence[PhaseFigures], machine: dict[s
 
 
 def _goodput(figures: TransferFigures) -> str:
-    if figures.error:
-        return "broken"
-    return f"{render.rate(figures.goodput_bps)}  {render.percent(figures.share, 0)}"
+    return "BROKEN" if figures.error else render.rate(figures.goodput_bps)
 
 
 def _milliseconds(*seconds: float | None) -> str:
     return " / ".join(render.MISSING if value is None else f"{value * 1e3:.0f}" for value in seconds) + " ms"
 
 
-def _shards(phase: PhaseFigures) -> str:
-    return " / ".join(f"{phase.shards[name]:,}" for name in ("lost", "recovered", "resent"))
-
-
-def _failover(phase: PhaseFigures) -> str:
-    gaps = phase.failover["download_s"], phase.failover["requests_s"]
-    return render.MISSING if gaps[0] is None else _milliseconds(*gaps)
+def _silence(phase: PhaseFigures, name: str) -> str:
+    return render.MISSING if phase.failover[name] is None else _milliseconds(phase.failover[name])
 
 
 def _lag(phase: PhaseFigures) -> str:
     lag = f"{phase.relay['lag_mean_s'] * 1e3:.2f} / {phase.relay['lag_max_s'] * 1e3:.0f} ms"
-    return lag if phase.relay["valid"] else f"INVALID: emulator lagged, {lag}"
+    return lag if phase.relay["valid"] else f"INVALID {lag}"
+
+
+def _digests(phase: PhaseFigures) -> str:
+    return "equal" if phase.download.intact and phase.upload.intact else "DIFFERENT"
 
 
 _ROWS: tuple[tuple[str, Callable[[PhaseFigures], str]], ...] = (
-    ("download, % of ceiling", lambda phase: _goodput(phase.download)),
-    ("upload, % of ceiling", lambda phase: _goodput(phase.upload)),
+    ("download", lambda phase: _goodput(phase.download)),
+    ("  of the ceiling", lambda phase: render.percent(phase.download.share, 0)),
+    ("upload", lambda phase: _goodput(phase.upload)),
+    ("  of the ceiling", lambda phase: render.percent(phase.upload.share, 0)),
     ("1 kB requests, p50 / p99", lambda phase: _milliseconds(phase.requests["p50_s"], phase.requests["p99_s"])),
-    ("shards lost / recovered by parity / re-sent", _shards),
-    ("bytes on the wire per byte delivered", lambda phase: render.number(phase.overhead, 2)),
-    ("longest silence after the cut, download / requests", _failover),
-    ("emulator's lag, mean / max", _lag),
-    ("digests", lambda phase: "equal" if phase.download.intact and phase.upload.intact else "DIFFERENT"),
+    ("shards lost", lambda phase: f"{phase.shards['lost']:,}"),
+    ("  recovered by parity", lambda phase: f"{phase.shards['recovered']:,}"),
+    ("  re-sent", lambda phase: f"{phase.shards['resent']:,}"),
+    ("wire bytes per byte", lambda phase: render.number(phase.overhead, 2)),
+    ("silence after the cut", lambda phase: _silence(phase, "download_s")),
+    ("  of the requests", lambda phase: _silence(phase, "requests_s")),
+    ("emulator lag, mean / max", _lag),
+    ("digests", _digests),
 )
 
 
