@@ -1,0 +1,35 @@
+"""Kernels that only other kernels call, in reach of Python: they take the root of the tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+
+from vantun.session.rate import refill_tokens as _refill_tokens
+from vantun.session.received import is_replay, note_number, note_range
+from vantun.session.tables import head
+
+
+@njit(cache=True)
+def take_number(t: Any, lane: int, number: int) -> bool:
+    """Enter a packet number as the accept stage does; False if it is a replay."""
+    t = head(t)
+    if is_replay(t, lane, number):
+        return False
+    note_number(t, lane, number)
+    return True
+
+
+@njit(cache=True)
+def report(t: Any, lane: int, number: int) -> None:
+    """Add a packet number to the ranges of the next RECEIPT."""
+    t = head(t)
+    note_range(t, lane, number)
+
+
+@njit(cache=True)
+def refill_tokens(t: Any, lane: int, now: float) -> None:
+    """Fill the token bucket of a lane."""
+    t = head(t)
+    _refill_tokens(t.lane[lane], now)
