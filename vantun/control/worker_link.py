@@ -17,6 +17,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from drivers.linux.address import for_socket
+from drivers.linux.linger import reset_on_close
 from vantun.config import AccelConfig
 from vantun.control.worker_process import explain_exit, read_snapshot, spawn_worker
 from vantun.dataplane.ports import RefusalCode
@@ -133,11 +134,11 @@ class WorkerLink:
         try:
             ready = await asyncio.wait_for(asyncio.shield(link._ready), _START_SECONDS)
         except TimeoutError:
-            link._lose(f"it was not ready after {_START_SECONDS:.0f} s")
             raise WorkerError(f"the data worker was not ready after {_START_SECONDS:.0f} s; see its messages") from None
-        except BaseException:
-            link._lose("it was not wanted any more")
-            raise
+        finally:
+            if not link._ready.done() or link._ready.exception() is not None:
+                link._lose("it was not wanted any more")
+                await link._ended
         if link._lost:
             raise WorkerError("the data worker ended as soon as it was ready; see its messages")
         link._serving = True
@@ -199,10 +200,12 @@ class WorkerLink:
 
         The worker writes ``reply``; bytes that wait in the socket are the first of the flow.
         """
+        reset_on_close(sock)
         self._post(OpenFlow(session, target, reply), sock)
 
     def attach_flow(self, handle: int, sock: socket.socket) -> None:
         """Answer FlowOpened with a connected TCP socket, which is the worker's from now on and closed here."""
+        reset_on_close(sock)
         self._post(AttachFlow(handle), sock)
 
     def refuse_flow(self, handle: int, code: RefusalCode) -> None:
@@ -313,8 +316,8 @@ class WorkerLink:
                 data, descriptors, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE + 1, 4)
             except (BlockingIOError, InterruptedError):
                 return
-            except OSError:  # ECONNRESET: it died with messages of ours unread
-                data, descriptors = b"", []
+            except ConnectionResetError:  # it died with messages of ours unread; what it said before stands behind this
+                continue
             if not data:
                 self._end_process()
                 return

@@ -1,6 +1,6 @@
 """A TCP socket as a stream port: bytes move between the socket and shard rows, with no copy in between.
 
-The socket is armed with SO_LINGER(1, 0) as long as its stream is incomplete, so that whatever ends it early, the death
+The socket is set to reset on close as long as its stream is incomplete, so that whatever ends it early, the death
 of this process included, reaches the program as a reset and never as a clean end of truncated data.
 """
 
@@ -9,18 +9,16 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.linux.libc import libc
+from drivers.linux.linger import end_on_close, reset_on_close
 from vantun.dataplane.ports import WOULD_BLOCK
 from vantun.worker_messages import StreamReply
 
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_FIN_ON_CLOSE = struct.pack("ii", 0, 0)
 _DRAIN_PIECE = 65_536
 _DRAIN_PIECES = 16
 """Bytes that a refused program may still send (1 MiB): a request it did not wait to be answered."""
@@ -56,7 +54,7 @@ class TcpPort:
 
     def __init__(self, sock: socket.socket, keeper: PortKeeper, reply: StreamReply | None = None) -> None:
         sock.settimeout(0)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        reset_on_close(sock)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.handle = -1
@@ -147,7 +145,7 @@ class TcpPort:
     def close(self) -> None:
         """Close; both directions have ended, or nothing more can be done for the program."""
         if self._descriptor >= 0:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _FIN_ON_CLOSE)
+            end_on_close(self._socket)
         self._close()
 
     def _close(self) -> None:
