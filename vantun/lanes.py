@@ -33,5 +33,7 @@ class LaneSpec:
     user: str = ""
     rate: float = 0.0
     """Configured send rate in bit/s for ``brutal``; 0 = measured (``bbr``)."""
+    cap: float = 0.0
+    """The most that ``bbr`` may send, bit/s; 0 = no limit."""
     mtu: int = 1200
     """UDP payload bytes of a full packet on this path."""

@@ -144,7 +144,8 @@ class SessionBook:
         for name, value in values.items():
             record[name] = value
         t.replay[lane] = 0
-        begin_rate(t.root, lane, BRUTAL if spec.rate > 0 else BBR, spec.rate / 8.0, now)
+        control, limit = (BRUTAL, spec.rate) if spec.rate > 0 else (BBR, spec.cap)
+        begin_rate(t.root, lane, control, limit / 8.0, now)
         self.peers[lane] = np.frombuffer(pack(*spec.peer), np.uint8)
 
     def _install_keys(self, lane: int, spec: LaneSpec) -> None:

@@ -1,0 +1,223 @@
+"""Both QUIC ends against each other, in memory and in virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aioquic.buffer import Buffer  # noqa: F401 - aioquic is needed for everything here
+
+from tests.unit.vantun.control.quic_pair import Pair, client_config, server_config
+from vantun.config import AuthConfig, BandwidthConfig, ClientTlsConfig
+from vantun.control.certificates import fingerprint
+from vantun.control.path_events import PathDown, PathRefused, PathUp, SessionEnded, SessionIdentity, SessionUnknownError
+from vantun.control.sessions import SESSION_LINGER
+from vantun.errors import AuthenticationError, CertificateError
+from vantun.lab.link import LinkProfile
+from vantun.lanes import LaneSpec
+
+CLEAN = LinkProfile(delay=0.02)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("certificate")
+
+
+@pytest.fixture
+def pair(folder: Path) -> Pair:
+    return Pair(server_config(folder), client_config(folder), CLEAN)
+
+
+def up(pair: Pair, number: int, identity: SessionIdentity | None = None) -> PathUp:
+    pair.connect(number, identity)
+    assert pair.run(5.0, lambda: any(isinstance(event, PathUp) for event in pair.events[number])), pair.events[number]
+    found = pair.events[number][-1]
+    assert isinstance(found, PathUp)
+    return found
+
+
+def refused(pair: Pair, number: int, identity: SessionIdentity | None = None) -> PathRefused:
+    pair.connect(number, identity)
+    assert pair.run(5.0, lambda: bool(pair.events[number]))
+    found = pair.events[number][-1]
+    assert isinstance(found, PathRefused)
+    return found
+
+
+def server_lane(pair: Pair, path: int) -> LaneSpec:
+    return next(e.lane for e in pair.server_events if isinstance(e, PathUp) and e.lane.path == path)
+
+
+def test_a_new_session(pair: Pair) -> None:
+    near = up(pair, 0).lane
+    far = server_lane(pair, 0)
+    assert (near.session, near.suite, near.client, far.client) == (far.session, far.suite, True, False)
+    assert (near.send_secret, near.receive_secret) == (far.receive_secret, far.send_secret)
+    assert (near.send_cid, near.receive_cid) == (far.receive_cid, far.send_cid)
+    assert near.send_secret != near.receive_secret
+    assert (far.user, far.name) == ("alice", "dsl")
+    assert near.receive_cid[0] == far.receive_cid[0] == 0, "byte 0 names the worker"
+
+
+def test_the_lane_is_told_before_the_welcome_leaves(pair: Pair) -> None:
+    pair.connect(0)
+    assert pair.run(5.0, lambda: any(isinstance(event, PathUp) for event in pair.server_events))
+    assert not pair.events[0]
+
+
+def test_a_second_path_joins_and_has_keys_of_its_own(pair: Pair) -> None:
+    first = up(pair, 0)
+    second = up(pair, 1, SessionIdentity(first.lane.session, first.tokens[0]))
+    assert second.lane.session == first.lane.session
+    assert server_lane(pair, 1).receive_secret == second.lane.send_secret != first.lane.send_secret
+    assert not set(first.tokens) & set(second.tokens)
+
+
+def test_a_token_serves_once(pair: Pair) -> None:
+    first = up(pair, 0)
+    identity = SessionIdentity(first.lane.session, first.tokens[0])
+    up(pair, 1, identity)
+    again = refused(pair, 2, identity)
+    assert isinstance(again.error, SessionUnknownError)
+    assert again.retry
+
+
+def test_a_token_of_another_user(folder: Path) -> None:
+    auth = AuthConfig("userpass", users={"alice": "s3cret", "bob": "hunter2"})
+    pair = Pair(server_config(folder, auth), client_config(folder), CLEAN)
+    first = up(pair, 0)
+    pair.client = client_config(folder, auth="bob:hunter2")
+    stolen = refused(pair, 1, SessionIdentity(first.lane.session, first.tokens[0]))
+    assert isinstance(stolen.error, SessionUnknownError)
+    pair.client = client_config(folder)
+    up(pair, 2, SessionIdentity(first.lane.session, first.tokens[0]))
+
+
+def test_a_path_id_is_never_reused(pair: Pair) -> None:
+    first = up(pair, 0)
+    del pair.paths[0]
+    again = refused(pair, 0, SessionIdentity(first.lane.session, first.tokens[0]))
+    assert "used before" in str(again.error)
+
+
+@pytest.mark.parametrize("auth", ["alice:wrong", "mallory:s3cret", "s3cret", ":", "alice"])
+def test_wrong_credentials(folder: Path, auth: str) -> None:
+    pair = Pair(server_config(folder), client_config(folder, auth=auth), CLEAN)
+    answer = refused(pair, 0)
+    assert isinstance(answer.error, AuthenticationError)
+    assert not answer.retry
+    assert not pair.server_events
+
+
+def test_one_password_for_all(folder: Path) -> None:
+    auth = AuthConfig("password", password="correct:horse")
+    pair = Pair(server_config(folder, auth), client_config(folder, auth="correct:horse"), CLEAN)
+    assert up(pair, 0).lane.client
+    pair.client = client_config(folder, auth="horse")
+    assert isinstance(refused(pair, 1).error, AuthenticationError)
+
+
+def test_a_pin(folder: Path) -> None:
+    server = server_config(folder)
+    from cryptography import x509
+
+    pin = fingerprint(x509.load_pem_x509_certificate(server.tls.cert.read_bytes()))
+    pair = Pair(server, client_config(folder, tls=ClientTlsConfig(pin_sha256=pin)), CLEAN)
+    assert up(pair, 0).lane.client
+
+
+@pytest.mark.parametrize("tls", [ClientTlsConfig(pin_sha256="ab" * 32), ClientTlsConfig()], ids=["pin", "authority"])
+def test_another_certificate_never_sees_credentials(folder: Path, tls: ClientTlsConfig) -> None:
+    pair = Pair(server_config(folder), client_config(folder, tls=tls), CLEAN)
+    answer = refused(pair, 0)
+    assert isinstance(answer.error, CertificateError)
+    assert not answer.retry
+    pair.run(1.0)
+    assert pair.server.half_open == len(pair.server), "no request has reached the server"
+    assert not pair.server_events
+
+
+def test_another_name_in_the_certificate(folder: Path) -> None:
+    tls = ClientTlsConfig(sni="other.example", ca=folder / "cert.pem")
+    pair = Pair(server_config(folder), client_config(folder, tls=tls), CLEAN)
+    assert isinstance(refused(pair, 0).error, CertificateError)
+
+
+@pytest.mark.parametrize("loss", [0.05, 0.15, 0.30])
+def test_set_up_through_loss(folder: Path, loss: float) -> None:
+    slowest = 0.0
+    for seed in range(6):
+        pair = Pair(server_config(folder), client_config(folder), replace(CLEAN, loss=loss), seed)
+        began = pair.now
+        pair.connect(0)
+        assert pair.run(10.0, lambda pair=pair: bool(pair.events[0])), f"seed {seed}"  # type: ignore[misc]
+        assert isinstance(pair.events[0][0], PathUp)
+        slowest = max(slowest, pair.now - began)
+    assert slowest < 5.0
+
+
+def test_rates_meet(folder: Path) -> None:
+    server = replace(server_config(folder), bandwidth=BandwidthConfig(up=50_000_000, down=20_000_000))
+    client = client_config(folder)
+    client = replace(client, paths=(replace(client.paths[0], up=30_000_000),))
+    pair = Pair(server, client, CLEAN)
+    pair.connect(0, down=40_000_000)
+    assert pair.run(5.0, lambda: bool(pair.events[0]))
+    near = pair.events[0][0]
+    assert isinstance(near, PathUp)
+    assert (near.lane.cap, near.lane.rate) == (20e6, 0.0)
+    assert (server_lane(pair, 0).cap, server_lane(pair, 0).rate) == (40e6, 0.0)
+
+
+def test_the_client_leaves(pair: Pair) -> None:
+    lane = up(pair, 0).lane
+    pair.paths[0].close(pair.now)
+    assert pair.run(1.0, lambda: isinstance(pair.server_events[-1], PathDown))
+    down = pair.server_events[-1]
+    assert isinstance(down, PathDown)
+    assert (down.session, down.path) == (lane.session, lane.path)
+    pair.run(SESSION_LINGER + 1.0)
+    assert pair.server_events[-1] == SessionEnded(lane.session)
+    assert len(pair.server) == 0
+
+
+def test_the_server_ends_a_session(pair: Pair) -> None:
+    lane = up(pair, 0).lane
+    pair.server.close_session(lane.session, 1, "enough", pair.now)
+    assert pair.run(1.0, lambda: isinstance(pair.events[0][-1], PathDown))
+    down = pair.events[0][-1]
+    assert isinstance(down, PathDown)
+    assert "enough" in down.reason
+    assert len(pair.server) == 0
+
+
+def test_a_silent_path_ends_at_both_ends_and_a_touched_one_stays(pair: Pair) -> None:
+    lane = up(pair, 0).lane
+    for _ in range(30):
+        pair.paths[0].touch(lane.session, 0, pair.now)
+        pair.server.touch(lane.session, 0, pair.now)
+        pair.run(1.0)
+    assert len(pair.events[0]) == 1
+    pair.tamper = lambda _to_server, _data: None
+    pair.run(30.0)
+    assert isinstance(pair.events[0][-1], PathDown)
+    assert isinstance(pair.server_events[-1], PathDown)
+
+
+def test_garbage_and_strangers(pair: Pair) -> None:
+    up(pair, 0)
+    before = len(pair.server)
+    for length in (0, 1, 8, 9, 20, 1200, 1400):
+        for first in (0x00, 0x40, 0x80, 0xC0, 0xFF):
+            pair.inject(bytes([first]) + bytes(length))
+            pair.inject(bytes([first]) + b"\x00\x00\x00\x01" + bytes([8]) + bytes(length))
+    for to_server, data in list(pair.seen):
+        if to_server:
+            pair.inject(data[: len(data) // 2])
+            pair.inject(data[:5] + bytes(len(data) - 5))
+    assert len(pair.server) <= before + 40
+    up(pair, 1)
+    pair.run(60.0)
+    assert len(pair.server) <= 2

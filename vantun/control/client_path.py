@@ -1,0 +1,274 @@
+"""One path of a client: a QUIC connection to the server, from the first packet to its end. Sans-IO."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from accel.engine import Suite
+from vantun.config import ClientConfig, PathConfig
+from vantun.control.authentication import authorization
+from vantun.control.certificates import fingerprint, is_pinned, trust
+from vantun.control.key_exchange import ClientExchange, LaneBinding
+from vantun.control.messages import (
+    MAX_NAME,
+    Goodbye,
+    Hello,
+    MessageReader,
+    Refuse,
+    RefuseCode,
+    Welcome,
+    encode,
+)
+from vantun.control.path_events import PathDown, PathEvent, PathRefused, PathUp, SessionIdentity, SessionUnknownError
+from vantun.control.quic import (
+    H3_NO_ERROR,
+    ConnectionTerminated,
+    DataReceived,
+    GuardedConnection,
+    HandshakeCompleted,
+    HeadersReceived,
+    HttpConnection,
+    quic_configuration,
+)
+from vantun.control.server_path import MTU, PROTOCOL, WORKER, new_cid
+from vantun.errors import AuthenticationError, CertificateError, ConnectError, ProtocolError, VantunError
+from vantun.lanes import LaneSpec
+
+SUITES = (Suite.AES_128_GCM, Suite.AES_256_GCM, Suite.CHACHA20_POLY1305)
+"""In order of preference; the server takes the first."""
+HELLO = 1
+_CRYPTO_ERROR = 0x100
+_CERTIFICATE_ALERTS = frozenset((42, 43, 44, 45, 46, 48))
+"""TLS alerts about certificates: bad, unsupported, revoked, expired, unknown, unknown authority (RFC 8446, 6.2)."""
+
+
+class _State(Enum):
+    HANDSHAKE = auto()
+    REQUEST = auto()
+    HELLO = auto()
+    UP = auto()
+    OVER = auto()
+
+
+class ClientPath:
+    """Sets up one path and keeps it.
+
+    The order is what keeps credentials safe: handshake, certificate, request with credentials, Hello, Welcome, lane.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        path: PathConfig,
+        number: int,
+        socket: int,
+        peer: tuple[str, int],
+        identity: SessionIdentity | None,
+        now: float,
+    ) -> None:
+        self._config = config
+        self._path = path
+        self._number = number
+        self._socket = socket
+        self._peer = peer
+        self._identity = identity
+        self._exchange = ClientExchange()
+        self._cid = new_cid()
+        self._state = _State.HANDSHAKE
+        self._stream = -1
+        self._reader = MessageReader()
+        self._lane: LaneSpec | None = None
+        self._events: list[PathEvent] = []
+        configuration = quic_configuration(is_client=True)
+        trust(configuration, config.tls, path.server.host)
+        self._quic = GuardedConnection(configuration=configuration)
+        self._http = HttpConnection(self._quic)
+        self._quic.connect(peer, now)
+
+    def receive(self, data: bytes, socket: int, peer: tuple[str, int], now: float) -> None:
+        """Take a datagram; ``socket`` and ``peer`` are known already: the socket is this path's own."""
+        del socket, peer
+        self._http.receive(data, self._peer, now)
+        self._handle()
+
+    def transmit(self, now: float) -> list[tuple[int, bytes, tuple[str, int]]]:
+        """Return everything that is to be sent now; packets of the set-up go twice, since the path may be lossy."""
+        sent = [(self._socket, data, self._peer) for data, _ in self._http.transmit(now)]
+        self._handle()
+        return sent if self._state is _State.UP or self._state is _State.OVER else [*sent, *sent]
+
+    def timer(self) -> float | None:
+        """Return when :meth:`run_timers` is due."""
+        return self._http.timer()
+
+    def run_timers(self, now: float) -> None:
+        """Do what is due."""
+        self._http.run_timers(now)
+        self._handle()
+
+    def take_events(self) -> list[PathEvent]:
+        """Return what has happened since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def touch(self, session: int, path: int, now: float) -> None:
+        """Keep the connection, because its lane is alive; without, it ends after its idle time-out."""
+        del session, path
+        if self._state is _State.UP:
+            self._http.ping(now)
+
+    def close(self, now: float) -> None:
+        """End the path; no event follows."""
+        del now
+        self._state = _State.OVER
+        self._http.close(H3_NO_ERROR, "the client leaves")
+
+    # --- what happens
+
+    def _handle(self) -> None:
+        for event in self._http.events():
+            if self._state is _State.OVER:
+                continue
+            match event:
+                case HandshakeCompleted():
+                    self._handshaken()
+                case HeadersReceived() if event.stream_id == self._stream:
+                    self._answered(dict(event.headers))
+                case DataReceived() if event.stream_id == self._stream and self._state in (_State.HELLO, _State.UP):
+                    self._data(event.data)
+                    if event.stream_ended:
+                        self._end("the server has ended the control stream")
+                case ConnectionTerminated():
+                    self._terminated(event)
+
+    def _handshaken(self) -> None:
+        pin = self._config.tls.pin_sha256
+        certificate = self._quic.tls._peer_certificate
+        if pin and (certificate is None or not is_pinned(certificate, pin)):
+            found = fingerprint(certificate) if certificate is not None else "none"
+            self._refused(
+                CertificateError(
+                    f"the server at {self._path.server} has another certificate (SHA-256 {found}) than tls.pinSHA256 "
+                    "says; somebody is in between, or the certificate was renewed: ask the server's operator"
+                ),
+                retry=False,
+            )
+            return
+        self._state = _State.REQUEST
+        host = self._config.tls.sni or self._path.server.host
+        self._stream = self._http.request(
+            [
+                (b":method", b"CONNECT"),
+                (b":protocol", PROTOCOL),
+                (b":scheme", b"https"),
+                (b":authority", host.encode()),
+                (b":path", b"/"),
+                (b"authorization", authorization(self._config.auth)),
+            ]
+        )
+
+    def _answered(self, headers: dict[bytes, bytes]) -> None:
+        if self._state is not _State.REQUEST:
+            return
+        if headers.get(b":status") != b"200":
+            self._refused(
+                AuthenticationError(
+                    f"the server at {self._path.server} does not accept our credentials; compare `auth` with its file"
+                ),
+                retry=False,
+            )
+            return
+        self._state = _State.HELLO
+        hello = Hello(
+            session=self._identity.session if self._identity else 0,
+            token=self._identity.token if self._identity else b"",
+            path=self._number,
+            x25519=self._exchange.x25519,
+            ml_kem=self._exchange.ml_kem,
+            suites=SUITES,
+            cid=self._cid,
+            name=self._path.name[:MAX_NAME],
+            down=self._path.down,
+        )
+        self._http.send(self._stream, encode(HELLO, hello))
+
+    def _data(self, data: bytes) -> None:
+        try:
+            for number, message in self._reader.feed(data):
+                match message:
+                    case Welcome() if self._state is _State.HELLO and number == HELLO:
+                        self._welcome(message)
+                    case Refuse() if self._state is _State.HELLO and number == HELLO:
+                        self._refuse(message)
+                    case Goodbye():
+                        self._end(f"the server says goodbye: {message.reason}")
+                    case Welcome():  # repeated: we have it
+                        continue
+                    case _:
+                        raise ProtocolError(f"a server does not send {type(message).__name__} now")
+        except ProtocolError as error:
+            self._refused(error, retry=True) if self._state is _State.HELLO else self._end(str(error))
+
+    def _welcome(self, welcome: Welcome) -> None:
+        joins = self._identity.session if self._identity else welcome.session
+        if welcome.path != self._number or welcome.session != joins or welcome.suite not in SUITES:
+            raise ProtocolError("the server's Welcome is not for this Hello")
+        binding = LaneBinding(welcome.session, self._number, WORKER, welcome.suite, self._cid, welcome.cid)
+        traffic = self._exchange.finish(welcome.x25519, welcome.ml_kem, binding)
+        limit = min((rate for rate in (self._path.up, welcome.up) if rate), default=0)
+        brutal = self._config.congestion.type == "brutal"
+        self._lane = LaneSpec(
+            session=welcome.session,
+            path=self._number,
+            socket=self._socket,
+            peer=self._peer,
+            receive_cid=self._cid,
+            send_cid=welcome.cid,
+            suite=welcome.suite,
+            send_secret=traffic.to_server,
+            receive_secret=traffic.to_client,
+            client=True,
+            name=self._path.name,
+            rate=float(limit) if brutal else 0.0,
+            cap=0.0 if brutal else float(limit),
+            mtu=MTU,
+        )
+        self._state = _State.UP
+        self._events.append(PathUp(self._lane, "", welcome.tokens))
+
+    def _refuse(self, refuse: Refuse) -> None:
+        error: VantunError
+        if refuse.code is RefuseCode.UNKNOWN_SESSION:
+            error = SessionUnknownError(f"the server does not know our session (any more): {refuse.reason}")
+        else:
+            error = ConnectError(f"the server at {self._path.server} refuses the path: {refuse.reason}")
+        self._refused(error, retry=refuse.code not in (RefuseCode.NO_SUITE, RefuseCode.MALFORMED))
+
+    def _terminated(self, event: ConnectionTerminated) -> None:
+        alert = event.error_code - _CRYPTO_ERROR
+        if self._lane is not None:
+            self._end(event.reason_phrase or "the connection is silent, or was closed")
+        elif self._state is _State.HANDSHAKE and alert in _CERTIFICATE_ALERTS:
+            self._refused(
+                CertificateError(
+                    f"the certificate of {self._path.server} is not accepted: {event.reason_phrase}; set tls.pinSHA256 "
+                    "to its fingerprint, or tls.ca to its authority"
+                ),
+                retry=False,
+            )
+        else:
+            why = event.reason_phrase or "no answer"
+            self._refused(ConnectError(f"no connection to {self._path.server}: {why}"), retry=True)
+
+    def _refused(self, error: VantunError, *, retry: bool) -> None:
+        self._state = _State.OVER
+        self._events.append(PathRefused(self._number, error, retry))
+        self._http.close(H3_NO_ERROR)
+
+    def _end(self, reason: str) -> None:
+        if self._lane is not None and self._state is _State.UP:
+            self._events.append(PathDown(self._lane.session, self._lane.path, reason))
+        elif self._state is not _State.OVER:
+            self._events.append(PathRefused(self._number, ConnectError(reason)))
+        self._state = _State.OVER
+        self._http.close(H3_NO_ERROR)

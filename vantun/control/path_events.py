@@ -1,0 +1,61 @@
+"""What a QUIC end tells its owner about paths and sessions: rare things, for both roles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vantun.errors import ConnectError, VantunError
+from vantun.lanes import LaneSpec
+
+
+@dataclass(frozen=True)
+class SessionIdentity:
+    """A session that a path joins, and the single-use token that proves the right to."""
+
+    session: int
+    token: bytes
+
+
+@dataclass(frozen=True)
+class PathUp:
+    """A path is authenticated and has keys: install ``lane`` before the next packets leave.
+
+    ``tokens`` (client only) let as many further paths join the session.
+    """
+
+    lane: LaneSpec
+    user: str = ""
+    tokens: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class PathRefused:
+    """A path did not come up. ``retry`` = the same again, later, may succeed."""
+
+    path: int
+    error: VantunError
+    retry: bool = True
+
+
+@dataclass(frozen=True)
+class PathDown:
+    """A path that was up has ended."""
+
+    session: int
+    path: int
+    reason: str
+    retry: bool = True
+
+
+@dataclass(frozen=True)
+class SessionEnded:
+    """A session has had no path for longer than a client may take to come back, or was closed."""
+
+    session: int
+
+
+PathEvent = PathUp | PathRefused | PathDown | SessionEnded
+
+
+class SessionUnknownError(ConnectError):
+    """The server does not know the session or the token: begin a new session."""

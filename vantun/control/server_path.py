@@ -1,0 +1,186 @@
+"""One QUIC connection at the server: a visitor of the web site, until he shows credentials and asks for a tunnel."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from vantun.config import ServerConfig
+from vantun.control.authentication import Authenticator
+from vantun.control.key_exchange import LaneBinding, answer
+from vantun.control.messages import Goodbye, Hello, MessageReader, Refuse, RefuseCode, Welcome, encode
+from vantun.control.path_events import PathDown, PathEvent, PathUp
+from vantun.control.quic import (
+    H3_NO_ERROR,
+    ConnectionTerminated,
+    DataReceived,
+    HandshakeCompleted,
+    HeadersReceived,
+    HttpConnection,
+)
+from vantun.control.sessions import RefusalError, SessionAuthority
+from vantun.control.site import Site
+from vantun.errors import ProtocolError
+from vantun.lanes import CID_LENGTH, LaneSpec
+
+PROTOCOL = b"vantun"
+WORKER = 0
+MTU = 1200
+MESSAGE_ERROR = 0x10E
+"""H3_MESSAGE_ERROR (RFC 9114, section 8.1)."""
+_MAX_ANSWERS = 4
+"""Hellos on one connection: a lane has one, and what is repeated is answered from memory."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What all connections of a server share."""
+
+    config: ServerConfig
+    site: Site
+    authenticator: Authenticator
+    authority: SessionAuthority
+
+
+def new_cid(worker: int = WORKER) -> bytes:
+    """Return a connection id for data packets; byte 0 names the worker."""
+    return bytes([worker]) + secrets.token_bytes(CID_LENGTH - 1)
+
+
+class ServerPath:
+    """Drives one connection.
+
+    Attributes
+    ----------
+    http
+        The connection.
+    lane
+        The lane, once there is one.
+    handshaken, ended
+        Whether the QUIC handshake is complete; whether the connection is over.
+    """
+
+    def __init__(self, rules: Rules, http: HttpConnection, socket: int, peer: tuple[str, int]) -> None:
+        self.http = http
+        self.lane: LaneSpec | None = None
+        self.handshaken = False
+        self.ended = False
+        self.socket = socket
+        self.peer = peer
+        self.source = peer[0]
+        self.user: str | None = None
+        self._rules = rules
+        self._stream = -1
+        self._reader = MessageReader()
+        self._answers: dict[int, bytes] = {}
+
+    def handle(self, now: float) -> list[PathEvent]:
+        """Act on what has happened on the connection; return what the owner should know."""
+        found: list[PathEvent] = []
+        for event in self.http.events():
+            match event:
+                case HandshakeCompleted():
+                    self.handshaken = True
+                case HeadersReceived():
+                    self._request(event)
+                case DataReceived() if event.stream_id == self._stream:
+                    found += self._data(event.data)
+                    if event.stream_ended:
+                        self.http.close()
+                case ConnectionTerminated():
+                    found += self._end(event.reason_phrase, now)
+        return found
+
+    def goodbye(self, code: int, reason: str) -> None:
+        """Say goodbye on the control stream."""
+        if self._stream >= 0:
+            self.http.send(self._stream, encode(0, Goodbye(code, reason[:200])))
+
+    def _request(self, event: HeadersReceived) -> None:
+        fields = dict(event.headers)
+        method, path = fields.get(b":method", b""), fields.get(b":path", b"/")
+        user = self._rules.authenticator.user(fields.get(b"authorization", b""))
+        wants_tunnel = method == b"CONNECT" and fields.get(b":protocol") == PROTOCOL
+        if wants_tunnel and user is not None and self._stream < 0 and not event.stream_ended:
+            self.user = user
+            self._stream = event.stream_id
+            self.http.answer(event.stream_id, [(b":status", b"200")], None)
+            return
+        headers, body = self._rules.site.answer(method, path)
+        self.http.answer(event.stream_id, headers, body)
+
+    def _data(self, data: bytes) -> list[PathEvent]:
+        found: list[PathEvent] = []
+        try:
+            for number, message in self._reader.feed(data):
+                if isinstance(message, Hello):
+                    found += self._hello(number, message)
+                elif isinstance(message, Goodbye):
+                    self.http.close(H3_NO_ERROR, message.reason)
+                else:
+                    raise ProtocolError("a client sends Hello and Goodbye only")
+        except ProtocolError as error:
+            self.http.close(MESSAGE_ERROR, str(error))
+        return found
+
+    def _hello(self, number: int, hello: Hello) -> list[PathEvent]:
+        if number in self._answers:  # the answer was lost, or our peer is not sure: it is repeated
+            self.http.send(self._stream, self._answers[number])
+            return []
+        if len(self._answers) >= _MAX_ANSWERS:
+            raise ProtocolError(f"more than {_MAX_ANSWERS} messages on one path")
+        found: list[PathEvent] = []
+        try:
+            welcome, lane = self._admit(hello)
+            reply = encode(number, welcome)
+            self.lane = lane
+            found.append(PathUp(lane, self.user or ""))
+        except RefusalError as refusal:
+            reply = encode(number, Refuse(refusal.code, str(refusal)))
+        self._answers[number] = reply
+        self.http.send(self._stream, reply)
+        return found
+
+    def _admit(self, hello: Hello) -> tuple[Welcome, LaneSpec]:
+        """Begin or join a session and make the keys; raises RefusalError, ProtocolError."""
+        authority, config = self._rules.authority, self._rules.config
+        if self.lane is not None:
+            raise RefusalError(RefuseCode.PATH_USED, "this connection has its lane; open another one")
+        # the key exchange first: a Hello whose keys are none must not use up a token, nor leave a session behind
+        keys = answer(hello.x25519, hello.ml_kem)
+        if hello.session:
+            authority.join(self.user or "", hello.session, hello.token, hello.path)
+            session = hello.session
+        else:
+            session = authority.begin(self.user or "", hello.path)
+        suite, cid = hello.suites[0], new_cid()
+        traffic = keys.secrets(LaneBinding(session, hello.path, WORKER, suite, hello.cid, cid))
+        limit = min((rate for rate in (config.bandwidth.up, hello.down) if rate), default=0)
+        brutal = config.congestion.type == "brutal"
+        lane = LaneSpec(
+            session=session,
+            path=hello.path,
+            socket=self.socket,
+            peer=self.peer,
+            receive_cid=cid,
+            send_cid=hello.cid,
+            suite=suite,
+            send_secret=traffic.to_client,
+            receive_secret=traffic.to_server,
+            client=False,
+            name=hello.name,
+            user=self.user or "",
+            rate=float(limit) if brutal else 0.0,
+            cap=0.0 if brutal else float(limit),
+            mtu=MTU,
+        )
+        tokens = authority.tokens(session)
+        welcome = Welcome(session, hello.path, keys.x25519, keys.ciphertext, suite, cid, tokens, config.bandwidth.down)
+        return welcome, lane
+
+    def _end(self, reason: str, now: float) -> list[PathEvent]:
+        self.ended = True
+        if self.lane is None:
+            return []
+        self._rules.authority.left(self.lane.session, self.lane.path, now)
+        return [PathDown(self.lane.session, self.lane.path, reason or "the client has closed it, or is silent")]

@@ -1,0 +1,245 @@
+"""Every QUIC connection of a server: found by connection id, admitted within bounds, ended together with its session.
+
+Work for strangers is bounded before it is done: connections at all and per source address are counted, and above a
+number of unfinished handshakes a client must first show, by a Retry token, that its address is its own (RFC 9000,
+section 8.1.2).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+from aioquic.quic.packet import (
+    QuicHeader,
+    QuicPacketType,
+    encode_quic_retry,
+    encode_quic_version_negotiation,
+    pull_quic_header,
+)
+from aioquic.quic.retry import QuicRetryTokenHandler
+
+from vantun.config import ServerConfig
+from vantun.control.authentication import Authenticator
+from vantun.control.certificates import load_server
+from vantun.control.path_events import PathEvent, SessionEnded
+from vantun.control.quic import (
+    CID_LENGTH,
+    H3_NO_ERROR,
+    Buffer,
+    GuardedConnection,
+    HttpConnection,
+    quic_configuration,
+)
+from vantun.control.server_path import Rules, ServerPath
+from vantun.control.sessions import SessionAuthority
+from vantun.control.site import Site
+
+Datagram = tuple[int, bytes, tuple[str, int]]
+
+MAX_CONNECTIONS = 2048
+MAX_PER_SOURCE = 128
+RETRY_ABOVE = 64
+"""Unfinished handshakes above which addresses are validated first."""
+MAX_HALF_OPEN = 512
+_SMALLEST_INITIAL = 1200
+_LONG = 0x80
+
+
+class ServerPaths:
+    """Sans-IO: datagrams and time in, datagrams and events out. Raises ResourceError for unusable certificates."""
+
+    def __init__(self, config: ServerConfig, authority: SessionAuthority | None = None) -> None:
+        self._configuration = quic_configuration(is_client=False)
+        load_server(self._configuration, config.tls)
+        self._authority = authority or SessionAuthority()
+        self._rules = Rules(config, Site(config.masquerade), Authenticator(config.auth), self._authority)
+        self._by_cid: dict[bytes, ServerPath] = {}
+        self._paths: dict[ServerPath, list[bytes]] = {}
+        self._sources: Counter[str] = Counter()
+        self._retry = QuicRetryTokenHandler()
+        self._events: list[PathEvent] = []
+        self._outbox: list[Datagram] = []
+        self._awake: set[ServerPath] = set()
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @property
+    def half_open(self) -> int:
+        """Connections whose handshake is not complete."""
+        return sum(not path.handshaken for path in self._paths)
+
+    def receive(self, data: bytes, socket: int, peer: tuple[str, int], now: float) -> None:
+        """Take a datagram that is no data packet."""
+        if len(data) < 1 + CID_LENGTH:
+            return
+        is_long = bool(data[0] & _LONG)
+        # most strangers are short: data packets of lanes that are gone
+        path = self._long(data, socket, peer, now) if is_long else self._by_cid.get(data[1 : 1 + CID_LENGTH])
+        if path is None:
+            return
+        path.peer = peer
+        path.http.receive(data, peer, now)
+        self._handle(path, now)
+
+    def _long(self, data: bytes, socket: int, peer: tuple[str, int], now: float) -> ServerPath | None:
+        """Return the connection of a long-header packet, a new one for an acceptable Initial."""
+        try:
+            header = pull_quic_header(Buffer(data=data), host_cid_length=CID_LENGTH)
+        except ValueError:
+            return None
+        if header.packet_type == QuicPacketType.VERSION_NEGOTIATION:
+            return None
+        known = self._by_cid.get(header.destination_cid)
+        if known is not None:
+            return known
+        if len(data) < _SMALLEST_INITIAL:
+            return None
+        if header.version not in self._configuration.supported_versions:
+            negotiation = encode_quic_version_negotiation(
+                source_cid=header.destination_cid,
+                destination_cid=header.source_cid,
+                supported_versions=self._configuration.supported_versions,
+            )
+            self._outbox.append((socket, negotiation, peer))
+            return None
+        if header.packet_type != QuicPacketType.INITIAL:
+            return None
+        return self._admit(header, socket, peer, now)
+
+    def _admit(self, header: QuicHeader, socket: int, peer: tuple[str, int], now: float) -> ServerPath | None:
+        half_open = self.half_open
+        if (
+            len(self._paths) >= MAX_CONNECTIONS
+            or self._sources[peer[0]] >= MAX_PER_SOURCE
+            or half_open >= MAX_HALF_OPEN
+        ):
+            return None
+        original, retry_source = header.destination_cid, None
+        if header.token:
+            try:
+                original = self._retry.validate_token(
+                    address=peer, destination_cid=header.destination_cid, token=header.token, now=now
+                )
+            except ValueError:
+                return None
+            retry_source = header.destination_cid
+        elif half_open >= RETRY_ABOVE:
+            self._send_retry(header, socket, peer, now)
+            return None
+        quic = GuardedConnection(
+            configuration=self._configuration,
+            original_destination_connection_id=original,
+            retry_source_connection_id=retry_source,
+        )
+        path = ServerPath(self._rules, HttpConnection(quic), socket, peer)
+        self._paths[path] = [header.destination_cid]
+        self._sources[peer[0]] += 1
+        self._by_cid[header.destination_cid] = path
+        return path
+
+    def _send_retry(self, header: QuicHeader, socket: int, peer: tuple[str, int], now: float) -> None:
+        source = os.urandom(CID_LENGTH)
+        token = self._retry.create_token(
+            address=peer,
+            original_destination_connection_id=header.destination_cid,
+            retry_source_connection_id=source,
+            now=now,
+        )
+        packet = encode_quic_retry(
+            version=header.version or 0,
+            source_cid=source,
+            destination_cid=header.source_cid,
+            original_destination_cid=header.destination_cid,
+            retry_token=token,
+        )
+        self._outbox.append((socket, packet, peer))
+
+    def _handle(self, path: ServerPath, now: float) -> None:
+        """See to the events of a connection and to the connection ids that it may be called by."""
+        self._events += path.handle(now)
+        self._awake.add(path)
+        if path.ended:
+            self._remove(path)
+            return
+        names = self._paths[path]
+        original = names[0]
+        current = [original, *path.http.cids]
+        if current != names:
+            for cid in set(names) - set(current):
+                self._by_cid.pop(cid, None)
+            for cid in current:
+                self._by_cid[cid] = path
+            self._paths[path] = current
+
+    def _remove(self, path: ServerPath) -> None:
+        if path not in self._paths:
+            return
+        for cid in self._paths.pop(path):
+            self._by_cid.pop(cid, None)
+        self._sources[path.source] -= 1
+        if not self._sources[path.source]:
+            del self._sources[path.source]
+        self._awake.discard(path)
+
+    def transmit(self, now: float) -> list[Datagram]:
+        """Return everything that is to be sent now."""
+        sent, self._outbox = self._outbox, []
+        for path in list(self._awake):
+            sent += [(path.socket, data, peer) for data, peer in path.http.transmit(now)]
+            self._events += path.handle(now)
+            if path.ended:
+                self._remove(path)
+        self._awake.clear()
+        return sent
+
+    def timer(self) -> float | None:
+        """Return when :meth:`run_timers` is due."""
+        times = [due for path in self._paths if (due := path.http.timer()) is not None]
+        expiry = self._authority.next_expiry()
+        if expiry is not None:
+            times.append(expiry)
+        return min(times, default=None)
+
+    def run_timers(self, now: float) -> None:
+        """Do what is due."""
+        for path in list(self._paths):
+            due = path.http.timer()
+            if due is not None and now >= due:
+                path.http.run_timers(now)
+                self._handle(path, now)
+        self._events += [SessionEnded(session) for session in self._authority.expire(now)]
+
+    def take_events(self) -> list[PathEvent]:
+        """Return what has happened since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def touch(self, session: int, path: int, now: float) -> None:
+        """Keep the connection of a path whose lane is alive; without, it ends after its idle time-out."""
+        for entry in self._of(session):
+            if entry.lane is not None and entry.lane.path == path:
+                entry.http.ping(now)
+                self._awake.add(entry)
+
+    def close_session(self, session: int, code: int, reason: str, now: float) -> None:
+        """End a session and its connections with a goodbye; no PathDown follows."""
+        self._authority.end(session)
+        for path in self._of(session):
+            self._close(path, code, reason, now)
+
+    def close(self, now: float) -> None:
+        """End every connection."""
+        for path in list(self._paths):
+            self._close(path, 0, "the server is shutting down", now)
+
+    def _close(self, path: ServerPath, code: int, reason: str, now: float) -> None:
+        path.goodbye(code, reason)
+        for stage in (lambda: None, lambda: path.http.close(H3_NO_ERROR, reason)):
+            stage()  # first the goodbye, then the close: aioquic drops streams once it is closing
+            self._outbox += [(path.socket, data, peer) for data, peer in path.http.transmit(now)]
+        self._remove(path)
+
+    def _of(self, session: int) -> list[ServerPath]:
+        return [path for path in self._paths if path.lane is not None and path.lane.session == session]

@@ -1,0 +1,121 @@
+"""Sessions of a server: who may begin one, who may join it, and when it is over. Sans-IO; times in seconds."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+
+from vantun.control.messages import MAX_TOKENS, TOKEN_LENGTH, RefuseCode
+
+SESSION_LINGER = 30.0
+"""Seconds that a session without a path is kept for its client to come back."""
+MAX_SESSIONS = 64
+MAX_PATHS = 8
+"""Paths of a session at once; the data plane has lanes for so many."""
+MAX_PATH_IDS = 4096
+"""Path ids that a session may ever use: they are remembered, because they are never reused."""
+TOKENS = 4
+"""Join tokens in each Welcome."""
+MAX_SESSION_ID = (1 << 62) - 1
+
+
+class RefusalError(Exception):
+    """A Hello is refused.
+
+    Attributes
+    ----------
+    code
+        Goes into Refuse.
+    """
+
+    def __init__(self, code: RefuseCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+@dataclass
+class _Session:
+    user: str
+    tokens: list[bytes] = field(default_factory=list)
+    used: set[int] = field(default_factory=set)
+    up: set[int] = field(default_factory=set)
+    empty_since: float = 0.0
+
+
+class SessionAuthority:
+    """All sessions of a server process; a restart forgets them, and so every token."""
+
+    def __init__(self, most: int = MAX_SESSIONS) -> None:
+        self._most = most
+        self._sessions: dict[int, _Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def begin(self, user: str, path: int) -> int:
+        """Begin a session with its first path; return its id. Raises RefusalError."""
+        if len(self._sessions) >= self._most:
+            raise RefusalError(RefuseCode.NO_ROOM, f"the server has room for {self._most} sessions; try again later")
+        session = 1 + secrets.randbelow(MAX_SESSION_ID)
+        while session in self._sessions:
+            session = 1 + secrets.randbelow(MAX_SESSION_ID)
+        self._sessions[session] = _Session(user, used={path}, up={path})
+        return session
+
+    def join(self, user: str, session: int, token: bytes, path: int) -> None:
+        """Add a path to a session for one of its tokens, which is used up. Raises RefusalError."""
+        record = self._sessions.get(session)
+        if record is None or record.user != user or not _take(record.tokens, token):
+            raise RefusalError(RefuseCode.UNKNOWN_SESSION, "no such session, or its token is used up")
+        if path in record.used:
+            raise RefusalError(RefuseCode.PATH_USED, f"path {path} was used before; take a new number")
+        if len(record.up) >= MAX_PATHS or len(record.used) >= MAX_PATH_IDS:
+            raise RefusalError(RefuseCode.NO_ROOM, f"a session has room for {MAX_PATHS} paths; close one first")
+        record.used.add(path)
+        record.up.add(path)
+
+    def tokens(self, session: int) -> tuple[bytes, ...]:
+        """Return fresh join tokens; the oldest unused ones go when there are too many."""
+        fresh = tuple(secrets.token_bytes(TOKEN_LENGTH) for _ in range(TOKENS))
+        record = self._sessions[session]
+        record.tokens = [*record.tokens, *fresh][-MAX_TOKENS:]
+        return fresh
+
+    def left(self, session: int, path: int, now: float) -> None:
+        """Note that a path has ended; unknown ones are ignored."""
+        record = self._sessions.get(session)
+        if record is not None and path in record.up:
+            record.up.discard(path)
+            record.empty_since = now
+
+    def end(self, session: int) -> bool:
+        """Forget a session; return whether there was one."""
+        return self._sessions.pop(session, None) is not None
+
+    def next_expiry(self) -> float | None:
+        """Return when :meth:`expire` has something to do."""
+        waiting = [record.empty_since + SESSION_LINGER for record in self._sessions.values() if not record.up]
+        return min(waiting, default=None)
+
+    def expire(self, now: float) -> list[int]:
+        """Forget the sessions that have had no path for too long; return their ids."""
+        over = [
+            session
+            for session, record in self._sessions.items()
+            if not record.up and now >= record.empty_since + SESSION_LINGER
+        ]
+        for session in over:
+            del self._sessions[session]
+        return over
+
+
+def _take(tokens: list[bytes], token: bytes) -> bool:
+    """Remove ``token``; compares with all of them in constant time."""
+    place = -1
+    for index, known in enumerate(tokens):
+        if secrets.compare_digest(known, token):
+            place = index
+    if place < 0:
+        return False
+    del tokens[place]
+    return True
