@@ -25,7 +25,7 @@ _MAKE = "`vantun cert self-signed` makes a certificate and its key"
 
 
 def create_self_signed(cert: Path, key: Path, names: Sequence[str], days: int) -> None:
-    """Write a P-256 key (0600) and a certificate for host names or addresses; overwrites nothing, else ResourceError."""
+    """Write a P-256 key (0600) and a certificate for host names or addresses; ResourceError rather than overwrite."""
     private = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     start = datetime.now(UTC) - timedelta(hours=1)  # the client's clock may be a little behind

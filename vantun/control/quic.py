@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
 
-from aioquic.buffer import Buffer
 from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
@@ -28,7 +27,6 @@ from aioquic.quic.packet import QuicProtocolVersion
 from vantun.errors import InstallError
 
 __all__ = [
-    "Buffer",
     "ConnectionIdIssued",
     "ConnectionIdRetired",
     "ConnectionTerminated",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 
+from aioquic.buffer import Buffer  # type: ignore[attr-defined] # it re-exports without saying so
 from aioquic.quic.packet import (
     QuicHeader,
     QuicPacketType,
@@ -26,7 +27,6 @@ from vantun.control.path_events import PathEvent, SessionEnded
 from vantun.control.quic import (
     CID_LENGTH,
     H3_NO_ERROR,
-    Buffer,
     GuardedConnection,
     HttpConnection,
     quic_configuration,
@@ -236,9 +236,10 @@ class ServerPaths:
 
     def _close(self, path: ServerPath, code: int, reason: str, now: float) -> None:
         path.goodbye(code, reason)
-        for stage in (lambda: None, lambda: path.http.close(H3_NO_ERROR, reason)):
-            stage()  # first the goodbye, then the close: aioquic drops streams once it is closing
-            self._outbox += [(path.socket, data, peer) for data, peer in path.http.transmit(now)]
+        # first the goodbye, then the close: aioquic drops streams once it is closing
+        self._outbox += [(path.socket, data, peer) for data, peer in path.http.transmit(now)]
+        path.http.close(H3_NO_ERROR, reason)
+        self._outbox += [(path.socket, data, peer) for data, peer in path.http.transmit(now)]
         self._remove(path)
 
     def _of(self, session: int) -> list[ServerPath]:

@@ -93,10 +93,10 @@ class _Rehearsal:
         for source, target in (self.planes, self.planes[::-1]):
             while True:
                 outgoing = source.transmit(self.now)
-                if not outgoing.count:
+                if not outgoing.packets:
                     break
                 count = 0
-                for i in range(outgoing.count):
+                for i in range(outgoing.packets):
                     self.sent += 1
                     if self.sent % _LOSE_EVERY:
                         start, size = int(outgoing.batch.offset[i]), int(outgoing.batch.length[i])

@@ -109,9 +109,9 @@ class WorkerLoop:
         packets = 0
         for _ in range(_BATCHES):
             outgoing = self._plane.transmit(now)
-            if not outgoing.count:
+            if not outgoing.packets:
                 break
-            packets += outgoing.count
+            packets += outgoing.packets
             if not self._sockets.send(outgoing, now):
                 break
             now = self._clock()

@@ -158,7 +158,7 @@ class WorkerSockets:
 
     def _send(self, rest: _Unsent) -> bool:
         outgoing, first = rest.outgoing, rest.first
-        while first < outgoing.count:
+        while first < outgoing.packets:
             end = self._end_of_run(outgoing, first)
             udp = self._sockets.get(int(outgoing.socket[first]))
             if udp is None:
@@ -190,7 +190,7 @@ class WorkerSockets:
 
     def _end_of_run(self, outgoing: Outgoing, first: int) -> int:
         """Return the packet after the run of packets from ``first`` on that leave by one socket."""
-        column = outgoing.socket[first : outgoing.count]
+        column = outgoing.socket[first : outgoing.packets]
         if len(self._sockets) == 1 and len(column) == 1:
             return first + 1
         others = np.flatnonzero(column != column[0])

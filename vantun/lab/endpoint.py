@@ -150,11 +150,11 @@ class Endpoint:
         datagrams: list[tuple[int, bytes]] = []
         while True:
             outgoing = self.plane.transmit(now)
-            if not outgoing.count:
+            if not outgoing.packets:
                 break
             memory = outgoing.batch.memory
             offsets, sizes = outgoing.batch.offset.tolist(), outgoing.batch.length.tolist()
-            for i, socket in enumerate(outgoing.socket[: outgoing.count].tolist()):
+            for i, socket in enumerate(outgoing.socket[: outgoing.packets].tolist()):
                 datagrams.append((socket, memory[offsets[i] : offsets[i] + sizes[i]].tobytes()))
         self._take_events(now)
         return datagrams

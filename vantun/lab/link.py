@@ -17,6 +17,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from vantun.wire.integers import int64
+
 FRAME_OVERHEAD = 42
 """Ethernet, IPv4 and UDP headers: bytes of link time beside the UDP payload."""
 _LOSS, _JITTER, _DUPLICATE, _DUPLICATE_JITTER, _BURST = range(5)
@@ -128,7 +130,7 @@ def _is_lost(link: np.record, index: int, now: float) -> bool:
             if link.turns > 0:
                 link.bad ^= 1
             mean = link.burst_time if link.bad else link.burst_time * (1.0 - loss) / loss
-            link.turn_at += -mean * np.log(1.0 - _draw(link.seed, np.int64(link.turns), _BURST))
+            link.turn_at += -mean * np.log(1.0 - _draw(link.seed, int64(link.turns), _BURST))
             link.turns += 1
         return bool(link.bad)
     return bool(_draw(link.seed, index, _LOSS) < loss)
@@ -148,7 +150,7 @@ def _delivery(link: np.record, index: int, leaves: float, purpose: int) -> float
 @njit(cache=True)
 def pass_packet(link: np.record, now: float, size: int, out: NDArray[np.float64]) -> int:
     """Put ``size`` bytes of UDP payload on the link at ``now``; write up to two delivery times and return how many."""
-    index = np.int64(link.index)
+    index = int64(link.index)
     link.index += 1
     link.packets += 1
     lost = _is_lost(link, index, now)

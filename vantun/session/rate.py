@@ -142,13 +142,14 @@ def _set_bbr(record: np.record) -> None:
 def _set_brutal(record: np.record) -> None:
     arrived = max(1.0 - record.loss_seen, _BRUTAL_FLOOR)
     record.pacing_rate = record.rate_cap / arrived
-    record.cwnd = max(2.0 * record.pacing_rate * max(record.srtt, 0.001) + _SLACK, _INITIAL_CWND)
+    bandwidth_delay = record.rate_cap / arrived * max(record.srtt, 0.001)
+    record.cwnd = max(2.0 * bandwidth_delay + _SLACK, _INITIAL_CWND)
 
 
 @njit(cache=True)
 def is_quiet(record: np.record) -> bool:
     """Return whether packets sent now tell the loss of the path itself: the lane is below its rate, its queue empty."""
-    return record.mode == DOWN and record.srtt < 1.25 * record.min_rtt + 0.001
+    return bool(record.mode == DOWN and record.srtt < 1.25 * record.min_rtt + 0.001)
 
 
 @njit(cache=True)
@@ -156,11 +157,9 @@ def note_resolved(record: np.record, lost: int, quiet: int) -> None:
     """Count one resolved packet in the loss estimates."""
     record.loss_seen += (lost - record.loss_seen) * (1.0 / 256.0)
     if quiet:
-        record.quiet_all += 1.0
-        record.quiet_lost += lost
-        if record.quiet_all > _QUIET_MEMORY:
-            record.quiet_all *= 0.5
-            record.quiet_lost *= 0.5
+        fade = 0.5 if record.quiet_all > _QUIET_MEMORY else 1.0
+        record.quiet_all = (record.quiet_all + 1.0) * fade
+        record.quiet_lost = (record.quiet_lost + lost) * fade
 
 
 @njit(cache=True)

@@ -15,6 +15,7 @@ from vantun.session.pool import EVENT_LANE_STATE, EVENT_MTU, push_event
 from vantun.session.rate import PACKET_OVERHEAD, is_quiet, note_resolved, on_acked
 from vantun.session.tables import CHANNELS, INFLIGHT, WINDOW, Tables, head
 from vantun.wire.frames import DATA, PARITY
+from vantun.wire.integers import int64
 
 EMPTY, IN_FLIGHT, ACKED, LOST = range(4)
 VALIDATING, ACTIVE, SUSPECT, DEAD = 1, 2, 3, 4
@@ -55,7 +56,7 @@ def register_sent(t: Tables, lane: int, kind: int, channel: int, seq: int, size:
     record.last_eliciting = now
     if record.waiting_since == 0.0:
         record.waiting_since = now
-    return np.int64(number)
+    return int64(number)
 
 
 @njit(cache=True)
@@ -68,7 +69,7 @@ def register_silent(t: Tables, lane: int) -> int:
     entry.state = EMPTY
     if record.una == number:
         record.una = number + 1
-    return np.int64(number)
+    return int64(number)
 
 
 @njit(cache=True)
@@ -247,9 +248,9 @@ def set_state(t: Tables, lane: int, state: int) -> None:
 def probe_timeout(record: np.record) -> float:
     """Return the probe timeout (RFC 9002, section 6.2.1), capped: a tunnel has other paths to try."""
     if record.srtt == 0.0:
-        return INITIAL_RTT * 1.5 * (1 << min(record.pto_count, 3))
+        return float(INITIAL_RTT * 1.5 * (1 << min(record.pto_count, 3)))
     base = record.srtt + max(4.0 * record.rttvar, _MIN_REORDER) + max(0.005, record.srtt / 8.0)
-    return min(base * (1 << min(record.pto_count, 6)), max(_MAX_PTO, base))
+    return float(min(base * (1 << min(record.pto_count, 6)), max(_MAX_PTO, base)))
 
 
 @njit(cache=True)

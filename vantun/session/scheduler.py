@@ -39,6 +39,7 @@ from vantun.wire.frames import (
     put_receipt_head,
     put_shard_header,
 )
+from vantun.wire.integers import int64, uint64
 from vantun.wire.short_header import HEADER_LENGTH, put_header
 from vantun.wire.varint import put_varint
 
@@ -60,7 +61,7 @@ class Departures(NamedTuple):
     peer: NDArray[np.int32]
     spare: NDArray[np.int32]
     """Row to be freed once sealed, or -1."""
-    count: NDArray[np.int64]
+    planned: NDArray[np.int64]
     """[1] packets planned so far; at most the length of the columns."""
     now: NDArray[np.float64]
     """[1] the time of this plan, seconds."""
@@ -69,21 +70,21 @@ class Departures(NamedTuple):
 @njit(cache=True)
 def is_full(d: Departures) -> bool:
     """Return whether no further packet fits."""
-    return bool(d.count[0] >= len(d.length))
+    return bool(d.planned[0] >= len(d.length))
 
 
 @njit(cache=True)
 def plan(t: Tables, d: Departures, now: float) -> tuple[int, float]:
     """Run the timers and fill ``d``; return (packets, when to call again if nothing arrives before)."""
     t = head(t)
-    d.count[0] = 0
+    d.planned[0] = 0
     d.now[0] = now
     due = np.inf
     for session in range(t.pool[0].sessions):
         if not t.session[session].used:
             continue
         for i in range(SESSION_LANES):
-            lane = np.int64(t.session_lane[session, i])
+            lane = int64(t.session_lane[session, i])
             if lane >= 0:
                 refill_tokens(t.lane[lane], now)
                 due = min(due, run_timers(t, lane, now))
@@ -92,15 +93,15 @@ def plan(t: Tables, d: Departures, now: float) -> tuple[int, float]:
         for kind in range(CHANNELS):
             due = min(due, close_due(t, session * CHANNELS + kind, now))
         due = min(due, _plan_channels(t, d, session))
-    return np.int64(d.count[0]), due
+    return int64(d.planned[0]), due
 
 
 @njit(cache=True)
 def _emit(t: Tables, d: Departures, lane: int, row: int, payload: int, number: int, spare: int) -> None:
     """Write the packet header and enter the packet in ``d``; ``payload`` = bytes of its frames."""
     record = t.lane[lane]
-    count = d.count[0]
-    d.count[0] += 1
+    count = d.planned[0]
+    d.planned[0] += 1
     start = row * t.pool[0].stride + PACKET_START
     put_header(t.memory, start, record.send_cid, record.phase, number)
     d.source_offset[count] = start
@@ -161,7 +162,7 @@ def _send_response(t: Tables, d: Departures, lane: int) -> None:
     row = take_row(t)
     if row < 0:
         return
-    _probe_frame(t, row, PROBE_RESPONSE, np.uint64(record.response_value))
+    _probe_frame(t, row, PROBE_RESPONSE, uint64(record.response_value))
     record.response_due = 0
     _emit(t, d, lane, row, 1 + PROBE_DATA, register_silent(t, lane), row)
 
@@ -174,7 +175,7 @@ def _send_probe(t: Tables, d: Departures, lane: int) -> None:
         return
     # an LCG from a secret start (Knuth, MMIX): only whoever opened the packet can answer, which the AEAD ensures anyway
     record.probe_value = record.probe_value * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-    _probe_frame(t, row, PROBE, np.uint64(record.probe_value))
+    _probe_frame(t, row, PROBE, uint64(record.probe_value))
     record.probe_sent = d.now[0]
     record.probe_due = 0
     size = HEADER_LENGTH + 1 + PROBE_DATA + TAG_LENGTH
@@ -191,12 +192,12 @@ def _send_receipt(t: Tables, d: Departures, lane: int) -> None:
     row = take_row(t)
     if row < 0:
         return
-    session = np.int64(record.session)
+    session = int64(record.session)
     start = row * t.pool[0].stride + _FRAME
-    delay = np.int64(max(0.0, d.now[0] - record.largest_rx_at) * 1e6)
+    delay = int64(max(0.0, d.now[0] - record.largest_rx_at) * 1e6)
     ranges = t.rx_range[lane, : record.rx_ranges]
     largest = ranges[len(ranges) - 1, 1]
-    end = put_receipt_head(t.memory, start, np.int64(record.path), largest, delay, 0)
+    end = put_receipt_head(t.memory, start, int64(record.path), largest, delay, 0)
     end = put_ranges(t.memory, end, ranges, min(len(ranges), MAX_RANGES))
     end = put_varint(t.memory, end, CHANNELS)
     for kind in range(CHANNELS):
@@ -218,7 +219,7 @@ def fastest_lane(t: Tables, session: int) -> int:
     t = head(t)
     best = -1
     for i in range(SESSION_LANES):
-        lane = np.int64(t.session_lane[session, i])
+        lane = int64(t.session_lane[session, i])
         if lane >= 0 and t.lane[lane].state == ACTIVE and (best < 0 or t.lane[lane].srtt < t.lane[best].srtt):
             best = lane
     return best
@@ -242,7 +243,7 @@ def choose_lane(t: Tables, session: int, kind: int, size: int, urgency: int) -> 
     best = -1
     best_score = -np.inf
     for i in range(SESSION_LANES):
-        lane = np.int64(t.session_lane[session, i])
+        lane = int64(t.session_lane[session, i])
         if lane < 0:
             continue
         record = t.lane[lane]
@@ -281,7 +282,7 @@ def _next_send(t: Tables, session: int, waiting: bool, now: float) -> float:  # 
     """Return when pacing allows the next packet; mark lanes that had nothing to send as application-limited."""
     due = np.inf
     for i in range(SESSION_LANES):
-        lane = np.int64(t.session_lane[session, i])
+        lane = int64(t.session_lane[session, i])
         if lane < 0 or t.lane[lane].state != ACTIVE:
             continue
         record = t.lane[lane]
@@ -297,7 +298,7 @@ def _next_send(t: Tables, session: int, waiting: bool, now: float) -> float:  # 
 def _send_again(t: Tables, d: Departures, channel: int) -> bool:
     """Send marked shards again; return whether none had to wait."""
     ch = t.channel[channel]
-    number = np.int64(ch.una_block)
+    number = int64(ch.una_block)
     while ch.repairs > 0 and number <= ch.block:
         slot = number & (WINDOW - 1)
         block = t.block[channel, slot]
@@ -318,8 +319,8 @@ def _send_again(t: Tables, d: Departures, channel: int) -> bool:
 @njit(cache=True)
 def _send_data(t: Tables, d: Departures, channel: int, block: np.record, column: int, urgency: int) -> bool:
     """Send one data shard if a lane has room for it; return whether it was sent."""
-    row = np.int64(t.tx_row[channel, block.number & (WINDOW - 1), column])
-    unit = np.int64(t.row_unit[row])
+    row = int64(t.tx_row[channel, block.number & (WINDOW - 1), column])
+    unit = int64(t.row_unit[row])
     size = HEADER_LENGTH + SHARD_HEADER + unit + TAG_LENGTH
     if is_full(d):
         return False
@@ -328,7 +329,7 @@ def _send_data(t: Tables, d: Departures, channel: int, block: np.record, column:
         return False
     seq = block.number * BLOCK_SPAN + column
     start = row * t.pool[0].stride + _FRAME
-    put_shard_header(t.memory, start, DATA, channel % CHANNELS, seq, np.int64(block.k), 0)
+    put_shard_header(t.memory, start, DATA, channel % CHANNELS, seq, int64(block.k), 0)
     kind = CLOSED_DATA if block.k > 0 else DATA
     number = register_sent(t, lane, kind, channel, seq, size, d.now[0])
     _emit(t, d, lane, row, SHARD_HEADER + unit, number, -1)
@@ -340,10 +341,10 @@ def _send_parity(t: Tables, d: Departures, channel: int) -> bool:
     """Send computed rows, oldest first, and drop those of released blocks; return whether none had to wait."""
     ch = t.channel[channel]
     while ch.parity_head >= 0:
-        row = np.int64(ch.parity_head)
+        row = int64(ch.parity_head)
         slot = find_block(t, channel, t.row_seq[row])
         if slot >= 0:
-            if not _send_row(t, d, channel, np.int64(t.block[channel, slot].k), row):
+            if not _send_row(t, d, channel, int64(t.block[channel, slot].k), row):
                 return False
             ch.parity += 1
         ch.parity_head = t.row_next[row]
@@ -357,7 +358,7 @@ def _send_parity(t: Tables, d: Departures, channel: int) -> bool:
 @njit(cache=True)
 def _send_row(t: Tables, d: Departures, channel: int, k: int, row: int) -> bool:
     """Send one parity row if a lane has room for it; return whether it was sent. The row is freed once sealed."""
-    unit = np.int64(t.row_unit[row])
+    unit = int64(t.row_unit[row])
     size = HEADER_LENGTH + SHARD_HEADER + unit + TAG_LENGTH
     if is_full(d):
         return False
@@ -366,7 +367,7 @@ def _send_row(t: Tables, d: Departures, channel: int, k: int, row: int) -> bool:
         return False
     seq = t.row_seq[row]
     start = row * t.pool[0].stride + _FRAME
-    put_shard_header(t.memory, start, PARITY, channel % CHANNELS, seq, k, np.int64(t.row_tag[row]))
+    put_shard_header(t.memory, start, PARITY, channel % CHANNELS, seq, k, int64(t.row_tag[row]))
     number = register_sent(t, lane, PARITY, channel, seq, size, d.now[0])
     _emit(t, d, lane, row, SHARD_HEADER + unit, number, row)
     return True
@@ -384,7 +385,7 @@ def _send_new(t: Tables, d: Departures, channel: int) -> bool:
             ch.send_block += 1
             ch.send_column = 0
             continue
-        if not _send_data(t, d, channel, block, np.int64(ch.send_column), _FRESH):
+        if not _send_data(t, d, channel, block, int64(ch.send_column), _FRESH):
             return False
         ch.send_column += 1
         ch.queued -= 1

@@ -44,6 +44,6 @@ def get_cid(memory: NDArray[np.uint8], position: int) -> int:
     return cid
 
 
-def cid_key(cid: bytes) -> np.uint64:
+def cid_key(cid: bytes) -> uint64:
     """Return 8 connection id bytes in the form that :func:`get_cid` returns."""
-    return np.uint64(int.from_bytes(cid, "little"))
+    return uint64(int.from_bytes(cid, "little"))

@@ -24,7 +24,7 @@ class ScheduleStage:
             socket=np.zeros(capacity, np.int32),
             peer=np.zeros(capacity, np.int32),
             spare=np.zeros(capacity, np.int32),
-            count=np.zeros(1, np.int64),
+            planned=np.zeros(1, np.int64),
             now=np.zeros(1, np.float64),
         )
 

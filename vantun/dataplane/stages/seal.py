@@ -15,13 +15,14 @@ from vantun.dataplane.context import Context
 from vantun.session.pool import release_row
 from vantun.session.scheduler import Departures
 from vantun.session.tables import Tables, head
+from vantun.wire.integers import int64
 
 
 class Outgoing(NamedTuple):
-    """Sealed packets; ``batch`` holds ``count`` of them, packet ``i`` leaves by UDP socket ``socket[i]``."""
+    """Sealed packets; ``batch`` holds ``packets`` of them, packet ``i`` leaves by UDP socket ``socket[i]``."""
 
     batch: PacketBatch
-    count: int
+    packets: int
     socket: NDArray[np.int32]
 
 
@@ -64,7 +65,7 @@ def arrange(d: Departures, s: Sealed, batch: PacketBatch, count: int, lanes: int
         batch.offset[place] = end
         batch.length[place] = d.length[i] + TAG_LENGTH
         batch.peer[place] = d.peer[i]
-        end += np.int64(d.length[i]) + TAG_LENGTH
+        end += int64(d.length[i]) + TAG_LENGTH
 
 
 @njit(cache=True)
@@ -73,7 +74,7 @@ def release_spares(t: Tables, s: Sealed, count: int) -> None:
     t = head(t)
     for i in range(count):
         if s.spare[i] >= 0:
-            release_row(t, np.int64(s.spare[i]))
+            release_row(t, int64(s.spare[i]))
 
 
 class SealStage:

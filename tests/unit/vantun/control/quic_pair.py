@@ -78,12 +78,12 @@ class Pair:
             if done is not None and done():
                 return True
             times = [end, *(entry[0] for entry in self._way[:1])]
-            times += [due for part in (self.server, *self.paths.values()) if (due := part.timer()) is not None]
+            times += [due for part in self._parts() if (due := part.timer()) is not None]
             self.now = max(min(times), self.now + 1e-4)
             if self.now >= end:
                 self.now = end
                 return False
-            for part in (self.server, *self.paths.values()):
+            for part in self._parts():
                 part.run_timers(self.now)
             while self._way and self._way[0][0] <= self.now:
                 _, _, number, data = heapq.heappop(self._way)
@@ -91,6 +91,9 @@ class Pair:
                     self.server.receive(data, 0, (CLIENT[0], CLIENT[1] - number), self.now)
                 else:
                     self.paths[number].receive(data, number, SERVER, self.now)
+
+    def _parts(self) -> list[ServerPaths | ClientPath]:
+        return [self.server, *self.paths.values()]
 
     def _exchange(self) -> None:
         for number, path in self.paths.items():

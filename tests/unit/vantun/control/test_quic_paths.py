@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aioquic.buffer import Buffer  # noqa: F401 - aioquic is needed for everything here
 
 from tests.unit.vantun.control.quic_pair import Pair, client_config, server_config
 from vantun.config import AuthConfig, BandwidthConfig, ClientTlsConfig
