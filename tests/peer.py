@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accel.aead.cryptography import CryptographyAead
 from accel.engine import OpenJob, Operation, SealJob, Suite
@@ -65,16 +67,20 @@ def _product(a: int, b: int) -> int:
     return result
 
 
-_INVERSE = {a: b for a in range(1, 256) for b in range(1, 256) if _product(a, b) == 1}
+@cache
+def _multiples(row: int, column: int) -> NDArray[np.uint8]:
+    """Return C[row][column] times every byte; the quotient is found by trying."""
+    divisor = (128 + row) ^ column
+    inverse = next(value for value in range(1, 256) if _product(divisor, value) == 1)
+    coefficient = _product(128 ^ column, inverse)
+    return np.array([_product(coefficient, value) for value in range(256)], np.uint8)
 
 
 def code_row(row: int, units: list[bytes]) -> bytes:
     """Return parity ``row`` of code 1 over ``units``: the sum of C[i][j] times unit j."""
     total = np.zeros(max(map(len, units)), np.uint8)
     for j, one in enumerate(units):
-        coefficient = _product(128 ^ j, _INVERSE[(128 + row) ^ j])
-        table = np.array([_product(coefficient, value) for value in range(256)], np.uint8)
-        total[: len(one)] ^= table[np.frombuffer(one, np.uint8)]
+        total[: len(one)] ^= _multiples(row, j)[np.frombuffer(one, np.uint8)]
     return total.tobytes()
 
 

@@ -25,6 +25,7 @@ from tests.peer import (
     unit,
     varint,
 )
+from tests.property.invariants import check_tables
 from vantun.dataplane.config import DataplaneConfig
 from vantun.lab.link import LinkProfile
 from vantun.lab.network import Network
@@ -363,5 +364,6 @@ def test_authenticated_nonsense_never_crashes_and_leaks_nothing(batches: list[li
     for batch in batches:
         peer.send(*batch)
         peer.depart(0.01)
+        check_tables(peer.end.plane)
     assert len(peer.violations) <= 1
     assert peer.end_session() == peer.empty

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from vantun.dataplane.pipeline import Dataplane
+from vantun.session.layout import BLOCK_SPAN
 from vantun.session.recovery import IN_FLIGHT
-from vantun.session.tables import BLOCK_SPAN, CHANNELS, INFLIGHT, WINDOW
+from vantun.session.tables import CHANNELS, INFLIGHT, WINDOW
 
 
 def _bits(words: Any) -> list[int]:

@@ -149,11 +149,12 @@ def test_shard_header(kind: int, channel: int, number: int, span: int, row: int)
 @st.composite
 def range_lists(draw: st.DrawFn) -> list[tuple[int, int]]:
     """Disjoint (low, high), newest first, never adjacent."""
-    numbers = sorted(draw(st.sets(st.integers(0, 1 << 40), min_size=1, max_size=2 * frames.MAX_RANGES)))
-    ranges = []
+    numbers: list[int] = sorted(draw(st.sets(st.integers(0, 1 << 40), min_size=1, max_size=2 * frames.MAX_RANGES)))
+    pairs = draw(st.lists(st.booleans(), min_size=len(numbers), max_size=len(numbers)))
+    ranges: list[tuple[int, int]] = []
     while numbers:
         high = numbers.pop()
-        low = numbers.pop() if numbers and draw(st.booleans()) else high
+        low = numbers.pop() if numbers and pairs.pop() else high
         if not ranges or high + 1 < ranges[-1][0]:
             ranges.append((low, high))
     return ranges[: frames.MAX_RANGES]

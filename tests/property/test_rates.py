@@ -1,0 +1,88 @@
+"""Pacing against its own promise, standing parity against the exact binomial distribution."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import comb
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.peer import Peer
+from tests.property.kernels import refill_tokens
+from vantun.dataplane.config import DataplaneConfig
+from vantun.lab.link import LinkProfile
+from vantun.lab.network import Network
+from vantun.lab.transfer import start_transfer
+from vantun.session.parity import MAX_STANDING, standing_rows
+
+
+@given(
+    st.floats(1e4, 1e9),
+    st.lists(st.tuples(st.floats(0.0, 0.05), st.floats(0.0, 1.0)), min_size=1, max_size=40),
+)
+def test_token_bucket(rate: float, steps: list[tuple[float, float]]) -> None:
+    """Whoever sends only what the bucket holds never sends more than rate x time + burst."""
+    t = Peer().end.plane.context.tables
+    lane = t.lane[0]
+    lane["pacing_rate"], lane["tokens"], lane["tokens_at"] = rate, 0.0, 0.0
+    burst = max(rate * 0.002, 16 * 1228.0)
+    now = sent = 0.0
+    for wait, share in steps:
+        now += wait
+        refill_tokens(t.root, 0, now)
+        tokens = float(lane["tokens"])
+        assert 0.0 <= tokens <= burst * (1 + 1e-9)
+        taken = tokens * share
+        lane["tokens"] = tokens - taken
+        sent += taken
+        assert sent <= rate * now * (1 + 1e-6) + burst
+
+
+@pytest.mark.parametrize("rate", [2e6, 20e6, 200e6])
+def test_brutal_never_sends_faster_than_it_was_told(rate: float) -> None:
+    network = Network(DataplaneConfig(), seed=int(rate))
+    network.add_path(1, LinkProfile(rate=1e9, delay=0.01, queue_bytes=10_000_000), rate=rate)
+    sent: list[tuple[float, int]] = []
+
+    def watch(path: int, direction: int, datagram: bytes) -> bytes:
+        if direction == 0:
+            sent.append((network.now, len(datagram) + 28))
+        return datagram
+
+    network.tamper = watch
+    start_transfer(network, 5_000_000, 0)
+    network.run(1.0)
+    # 1 % of loss is assumed at the start; nothing is lost, so this falls
+    limit = rate / 8.0 / 0.99
+    burst = max(limit * 0.002, 16 * 1228.0) + 1228.0 + 16 * 1228.0
+    total, worst, low = 0.0, 0.0, 0.0
+    for now, size in sent:
+        total += size
+        worst = max(worst, total - limit * now - low)
+        low = min(low, total - size - limit * now)
+    assert total > 0.5 * min(limit, 5_000_000)
+    assert worst <= burst
+
+
+def too_many_lost(k: int, m: int, loss: Fraction) -> Fraction:
+    """Return P(more than m of k + m shards are lost)."""
+    n = k + m
+    few = (comb(n, lost) * loss**lost * (1 - loss) ** (n - lost) for lost in range(m + 1))
+    return 1 - sum(few, Fraction())
+
+
+@given(st.integers(1, 128), st.floats(0.0, 1.0), st.sampled_from([1e-2, 1e-3, 1e-4]))
+def test_standing_rows_are_the_least_that_suffice(k: int, loss: float, residual: float) -> None:
+    rows = standing_rows(k, loss, residual)
+    assert 0 <= rows <= MAX_STANDING
+    if loss <= 0.0005:
+        assert rows == 0
+        return
+    exact = Fraction(min(loss, 0.5))
+    slack = Fraction(1, 10**9)
+    if rows < MAX_STANDING:
+        assert too_many_lost(k, rows, exact) <= Fraction(residual) + slack
+    if rows > 0:
+        assert too_many_lost(k, rows - 1, exact) > Fraction(residual) - slack
