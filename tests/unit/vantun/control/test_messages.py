@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accel.engine import Suite
+from vantun.control.messages import (
+    LENGTH_SIZE,
+    MAX_MESSAGE,
+    ControlMessage,
+    Goodbye,
+    Hello,
+    MessageReader,
+    Refuse,
+    RefuseCode,
+    Welcome,
+    decode,
+    encode,
+)
+from vantun.errors import ProtocolError
+
+NUMBERS = st.integers(0, (1 << 62) - 1)
+SUITES = st.lists(st.sampled_from(Suite), min_size=1, max_size=3).map(tuple)
+
+
+def octets(length: int) -> st.SearchStrategy[bytes]:
+    return st.binary(min_size=length, max_size=length)
+
+
+HELLOS = st.one_of(
+    st.builds(
+        Hello, session, token, NUMBERS, octets(32), octets(1184), SUITES, octets(8), st.text(max_size=64), NUMBERS
+    )
+    for session, token in ((st.just(0), st.just(b"")), (st.integers(1, (1 << 62) - 1), octets(16)))
+)
+WELCOMES = st.builds(
+    Welcome,
+    st.integers(1, (1 << 62) - 1),
+    NUMBERS,
+    octets(32),
+    octets(1088),
+    st.sampled_from(Suite),
+    octets(8),
+    st.lists(octets(16), max_size=16).map(tuple),
+    NUMBERS,
+)
+REFUSALS = st.builds(Refuse, st.sampled_from(RefuseCode), st.text(max_size=400))
+MESSAGES = st.one_of(HELLOS, WELCOMES, REFUSALS, st.builds(Goodbye, NUMBERS, st.text(max_size=400)))
+
+
+@given(st.lists(st.tuples(NUMBERS, MESSAGES), max_size=4), st.integers(1, 700))
+def test_what_is_written_is_read_however_it_is_cut(sent: list[tuple[int, ControlMessage]], piece: int) -> None:
+    stream = b"".join(encode(number, message) for number, message in sent)
+    reader = MessageReader()
+    read = [entry for start in range(0, len(stream), piece) for entry in reader.feed(stream[start : start + piece])]
+    assert read == sent
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_an_error_or_incomplete(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode(data)
+
+
+@given(MESSAGES, st.data())
+def test_a_changed_byte_is_an_error_or_another_valid_message(message: ControlMessage, data: st.DataObject) -> None:
+    body = bytearray(encode(1, message)[LENGTH_SIZE:])
+    place = data.draw(st.integers(0, len(body) - 1))
+    body[place] ^= data.draw(st.integers(1, 255))
+    try:
+        _, found = decode(bytes(body))
+    except ProtocolError:
+        return
+    found.check()
+
+
+@given(MESSAGES, st.integers(0, 3000))
+def test_a_truncated_message_is_an_error(message: ControlMessage, size: int) -> None:
+    body = encode(1, message)[LENGTH_SIZE:]
+    if size < len(body):
+        with pytest.raises(ProtocolError):
+            decode(body[:size])
+
+
+def test_a_long_message_is_refused_by_its_length_alone() -> None:
+    with pytest.raises(ProtocolError, match="16384 B are allowed"):
+        MessageReader().feed((MAX_MESSAGE + 1).to_bytes(4, "big"))
+
+
+def test_unknown_fields_are_ignored_and_unknown_messages_are_not() -> None:
+    body = cbor2.loads(encode(3, Goodbye(1, "x"))[LENGTH_SIZE:])
+    assert isinstance(body, dict)
+    assert decode(cbor2.dumps({**body, "new": [1, 2]})) == (3, Goodbye(1, "x"))
+    with pytest.raises(ProtocolError, match="kind is unknown"):
+        decode(cbor2.dumps({**body, "is": "howdy"}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"x25519": bytes(31)},
+        {"ml_kem": bytes(1185)},
+        {"cid": bytes(7)},
+        {"suites": ()},
+        {"session": 5},
+        {"session": -1},
+        {"path": 1 << 62},
+        {"name": "n" * 65},
+    ],
+)
+def test_bounds(change: dict[str, object]) -> None:
+    good = Hello(0, b"", 0, bytes(32), bytes(1184), (Suite.AES_128_GCM,), bytes(8), "", 0)
+    with pytest.raises(ValueError, match=r"bytes, expected|allowed are"):
+        encode(1, replace(good, **change))  # type: ignore[arg-type]
