@@ -19,6 +19,7 @@ LIMIT = SMALL.limits.flows_per_session
 MINE = st.sampled_from([0, 2, 4, 6, 30])
 """Flow ids of the peer (the client); 30 opens the 16th flow at most."""
 THEIRS = st.sampled_from([1, 3, 5])
+CODES = st.one_of(st.integers(0, 20), st.integers(0, 1 << 61))
 OFFSETS = st.one_of(st.integers(0, 200), st.integers(CREDIT - 100, CREDIT + 20), st.integers(0, 1 << 61))
 
 
