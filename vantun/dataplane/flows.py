@@ -44,7 +44,8 @@ class FlowBook:
         self._context = context
         self._t: Tables = context.tables
         self._flows: dict[int, Flow] = {}
-        self._signals: deque[Callable[[float], bool]] = deque()
+        self._signals: dict[int, deque[Callable[[float], bool]]] = {}
+        """Control records that wait, by session row: a peer that acknowledges nothing holds up nobody else."""
         self.ready: deque[Flow] = deque()
         """Flows whose port may have bytes to read."""
         self.events: list[Event] = []
@@ -91,7 +92,7 @@ class FlowBook:
         flow.port = port
         flow.opened_here = True
         data = np.frombuffer(name, np.uint8)
-        self._signal(lambda at: signals.signal_bytes(self._t.root, session, OPEN, number, data, at), now)
+        self._signal(session, lambda at: signals.signal_bytes(self._t.root, session, OPEN, number, data, at), now)
         self._widen(flow, now)
         self.readable(flow)
         return flow.handle
@@ -102,7 +103,7 @@ class FlowBook:
         flow.accepted = True
         record = self._t.flow[flow.index]
         number = int(record["id"])
-        self._signal(lambda at: signals.signal_accept(self._t.root, flow.session, number, at), now)
+        self._signal(flow.session, lambda at: signals.signal_accept(self._t.root, flow.session, number, at), now)
         self._widen(flow, now)
         record["writable"] = 1
         flows.want_delivery(self._t.root, flow.index)
@@ -115,23 +116,27 @@ class FlowBook:
 
     def _widen(self, flow: Flow, now: float) -> None:
         """Give a flow more credit than the initial one, if the pool has it; without, it grows by use."""
-        if not self._signals:
+        if flow.session not in self._signals:
             flows.widen_credit(self._t.root, flow.index, now)
 
-    def _signal(self, write: Callable[[float], bool], now: float) -> None:
+    def _signal(self, session: int, write: Callable[[float], bool], now: float) -> None:
         """Write a control record now, or as soon as the channel has room; the order is kept."""
-        if self._signals or not write(now):
-            self._signals.append(write)
+        if session in self._signals or not write(now):
+            self._signals.setdefault(session, deque()).append(write)
 
     def run_signals(self, now: float) -> None:
         """Write what had to wait."""
-        while self._signals and self._signals[0](now):
-            self._signals.popleft()
+        for session in list(self._signals):
+            waiting = self._signals[session]
+            while waiting and waiting[0](now):
+                waiting.popleft()
+            if not waiting:
+                del self._signals[session]
 
     def _reset_peer(self, flow: Flow, code: int, now: float) -> None:
         number = int(self._t.flow[flow.index]["id"])
         session = flow.session
-        self._signal(lambda at: signals.signal_pair(self._t.root, session, RESET, number, code, at), now)
+        self._signal(session, lambda at: signals.signal_pair(self._t.root, session, RESET, number, code, at), now)
 
     # --- ports
 
@@ -156,7 +161,7 @@ class FlowBook:
         """Announce the final size: the port has ended."""
         record = self._t.flow[flow.index]
         number, size, session = int(record["id"]), int(record["offset"]), flow.session
-        self._signal(lambda at: signals.signal_pair(self._t.root, session, FIN, number, size, at), now)
+        self._signal(session, lambda at: signals.signal_pair(self._t.root, session, FIN, number, size, at), now)
         flow.finished_sending = True
         record["tx_open"] = 0
         self._end_if_done(flow)
@@ -191,6 +196,7 @@ class FlowBook:
             self._end(flow)
         for index in np.flatnonzero((self._t.flow["used"] == 1) & (self._t.flow["session"] == session)):
             flows.end_flow(self._t.root, int(index))
+        self._signals.pop(session, None)  # the next session in this row must not say what this one had to
 
     # --- events of the tables
 

@@ -182,6 +182,7 @@ class SessionBook:
             serving.session.remove_key(2 * lane)
             serving.session.remove_key(2 * lane + 1)
         t.lane[lane]["used"] = 0
+        self._late_keys = [late for late in self._late_keys if late[1] != lane]  # the next lane in this row has others
 
     def end_session(self, session: int) -> None:
         """Free everything a session holds; its flows must have been ended before. Unknown sessions are ignored."""
