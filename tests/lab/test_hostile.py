@@ -266,14 +266,6 @@ def test_rebuilt_records_that_cannot_be_read_end_the_session() -> None:
     assert peer.end_session() == peer.empty
 
 
-def test_a_flow_id_reaches_into_no_other_session() -> None:
-    """Sessions share one index; an id with more than 44 bits would be a flow of another one."""
-    peer = Peer()
-    peer.send(data(INTERACTIVE, 0, open_record(0) + stream(0, 0, b"abc")))
-    peer.send(data(INTERACTIVE, 1, stream((1 << 44) * 3, 0, b"x")))
-    assert "flow id" in peer.violations[0]
-
-
 def test_a_block_that_was_completed_and_replaced_is_decoded_once() -> None:
     """In one batch block 0 is queued for the decoder and completed, block 128 comes into its place and is queued."""
     peer = Peer()

@@ -93,6 +93,17 @@ def test_late_keys_of_a_lane_are_not_installed_for_the_next() -> None:
     assert int(np.sum(peer.end.plane.context.tables.lane["received"])) == 2
 
 
+def test_a_flow_id_reaches_into_no_other_session() -> None:
+    """Sessions share one index; an id of more than 44 bits would be a flow of another one."""
+    peer = Peer()
+    peer.end.plane.add_lane(OTHER, peer.now)
+    port = MemoryPort()
+    peer.end.plane.open_flow(77, "victim.example:1", port, peer.now)
+    peer.send(data(1, 0, pair(4, 1 << 44, 16)))
+    assert not port.was_reset
+    assert peer.violations == ["a flow id that it may not use, or too many flows"]
+
+
 def test_receipts_of_one_session_reach_no_lane_of_another() -> None:
     peer = Peer()
     peer.end.plane.add_lane(replace(OTHER, path=2), peer.now)
