@@ -15,8 +15,8 @@ from vantun.lab.network import Network
 
 FULL_FRAME = 1514
 """Bytes of an Ethernet frame with a packet of 1500 bytes."""
-OUTER_HEADERS = 65
-"""IPv4, UDP, QUIC short header, AEAD tag and 8 bytes of shard header: what no tunnel of this kind can do without."""
+OUTER_HEADERS = 79
+"""Ethernet, IPv4, UDP, QUIC short header, AEAD tag, 8 bytes of shard header: what no tunnel of this kind can spare."""
 _CHUNK = 1 << 20
 _REQUEST = 1000
 _TARGET = "origin.example:80"

@@ -234,7 +234,7 @@ def widen_credit(t: Tables, index: int, now: float) -> bool:
 
 @njit(cache=True)
 def grant_credit(t: Tables, index: int, rtt: float, now: float) -> bool:
-    """Raise the flow's credit when an eighth of its window is used, and widen a window that is used within two RTT.
+    """Raise the credit when an eighth of the window is used, and widen a window that is used up within two RTT.
 
     Return False if the record could not be written now.
     """

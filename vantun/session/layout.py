@@ -105,7 +105,6 @@ lane_dtype = np.dtype(
         ("last_sent", "f8"),
         ("last_eliciting", "f8"),
         ("last_heard", "f8"),
-        ("waiting_since", "f8"),  # eliciting packets are out and nothing was heard since (0 = nothing out)
         ("pto_count", "i4"),
         ("probe_due", "u1"),
         ("probe_sent", "f8"),

@@ -26,6 +26,8 @@ _LOOK_BACK = 2048
 """Packets below the oldest unresolved one that may still turn out to have arrived: so much reordering is undone."""
 _MIN_REORDER = 0.001
 _MAX_PTO = 0.25
+_MANY = 8
+"""Packets in flight from which silence alone is a sign; with fewer, the loss of all of them is not unlikely."""
 _BLACK_HOLE = 10
 """Full-size packets lost in a row, none acknowledged, until the path counts as shrunk (RFC 8899, section 4.3)."""
 
@@ -54,8 +56,6 @@ def register_sent(t: Tables, lane: int, kind: int, channel: int, seq: int, size:
     record.in_flight += entry.size
     record.in_flight_packets += 1
     record.last_eliciting = now
-    if record.waiting_since == 0.0:
-        record.waiting_since = now
     return int64(number)
 
 
@@ -231,7 +231,6 @@ def _heard(t: Tables, lane: int, now: float) -> None:
     record = t.lane[lane]
     record.last_heard = now
     record.pto_count = 0
-    record.waiting_since = now if record.in_flight_packets > 0 else 0.0
     if record.state != ACTIVE:
         set_state(t, lane, ACTIVE)
 
@@ -269,9 +268,15 @@ def run_timers(t: Tables, lane: int, now: float) -> float:
     if record.in_flight_packets > 0:
         due = detect_lost(t, lane, now)
         timeout = record.last_eliciting + probe_timeout(record)
-        if now >= timeout:
+        doubt = _doubt_at(t, lane)
+        if now >= doubt:
+            suspect(t, lane)
+            timeout = now + probe_timeout(record)
+        elif now >= timeout:
             _on_probe_timeout(t, lane, now)
             timeout = now + probe_timeout(record)
+        else:
+            due = min(due, doubt)
         due = min(due, timeout)
     elif record.state != ACTIVE and not record.probe_due:
         if now >= record.probe_sent + probe_timeout(record):
@@ -288,13 +293,27 @@ def run_timers(t: Tables, lane: int, now: float) -> float:
 
 
 @njit(cache=True)
+def _doubt_at(t: Tables, lane: int) -> float:
+    """Return when an active lane is to be suspected if nothing is heard until then.
+
+    A path is silent when RECEIPTs were due for so long: counted from the last one, or from a round trip after the
+    oldest packet left, whichever is later. The probe timeout alone would wait until congestion control stops the
+    sender, because every packet sent starts it anew: a cut under load was noticed after 0.6 s instead of 0.2.
+    """
+    record = t.lane[lane]
+    if record.state != ACTIVE or (record.in_flight_packets < _MANY and record.pto_count == 0):
+        return np.inf
+    oldest = t.inflight[lane, record.una & (INFLIGHT - 1)].sent_at
+    quiet = t.policy[0].silence + 2.0 * record.rttvar
+    return float(max(record.last_heard, oldest + record.srtt) + quiet)
+
+
+@njit(cache=True)
 def _on_probe_timeout(t: Tables, lane: int, now: float) -> None:
     """Nothing came back: send one more row of the oldest open block, and doubt the path if it goes on."""
     record = t.lane[lane]
-    policy = t.policy[0]
     record.pto_count += 1
-    silent = now - max(record.waiting_since, record.last_heard)
-    if record.state == ACTIVE and (record.pto_count >= 2 or silent > policy.silence + record.srtt):
+    if record.state == ACTIVE and record.pto_count >= 2:
         suspect(t, lane)
         return
     if record.state == ACTIVE and order_probe_row(t, record.session):
