@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 CREATION_TIME = 2.0
 """Seconds that one path may try to create the session before another one tries as well."""
+TOKENS_KEPT = 16
+"""The server keeps so many of a session, and drops the oldest; so the newest is taken first."""
 LINGER = 30.0
 """Seconds without any path after which the server has forgotten the session."""
 
@@ -51,7 +53,7 @@ class Membership:
         """Path ids that are up in ``session``."""
         self._on_lost = on_lost
         self._creation_time = creation_time
-        self._tokens: deque[bytes] = deque()
+        self._tokens: deque[bytes] = deque(maxlen=TOKENS_KEPT)
         self._next_number = 0
         self._creator: int | None = None
         self._overtaken_at = 0.0
@@ -67,7 +69,7 @@ class Membership:
                 if too_late or not self._tokens:  # the server has forgotten it, or we cannot prove that it is ours
                     self.forget(self.session)
             if self.session is not None and self._tokens:
-                return Admission(self._take_number(), self.session, self._tokens.popleft())
+                return Admission(self._take_number(), self.session, self._tokens.pop())
             if self.session is None and (self._creator is None or now >= self._overtaken_at):
                 self._creator = self._take_number()
                 self._overtaken_at = now + self._creation_time
@@ -75,10 +77,14 @@ class Membership:
             await self._change(self._overtaken_at - now if self.session is None else None)
 
     def joined(self, admission: Admission, session: int, tokens: Iterable[bytes]) -> bool:
-        """Note that a path is up; False = it has created a second session, which nobody needs: end the path."""
+        """Note that a path is up; False = it is in a session that nobody needs (any more): end the path.
+
+        That is a second session which two paths have created, or one that was given up while the path joined it: its
+        flows and numbers are gone here, so it must not be taken up again.
+        """
         if self._creator == admission.number:
             self._creator = None
-        if self.session is None:
+        if self.session is None and admission.session is None:
             self.session = session
         if self.session != session:
             self._notify()

@@ -29,12 +29,7 @@ Lookup = Callable[[str, int], list[Address]]
 def look_up(host: str, port: int) -> list[Address]:
     """Ask the system's resolver, and block. Raises OSError (socket.gaierror)."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = [
-        Address(family, str(where[0]), port)
-        for family, _, _, _, where in found
-        if family in (socket.AF_INET, socket.AF_INET6)
-    ]
-    return list(dict.fromkeys(addresses))
+    return list(dict.fromkeys(Address(family, str(where[0]), port) for family, _, _, _, where in found))
 
 
 def literal(host: str, port: int) -> Address | None:

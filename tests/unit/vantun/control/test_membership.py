@@ -34,7 +34,7 @@ def test_one_creates_and_the_others_join() -> None:
         assert await first == Admission(0)
         assert not await settled(second)
         assert members.joined(first.result(), 5, [b"a", b"b"])
-        assert {await second, await third} == {Admission(1, 5, b"a"), Admission(2, 5, b"b")}
+        assert {await second, await third} == {Admission(1, 5, b"b"), Admission(2, 5, b"a")}
 
     assert play(scenario) == []
 
@@ -91,7 +91,7 @@ def test_the_session_outlives_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
         first = await members.admit()
         members.joined(first, 5, [b"a", b"b"])
         members.left(first)
-        assert await members.admit() == Admission(1, 5, b"a")
+        assert await members.admit() == Admission(1, 5, b"b")
         assert lost == []
         monkeypatch.setattr(membership, "LINGER", -1.0)
         assert await members.admit() == Admission(2)
@@ -109,5 +109,16 @@ def test_a_session_that_the_server_does_not_know() -> None:
         assert members.up == set()
         members.left(first)
         assert await members.admit() == Admission(1)
+
+    assert play(scenario) == [5]
+
+
+def test_a_session_that_was_given_up_is_not_taken_up_again() -> None:
+    async def scenario(members: Membership, _lost: list[int]) -> None:
+        members.joined(await members.admit(), 5, [b"a"])
+        late = await members.admit()
+        members.forget(5)
+        assert not members.joined(late, 5, [b"b"])
+        assert members.session is None
 
     assert play(scenario) == [5]

@@ -1,0 +1,69 @@
+"""A real program's transfers through real processes: every byte arrives, at any loss."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.net.appliances import Pair, curl, free_port, make_pair, origin
+from tests.net.conftest import furnish
+from vantun.lab.link import LinkProfile
+from vantun.lab.relay import Relay
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed: apt-get install curl"),
+]
+
+BLOB = random.Random(5).randbytes(3_000_000)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[int]:
+    with origin(BLOB) as port:
+        yield port
+
+
+def transfers(proxy: list[str], host: str, site: int, folder: Path) -> None:
+    """Download and upload through the proxy, and compare digests."""
+    loaded = curl(*proxy, f"http://{host}:{site}/blob")
+    assert loaded.returncode == 0, loaded.stderr.decode()
+    assert hashlib.sha256(loaded.stdout).hexdigest() == hashlib.sha256(BLOB).hexdigest()
+    (folder / "up").write_bytes(BLOB[::-1])
+    stored = curl(*proxy, "-H", "Expect:", "-T", str(folder / "up"), f"http://{host}:{site}/up")
+    assert stored.returncode == 0, stored.stderr.decode()
+    assert stored.stdout.decode() == hashlib.sha256(BLOB[::-1]).hexdigest()
+
+
+@pytest.mark.parametrize(("option", "host"), [("--socks5", "127.0.0.1"), ("--socks5-hostname", "localhost")])
+def test_without_loss(running: Pair, site: int, tmp_path: Path, option: str, host: str) -> None:
+    transfers([option, f"127.0.0.1:{running.socks}"], host, site, tmp_path)
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.05, 0.15])
+def test_over_two_lossy_paths(certificate: tuple[Path, str], site: int, tmp_path: Path, loss: float) -> None:
+    profile = LinkProfile(rate=100e6, delay=0.02, loss=loss)
+    udp = free_port(socket.SOCK_DGRAM)
+    with Relay.start([profile, profile], ("127.0.0.1", udp)) as relay:
+        pair = make_pair(tmp_path, furnish(tmp_path, certificate), udp, tuple(relay.ports))
+        try:
+            pair.start()
+            transfers(["--socks5", f"127.0.0.1:{pair.socks}"], "127.0.0.1", site, tmp_path)
+            transfers(["--socks5-hostname", f"127.0.0.1:{pair.socks}"], "localhost", site, tmp_path)
+        finally:
+            pair.kill()
+            print(pair.logs())  # noqa: T201 - pytest shows it when the test fails
+
+
+def test_a_refused_connection_is_a_quick_answer(running: Pair) -> None:
+    closed = free_port(socket.SOCK_STREAM)
+    refused = curl("--socks5", f"127.0.0.1:{running.socks}", "--max-time", "5", f"http://127.0.0.1:{closed}/")
+    assert refused.returncode == 97, refused.stderr.decode()
+    assert b"(5)" in refused.stderr

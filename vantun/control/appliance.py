@@ -1,0 +1,233 @@
+"""What server and client have in common: the data worker's life, signals, the status socket, and the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import TYPE_CHECKING
+
+from vantun import __version__
+from vantun.config import ClientConfig, ServerConfig, default_status_socket
+from vantun.config_schema import Role
+from vantun.control.logs import set_up_logging
+from vantun.control.resolver import Resolver
+from vantun.control.status_server import StatusServer
+from vantun.control.udp_sockets import UdpSockets
+from vantun.control.worker_link import WorkerLink
+from vantun.control.worker_settings import worker_settings
+from vantun.errors import EXIT_OK, WorkerError
+
+if TYPE_CHECKING:
+    from vantun.dataplane.events import Event
+
+log = logging.getLogger(__name__)
+
+DEATHS, DEATHS_WITHIN = 3, 60.0
+"""So many deaths of the worker within so many seconds are no accident."""
+WATCH_EVERY = 2.0
+"""Seconds between looks at which lanes are alive."""
+_SNAPSHOT_TIME = 3.0
+"""Seconds; `vantun status` waits for 5."""
+
+
+def run_server(config: ServerConfig) -> int:
+    """Run a server until SIGINT or SIGTERM; return the exit code. Raises VantunError."""
+    from vantun.control.server import Server
+
+    set_up_logging(config.log_level)
+    asyncio.run(_run(Server, config))
+    return EXIT_OK
+
+
+def run_client(config: ClientConfig) -> int:
+    """Run a client until SIGINT or SIGTERM; return the exit code. Raises VantunError."""
+    from vantun.control.client import Client
+
+    set_up_logging(config.log_level)
+    asyncio.run(_run(Client, config))
+    return EXIT_OK
+
+
+async def _run(kind: type[Appliance], config: ServerConfig | ClientConfig) -> None:
+    # A program in the handshake, or a target that is being connected to, is an open file.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    await kind(config).run()
+
+
+class Appliance(ABC):
+    """A server or a client: a control process with one data worker.
+
+    Attributes
+    ----------
+    link
+        The data worker, once it serves and as long as it does.
+    """
+
+    role: Role
+
+    def __init__(self, config: ServerConfig | ClientConfig) -> None:
+        self.link: WorkerLink | None = None
+        self.resolver = Resolver()
+        self.sockets = UdpSockets()
+        self._common = config
+        self._status: StatusServer | None = None
+        self._loop = asyncio.get_running_loop()
+        self._started = self._loop.time()
+        self._lost: asyncio.Future[str] = self._loop.create_future()
+        self._failed: asyncio.Future[str] = self._loop.create_future()
+        self._seen: dict[tuple[int, int], int] = {}
+
+    # --- what a role adds
+
+    @abstractmethod
+    async def prepare(self) -> None:
+        """Check and bind everything that can fail, before a worker is started. Raises VantunError."""
+
+    @abstractmethod
+    def begin(self, link: WorkerLink) -> None:
+        """Serve by a new worker."""
+
+    @abstractmethod
+    async def abandon(self) -> None:
+        """Drop what was in the worker that is lost."""
+
+    @abstractmethod
+    async def finish(self) -> None:
+        """Say goodbye to the peers, and close everything that :meth:`prepare` has opened."""
+
+    @abstractmethod
+    def ready(self) -> bool:
+        """Tell whether it can do its work."""
+
+    @abstractmethod
+    def report(self) -> dict[str, object]:
+        """Return the role's part of the status."""
+
+    @abstractmethod
+    def touch(self, session: int, path: int) -> None:
+        """Learn that packets have come in on a lane since the last look."""
+
+    @abstractmethod
+    def on_datagram(self, number: int, data: bytes, peer: tuple[str, int]) -> None:
+        """See WorkerListener."""
+
+    @abstractmethod
+    def on_event(self, event: Event) -> None:
+        """See WorkerListener."""
+
+    # --- life
+
+    async def run(self) -> None:
+        """Serve until a signal comes. Raises VantunError when it cannot go on."""
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, stop.set)
+        serving = asyncio.create_task(self._serve())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                serving.result()
+            log.info("vantun %s: stopping", self.role)
+        finally:
+            for task in (serving, stopping):
+                task.cancel()
+            await asyncio.gather(serving, stopping, return_exceptions=True)
+            await self._stop()
+
+    def fail(self, error: BaseException) -> None:
+        """End the appliance: nothing that it could still try helps."""
+        if not self._failed.done():
+            self._failed.set_exception(error)
+            self._failed.exception()  # a signal may have come first, and nobody looks at it any more
+
+    def on_worker_lost(self, reason: str) -> None:
+        """See WorkerListener."""
+        if not self._lost.done():
+            self._lost.set_result(reason)
+
+    async def _serve(self) -> None:
+        path = self._common.status_socket or default_status_socket(self.role)
+        self._status = StatusServer(path, self.document)
+        await self.prepare()
+        settings = worker_settings(self._common)
+        deaths: deque[float] = deque(maxlen=DEATHS)
+        while True:
+            self._lost = self._loop.create_future()
+            log.info("starting the data worker; after an installation or update this compiles, which takes minutes")
+            link = await WorkerLink.start(settings, self._common.accel, self)
+            self.link = link
+            self.begin(link)
+            reason = await self._keep()
+            log.error("the data worker is lost: %s; starting another one", reason)
+            self.link = None
+            await self.abandon()
+            deaths.append(self._loop.time())
+            if len(deaths) == DEATHS and deaths[-1] - deaths[0] < DEATHS_WITHIN:
+                raise WorkerError(
+                    f"the data worker died {DEATHS} times within {deaths[-1] - deaths[0]:.0f} s, at last so: {reason}; "
+                    "its messages stand above, please report them"
+                )
+
+    async def _keep(self) -> str:
+        """Watch the lanes until the worker is lost, and return why."""
+        while True:
+            done, _ = await asyncio.wait(
+                (self._lost, self._failed), timeout=WATCH_EVERY, return_when=asyncio.FIRST_COMPLETED
+            )
+            for future in done:
+                return future.result()
+            self._watch(await self._snapshot())
+
+    def _watch(self, snapshot: dict[str, object]) -> None:
+        """Tell the role which lanes have received something."""
+        lanes = snapshot.get("lanes")
+        seen: dict[tuple[int, int], int] = {}
+        for lane in lanes if isinstance(lanes, list) else []:
+            where = (int(lane["session"], 16), int(lane["path"]))
+            seen[where] = int(lane["received"])
+            if seen[where] > self._seen.get(where, 0):
+                self.touch(*where)
+        self._seen = seen
+
+    async def _stop(self) -> None:
+        await self.finish()
+        link, self.link = self.link, None
+        if link is not None:
+            await link.close()
+        if self._status is not None:
+            await self._status.close()
+
+    # --- status
+
+    async def document(self) -> dict[str, object]:
+        """Return what `vantun status` shows: the worker's snapshot and the control process's own state."""
+        snapshot = await self._snapshot()
+        fallbacks = snapshot.get("fallbacks")
+        return {
+            **snapshot,
+            "role": self.role,
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime": round(self._loop.time() - self._started, 3),
+            "ready": self.link is not None and self.ready(),
+            "fallbacks": [*(fallbacks if isinstance(fallbacks, list) else []), *self.sockets.fallbacks()],
+            **self.report(),
+        }
+
+    async def _snapshot(self) -> dict[str, object]:
+        """Return the worker's snapshot; empty while there is no worker that answers in time."""
+        if self.link is None:
+            return {}
+        try:
+            async with asyncio.timeout(_SNAPSHOT_TIME):
+                return await self.link.snapshot()
+        except (WorkerError, TimeoutError) as error:
+            log.debug("no snapshot of the data worker: %s", str(error) or "it is busy")
+            return {}

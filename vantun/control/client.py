@@ -1,0 +1,163 @@
+"""The client: one QUIC connection per configured path, the session they share, and the SOCKS5 proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from vantun.config import ClientConfig
+from vantun.config_kinds import Endpoint
+from vantun.config_schema import Role
+from vantun.control.appliance import Appliance
+from vantun.control.membership import Membership
+from vantun.control.socks5_server import STREAM_REPLY, Socks5Server
+from vantun.control.uplink import Attempt, Tunnel, Uplink
+from vantun.dataplane.events import FlowClosed, FlowOpened, LaneChanged, LaneClosed, LaneRefused, SessionViolated
+from vantun.dataplane.ports import RefusalCode
+from vantun.errors import VantunError
+
+if TYPE_CHECKING:
+    import socket
+
+    from vantun.control.worker_link import WorkerLink
+    from vantun.dataplane.events import Event
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 10.0
+"""Seconds that a program waits for a path before it is told that the network is unreachable."""
+
+
+class Client(Appliance):
+    """A VANTUN client; see :mod:`vantun.control.appliance` for its life."""
+
+    role: Role = "client"
+
+    def __init__(self, config: ClientConfig) -> None:
+        super().__init__(config)
+        self._config = config
+        self._membership = Membership(self._on_session_lost)
+        self._socks5: Socks5Server | None = None
+        self._tunnel: Tunnel | None = None
+        self._uplinks: list[Uplink] = []
+        self._running: asyncio.Task[VantunError] | None = None
+
+    async def prepare(self) -> None:
+        """Listen for programs; they wait until there is a path."""
+        self._socks5 = await Socks5Server.start(self._config.socks5, self.resolver, self._open)
+
+    def begin(self, link: WorkerLink) -> None:
+        """Set all paths up by a new worker."""
+        log.info("vantun client: SOCKS5 on %s, %d path(s)", self._config.socks5.listen, len(self._config.paths))
+        self._tunnel = Tunnel(self._config, link, self.resolver, self.sockets, self._membership)
+        self._uplinks = [Uplink(self._tunnel, path) for path in self._config.paths]
+        self._running = asyncio.create_task(self._run_uplinks())
+        self._running.add_done_callback(self._on_uplinks_done)
+
+    async def abandon(self) -> None:
+        """Give up all paths, and the session with them: its keys and flows were in the worker."""
+        await self._end_uplinks()
+        if self._membership.session is not None:
+            self._membership.forget(self._membership.session)
+
+    async def finish(self) -> None:
+        """Close the proxy, and every path with a goodbye."""
+        if self._socks5 is not None:
+            await self._socks5.close()
+        await self._end_uplinks()
+
+    def ready(self) -> bool:
+        """Tell whether a path is up."""
+        return bool(self._membership.up)
+
+    def report(self) -> dict[str, object]:
+        """Return the configured paths and the proxy."""
+        paths = [uplink.report() for uplink in self._uplinks]
+        suites = sorted({str(path["suite"]) for path in paths if path["suite"]})
+        return {
+            "paths": paths,
+            "socks5": self._socks5.status() if self._socks5 is not None else {},
+            "keys": {"exchange": "X25519+ML-KEM-768", "suite": ", ".join(suites)},
+        }
+
+    def touch(self, session: int, path: int) -> None:
+        """Keep the connection of a path whose lane is alive."""
+        for attempt in self._of(session, path):
+            attempt.touch()
+
+    # --- the worker
+
+    def on_datagram(self, number: int, data: bytes, peer: tuple[str, int]) -> None:
+        """Take a datagram of a QUIC connection."""
+        attempt = self._tunnel.attempts.get(number) if self._tunnel is not None else None
+        if attempt is not None:
+            attempt.receive(data, peer)
+
+    def on_event(self, event: Event) -> None:
+        """Act on what the data plane says."""
+        match event:
+            case LaneChanged(session, path, state, before):
+                log.debug("session %x path %d: %s, was %s", session, path, state, before)
+                if state == "dead":
+                    self._end(session, path, "nothing comes through any more")
+            case LaneClosed(session, path, code):
+                self._end(session, path, f"the server has closed it with code {code}")
+            case LaneRefused(session, path, reason):
+                self._end(session, path, f"the data worker has refused it: {reason}")
+            case SessionViolated(session, reason):
+                log.error("the session is ended, the server broke the protocol: %s", reason)
+                self._membership.forget(session)
+            case FlowOpened(handle, _, target):
+                # The protocol lets servers open flows; nothing here serves them.
+                log.info("a flow to %s, which the server opened, is refused", target)
+                if self.link is not None:
+                    self.link.refuse_flow(handle, RefusalCode.NOT_ALLOWED)
+            case FlowClosed():
+                pass
+
+    # --- the session
+
+    async def _open(self, target: Endpoint, sock: socket.socket) -> RefusalCode | None:
+        session = await self._membership.wait_up(PATIENCE)
+        if session is None or self.link is None:
+            return RefusalCode.NETWORK_UNREACHABLE
+        self.link.open_flow(session, str(target), sock, STREAM_REPLY)
+        return None
+
+    def _on_session_lost(self, session: int) -> None:
+        log.warning("session %x is lost: its connections are reset, a new one is made", session)
+        if self._tunnel is None:
+            return
+        self._tunnel.link.end_session(session)
+        for attempt in self._tunnel.attempts.values():
+            if attempt.lane is not None and attempt.lane.session == session:
+                attempt.end("its session is lost")
+
+    async def _run_uplinks(self) -> VantunError:
+        """Keep the paths up until none of them can work; return why the first one cannot."""
+        errors = await asyncio.gather(*(uplink.run() for uplink in self._uplinks))
+        return errors[0]
+
+    def _on_uplinks_done(self, task: asyncio.Task[VantunError]) -> None:
+        if not task.cancelled():
+            self.fail(task.exception() or task.result())
+
+    async def _end_uplinks(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        self._tunnel = None
+
+    def _of(self, session: int, path: int) -> list[Attempt]:
+        attempts = self._tunnel.attempts.values() if self._tunnel is not None else ()
+        return [
+            attempt
+            for attempt in attempts
+            if attempt.lane is not None and (attempt.lane.session, attempt.lane.path) == (session, path)
+        ]
+
+    def _end(self, session: int, path: int, reason: str) -> None:
+        for attempt in self._of(session, path):
+            attempt.end(reason)

@@ -1,0 +1,189 @@
+"""The server: QUIC connections of its clients, one UDP socket, and connections to the targets of their flows."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vantun.config import ServerConfig
+from vantun.config_kinds import Endpoint
+from vantun.config_schema import Role
+from vantun.control.appliance import Appliance
+from vantun.control.connector import Connector
+from vantun.control.path_events import PathDown, PathEvent, PathRefused, PathUp, SessionEnded
+from vantun.control.pump import Pump
+from vantun.control.server_paths import ServerPaths
+from vantun.dataplane.events import FlowClosed, FlowOpened, LaneChanged, LaneClosed, LaneRefused, SessionViolated
+from vantun.errors import ResourceError
+from vantun.lanes import LaneSpec
+
+if TYPE_CHECKING:
+    import socket
+
+    from vantun.control.worker_link import WorkerLink
+    from vantun.dataplane.events import Event
+
+log = logging.getLogger(__name__)
+
+SOCKET = 0
+"""Number of the server's only UDP socket."""
+_INTERNAL_ERROR = 1
+
+
+@dataclass
+class _Path:
+    """What is shown of a client's path."""
+
+    lane: LaneSpec
+    user: str
+    since: float
+
+
+class Server(Appliance):
+    """A VANTUN server; see :mod:`vantun.control.appliance` for its life."""
+
+    role: Role = "server"
+
+    def __init__(self, config: ServerConfig) -> None:
+        super().__init__(config)
+        self._config = config
+        self._socket: socket.socket | None = None
+        self._connector: Connector | None = None
+        self._known: dict[tuple[int, int], _Path] = {}
+        self._paths = ServerPaths(config)
+        self._pump: Pump[PathEvent] = Pump(self._paths, self._send, self._on_path_event)
+
+    async def prepare(self) -> None:
+        """Bind the UDP socket."""
+        listen = self._config.listen
+        host = listen.host
+        if host:
+            try:
+                host = (await self.resolver.resolve(host, listen.port))[0].host
+            except OSError as error:
+                raise ResourceError(
+                    f"listen: {host} has no address ({error.strerror}); write an IP address of this machine"
+                ) from None
+        self._socket = self.sockets.bind(host, listen.port)
+
+    def begin(self, link: WorkerLink) -> None:
+        """Serve by a new worker."""
+        assert self._socket is not None
+        link.add_socket(SOCKET, self._socket)
+        self._connector = Connector(self.resolver, link.attach_flow, link.refuse_flow)
+        # What the worker before had is gone: clients that hear of it come back at once.
+        for session in {session for session, _ in self._known}:
+            self._end_session(session, _INTERNAL_ERROR, "the data worker was restarted")
+        engines = ", ".join(f"{operation} {engine}" for operation, engine in link.engines.items())
+        where = Endpoint(self._config.listen.host or "*", self._config.listen.port)
+        log.info("vantun server: listening on %s (udp), engines: %s", where, engines)
+
+    async def abandon(self) -> None:
+        """Stop connecting for flows that are gone."""
+        if self._connector is not None:
+            await self._connector.close()
+            self._connector = None
+
+    async def finish(self) -> None:
+        """Close every connection, with a goodbye."""
+        await self.abandon()
+        self._paths.close(self._loop.time())
+        self._pump.flush()
+        self._pump.stop()
+        if self._socket is not None:
+            self._socket.close()
+
+    def ready(self) -> bool:
+        """Tell whether clients can connect."""
+        return self._socket is not None
+
+    def report(self) -> dict[str, object]:
+        """Return the paths of all clients."""
+        now = self._loop.time()
+        paths = [
+            {
+                "session": f"{path.lane.session:x}",
+                "path": path.lane.path,
+                "name": path.lane.name,
+                "user": path.user,
+                "state": "up",
+                "peer": str(Endpoint(*path.lane.peer)),
+                "uptime": round(now - path.since, 3),
+                "suite": path.lane.suite.name,
+            }
+            for path in self._known.values()
+        ]
+        return {"listen": str(self._config.listen), "paths": paths, "keys": {"exchange": "X25519+ML-KEM-768"}}
+
+    def touch(self, session: int, path: int) -> None:
+        """Keep the connection of a path whose lane is alive."""
+        self._paths.touch(session, path, self._loop.time())
+
+    # --- the worker
+
+    def on_datagram(self, number: int, data: bytes, peer: tuple[str, int]) -> None:
+        """Take a datagram of a QUIC connection."""
+        self._pump.receive(data, number, peer)
+
+    def on_event(self, event: Event) -> None:
+        """Act on what the data plane says."""
+        match event:
+            case FlowOpened(handle, _, target):
+                if self._connector is not None:
+                    self._connector.open(handle, target)
+            case FlowClosed(handle, _):
+                if self._connector is not None:
+                    self._connector.cancel(handle)
+            case LaneChanged(session, path, state, before):
+                log.debug("session %x path %d: %s, was %s", session, path, state, before)
+            case LaneClosed(session, path, code):
+                log.info("session %x path %d: closed by the client with code %d", session, path, code)
+                self._drop(session, path)
+            case LaneRefused(session, path, reason):
+                log.warning("session %x path %d: refused by the data worker: %s", session, path, reason)
+                self._end_session(session, _INTERNAL_ERROR, "the server has no room")
+            case SessionViolated(session, reason):
+                log.warning("session %x: ended, the client broke the protocol: %s", session, reason)
+                self._end_session(session, _INTERNAL_ERROR, reason)
+
+    def _send(self, number: int, data: bytes, peer: tuple[str, int]) -> None:
+        if self.link is not None:
+            self.link.send_datagram(number, data, peer)
+
+    # --- paths
+
+    def _on_path_event(self, event: PathEvent) -> None:
+        match event:
+            case PathUp(lane):
+                self._install(lane)
+            case PathDown(session, path, reason):
+                log.info("session %x path %d: down: %s", session, path, reason)
+                self._drop(session, path)
+            case PathRefused(_, error):
+                log.info("a client was refused: %s", error)
+            case SessionEnded(session):
+                log.info("session %x: ended", session)
+                self._forget(session)
+
+    def _install(self, lane: LaneSpec) -> None:
+        self._known[lane.session, lane.path] = _Path(lane, lane.user, self._loop.time())
+        log.info("session %x path %d (%s): up, %s from %s", lane.session, lane.path, lane.name, lane.user, lane.peer[0])
+        if self.link is not None:
+            self.link.add_lane(lane)
+
+    def _drop(self, session: int, path: int) -> None:
+        if self._known.pop((session, path), None) is not None and self.link is not None:
+            self.link.close_lane(session, path)
+
+    def _forget(self, session: int) -> None:
+        for where in [where for where in self._known if where[0] == session]:
+            del self._known[where]
+        if self.link is not None:
+            self.link.end_session(session)
+
+    def _end_session(self, session: int, code: int, reason: str) -> None:
+        """End a session at both ends."""
+        self._paths.close_session(session, code, reason, self._loop.time())
+        self._pump.wake()
+        self._forget(session)

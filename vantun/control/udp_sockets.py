@@ -1,0 +1,47 @@
+"""Binding the UDP sockets of an appliance, and saying once what is wrong with their buffers."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+from drivers.errors import DriverError
+from drivers.linux.udp_bind import RECEIVE_BUFFER, SEND_BUFFER, bind_udp, buffer_warning
+from vantun.control.resolver import Address
+from vantun.errors import ResourceError
+
+log = logging.getLogger(__name__)
+
+
+class UdpSockets:
+    """Makes sockets, and remembers whether the kernel gave the buffers that were asked for."""
+
+    def __init__(self) -> None:
+        self.warning: str | None = None
+        """What the kernel refused, and the sysctl that grants it."""
+
+    def bind(self, host: str, port: int) -> socket.socket:
+        """Return a socket bound to an IP address (empty = every one, of both families) and a port (0 = any).
+
+        Raises
+        ------
+        ResourceError
+            When the kernel refuses, with the next step.
+        """
+        try:
+            sock = bind_udp(host, port)
+        except DriverError as error:
+            raise ResourceError(str(error)) from None
+        warning = buffer_warning(sock, RECEIVE_BUFFER, SEND_BUFFER)
+        if warning is not None and self.warning is None:
+            self.warning = warning
+            log.warning("bursts may be lost: %s", warning)
+        return sock
+
+    def bind_towards(self, peer: Address, source: str) -> socket.socket:
+        """Return a socket for packets to ``peer``, from address ``source`` if it is not empty. Raises ResourceError."""
+        return self.bind(source or ("::" if peer.family == socket.AF_INET6 else "0.0.0.0"), 0)
+
+    def fallbacks(self) -> list[dict[str, object]]:
+        """Return the fallback in force for `vantun status`, if there is one."""
+        return [{"what": "smaller UDP socket buffers", "reason": self.warning}] if self.warning else []

@@ -1,0 +1,265 @@
+"""Keeps one configured path of a client up: sets it up, waits for its end, waits a little, and begins again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vantun.config import ClientConfig, PathConfig
+from vantun.control.backoff import Backoff
+from vantun.control.client_path import ClientPath
+from vantun.control.membership import Admission, Membership
+from vantun.control.path_events import (
+    PathDown,
+    PathEvent,
+    PathRefused,
+    PathUp,
+    SessionIdentity,
+    SessionUnknownError,
+)
+from vantun.control.pump import Pump
+from vantun.control.resolver import Address, Resolver
+from vantun.control.udp_sockets import UdpSockets
+from vantun.errors import ConnectError, ResourceError, VantunError
+from vantun.lanes import LaneSpec
+
+if TYPE_CHECKING:
+    from vantun.control.worker_link import WorkerLink
+
+log = logging.getLogger(__name__)
+
+SETUP_TIME = 10.0
+"""Seconds for one path to come up."""
+STABLE_TIME = 10.0
+"""Seconds after which a path that ends counts as one that worked."""
+
+
+@dataclass
+class Tunnel:
+    """What all paths of a client share."""
+
+    config: ClientConfig
+    link: WorkerLink
+    resolver: Resolver
+    sockets: UdpSockets
+    membership: Membership
+    attempts: dict[int, Attempt] = field(default_factory=dict)
+    """By number of the UDP socket."""
+    sockets_made: int = 0
+
+    def next_socket(self) -> int:
+        """Return a number for a new UDP socket; never the same twice, so late datagrams find nobody."""
+        self.sockets_made += 1
+        return self.sockets_made
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a path is not up (any more)."""
+
+    reason: str
+    error: VantunError | None = None
+    retry: bool = True
+
+
+class Attempt:
+    """One path from its first packet to its end."""
+
+    def __init__(
+        self, tunnel: Tunnel, config: PathConfig, admission: Admission, sock: socket.socket, peer: Address
+    ) -> None:
+        """Send the first packet from ``sock``, which is this path's from now on. Raises ResourceError."""
+        self.admission = admission
+        self.lane: LaneSpec | None = None
+        loop = asyncio.get_running_loop()
+        self.up = asyncio.Event()
+        self.over: asyncio.Future[Ending] = loop.create_future()
+        self._tunnel = tunnel
+        self._loop = loop
+        self._socket = sock
+        self.number = tunnel.next_socket()
+        identity = None if admission.session is None else SessionIdentity(admission.session, admission.token)
+        self._quic = ClientPath(
+            tunnel.config, config, admission.number, self.number, (peer.host, peer.port), identity, loop.time()
+        )
+        tunnel.link.add_socket(self.number, self._socket)
+        tunnel.attempts[self.number] = self
+        self._pump: Pump[PathEvent] = Pump(self._quic, tunnel.link.send_datagram, self._on_event)
+        self._pump.wake()
+
+    def receive(self, data: bytes, peer: tuple[str, int]) -> None:
+        """Take a datagram that arrived on this path's socket."""
+        self._pump.receive(data, self.number, peer)
+
+    def touch(self) -> None:
+        """Learn that the lane is alive."""
+        if self.lane is not None:
+            self._quic.touch(self.lane.session, self.lane.path, self._loop.time())
+            self._pump.wake()
+
+    def end(self, reason: str, error: VantunError | None = None, *, retry: bool = True) -> None:
+        """End the path, or its set-up; the first reason counts."""
+        if not self.over.done():
+            self.over.set_result(Ending(reason, error, retry))
+
+    def close(self) -> None:
+        """Say goodbye and give everything back."""
+        tunnel = self._tunnel
+        self._quic.close(self._loop.time())
+        self._pump.flush()
+        self._pump.stop()
+        if self.lane is not None:
+            tunnel.link.close_lane(self.lane.session, self.lane.path)
+        tunnel.membership.left(self.admission)
+        tunnel.link.remove_socket(self.number)
+        del tunnel.attempts[self.number]
+        self._socket.close()
+
+    def _on_event(self, event: PathEvent) -> None:
+        tunnel = self._tunnel
+        match event:
+            case PathUp():
+                if not tunnel.membership.joined(self.admission, event.lane.session, event.tokens):
+                    self.end("another path has created the session, this one joins it")
+                    return
+                self.lane = event.lane
+                tunnel.link.add_lane(event.lane)
+                self.up.set()
+            case PathRefused():
+                if self.admission.session is not None and isinstance(event.error, SessionUnknownError):
+                    tunnel.membership.forget(self.admission.session)
+                self.end(str(event.error), event.error, retry=event.retry)
+            case PathDown():
+                self.end(event.reason, retry=event.retry)
+
+
+class Uplink:
+    """One configured path.
+
+    Attributes
+    ----------
+    state
+        "connecting", "up", "waiting" (to try again) or "failed" (it does not).
+    reason
+        Why it is not up.
+    """
+
+    def __init__(self, tunnel: Tunnel, config: PathConfig) -> None:
+        self.config = config
+        self.state = "connecting"
+        self.reason = ""
+        self.attempt: Attempt | None = None
+        self._tunnel = tunnel
+        self._backoff = Backoff()
+        self._loop = asyncio.get_running_loop()
+        self._was_up = False
+
+    async def run(self) -> VantunError:
+        """Keep the path up, and return the error that makes it pointless to go on."""
+        while True:
+            self.state = "connecting"
+            ending = await self._once()
+            if ending.error is not None and not ending.retry:
+                self.state, self.reason = "failed", ending.reason
+                log.error("path %s: given up: %s", self.config.name, ending.reason)
+                return ending.error
+            delay = self._backoff.next()
+            # What fails again and again in the same way is said once.
+            level = logging.DEBUG if ending.reason == self.reason else logging.WARNING
+            log.log(level, "path %s: %s; trying again in %.1f s", self.config.name, ending.reason, delay)
+            self.state, self.reason = "waiting", ending.reason
+            await asyncio.sleep(delay)
+
+    async def _once(self) -> Ending:
+        """Set the path up and wait for its end."""
+        tunnel = self._tunnel
+        try:
+            peer = await self._find_server()
+            sock = tunnel.sockets.bind_towards(peer, self.config.source)
+        except UnresolvableError as error:
+            return Ending(str(error), error, retry=error.again or self._was_up)
+        except ResourceError as error:  # an uplink that is down has lost its address, and gets it back
+            return Ending(str(error), error)
+        try:
+            admission = await tunnel.membership.admit()
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            attempt = self.attempt = Attempt(tunnel, self.config, admission, sock, peer)
+        except ResourceError as error:
+            sock.close()
+            tunnel.membership.left(admission)
+            return Ending(str(error), error)
+        try:
+            return await self._live(attempt)
+        finally:
+            self.attempt = None
+            attempt.close()
+
+    async def _live(self, attempt: Attempt) -> Ending:
+        up = asyncio.ensure_future(attempt.up.wait())
+        try:
+            await asyncio.wait((up, attempt.over), timeout=SETUP_TIME, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            up.cancel()
+        if not attempt.up.is_set() and not attempt.over.done():
+            where = self.config.server
+            return Ending(
+                f"{where} does not answer; is the server running, and does a firewall let UDP port {where.port} pass?"
+            )
+        if attempt.up.is_set():
+            self.state, self.reason, self._was_up = "up", "", True
+            began = self._loop.time()
+            log.info("path %s: up, to %s", self.config.name, self.config.server)
+            ending = await attempt.over
+            if self._loop.time() - began > STABLE_TIME:
+                self._backoff.reset()
+            return ending
+        return attempt.over.result()
+
+    async def _find_server(self) -> Address:
+        """Return the server's address; with a source, one of the same family. Raises UnresolvableError."""
+        server, source = self.config.server, self.config.source
+        try:
+            async with asyncio.timeout(SETUP_TIME):
+                found = await self._tunnel.resolver.resolve(server.host, server.port)
+        except OSError as error:
+            raise UnresolvableError(server.host, error) from None
+        usable = [address for address in found if not source or (":" in source) == (":" in address.host)]
+        if not usable:
+            family = "IPv6" if ":" in source else "IPv4"
+            raise UnresolvableError(server.host, socket.gaierror(socket.EAI_NONAME, f"it has no {family} address"))
+        return usable[0]
+
+    def report(self) -> dict[str, object]:
+        """Return the path's part of the status."""
+        lane = self.attempt.lane if self.attempt is not None else None
+        return {
+            "name": self.config.name,
+            "server": str(self.config.server),
+            "source": self.config.source,
+            "state": self.state,
+            "reason": self.reason,
+            "session": f"{lane.session:x}" if lane else None,
+            "path": lane.path if lane else None,
+            "suite": lane.suite.name if lane else None,
+        }
+
+
+class UnresolvableError(ConnectError):
+    """The server's name has no address.
+
+    Attributes
+    ----------
+    again
+        Whether the name server may know it later.
+    """
+
+    def __init__(self, host: str, error: OSError) -> None:
+        self.again = isinstance(error, TimeoutError) or error.errno == socket.EAI_AGAIN
+        step = "is the name server reachable?" if self.again else "check the spelling in `server`, or write its address"
+        super().__init__(f"the server {host!r} cannot be found: {error.strerror or 'no answer'}; {step}")
