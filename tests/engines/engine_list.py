@@ -1,0 +1,78 @@
+"""The engines of this version, and hypothesis strategies for the jobs they do."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from accel.catalogue import CATALOGUE, Kind
+from accel.engine import Engine, EngineSession, KeySpec, Operation, Suite
+from accel.reference.engine import ReferenceEngine
+from accel.trials import AnyJob, SealRow, SpanRow, copy_job, packet, run
+
+ENGINES: dict[Kind, list[Engine]] = {
+    kind: [row.make[kind]() for row in CATALOGUE if kind in row.make and row.name != "reference"] for kind in Kind
+}
+"""Every engine but the reference. One whose library is missing fails here: those of this version never lack theirs."""
+
+SUITE_SLOT = {suite: 2 * index for index, suite in enumerate(Suite)}
+PHASE_0_ONLY, NO_KEY = 6, 63
+SLOTS = (*SUITE_SLOT.values(), PHASE_0_ONLY, NO_KEY, 1_000_000)
+
+
+def key(suite: Suite, seed: int) -> KeySpec:
+    size = suite.key_length
+    return KeySpec(suite, bytes([seed]) * size, bytes(range(seed, seed + 12)), bytes([seed ^ 0x55]) * size)
+
+
+KEYS = {slot + phase: key(suite, 16 * slot + phase) for suite, slot in SUITE_SLOT.items() for phase in range(2)}
+KEYS[PHASE_0_ONLY] = key(Suite.AES_128_GCM, 200)
+
+
+def session_of(engine: Engine, operation: Operation) -> EngineSession:
+    """Return a session with KEYS."""
+    session = engine.open(operation)
+    if operation in Kind.AEAD.operations:
+        for slot, spec in KEYS.items():
+            session.install_key(slot, spec)
+    return session
+
+
+def finish(engine: Engine, operation: Operation, job: AnyJob) -> AnyJob:
+    """Return a copy of a job, done by ``engine``."""
+    done = copy_job(job)
+    session = session_of(engine, operation)
+    run(engine, session, done)
+    session.close()
+    return done
+
+
+def refer(operation: Operation, job: AnyJob) -> AnyJob:
+    """Return a copy of a job, done by the reference."""
+    return finish(ReferenceEngine(), operation, job)
+
+
+NUMBERS = st.one_of(
+    st.integers(0, (1 << 62) - 1), st.integers(0, 40), st.integers(-3, 3).map(lambda near: (1 << 32) + near)
+)
+
+
+@st.composite
+def seal_rows(draw: st.DrawFn, slots: tuple[int, ...] = SLOTS) -> SealRow:
+    number, phase = draw(NUMBERS), draw(st.integers(0, 1))
+    payload = draw(st.binary(min_size=4, max_size=70))
+    return SealRow(draw(st.sampled_from(slots)), number, packet(number, phase, payload))
+
+
+@st.composite
+def spans(draw: st.DrawFn, *, decode: bool = False) -> SpanRow:
+    k = draw(st.one_of(st.integers(1, 12), st.sampled_from((64, 127, 128))))
+    length = draw(st.integers(1, 40))
+    seed = draw(st.integers(0, 255))
+    units = tuple(bytes((seed + 31 * j + 7 * i * i) & 0xFF for i in range(length)) for j in range(k))
+    column = draw(st.integers(0, 127))
+    row_numbers = st.integers(0, 126)
+    if not decode:
+        return SpanRow(units, column, tuple(draw(st.lists(row_numbers, max_size=6))))
+    lost = draw(st.lists(st.integers(0, k - 1), unique=True, max_size=12))
+    rows = draw(st.lists(row_numbers, unique=True, min_size=len(lost), max_size=len(lost)))
+    return SpanRow(units, column, tuple(rows), tuple(lost))
