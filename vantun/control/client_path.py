@@ -28,7 +28,10 @@ from vantun.control.quic import (
     HandshakeCompleted,
     HeadersReceived,
     HttpConnection,
+    StopSendingReceived,
+    StreamReset,
     quic_configuration,
+    reason_of,
 )
 from vantun.control.server_path import MTU, PROTOCOL, WORKER, new_cid
 from vantun.errors import AuthenticationError, CertificateError, ConnectError, ProtocolError, VantunError
@@ -93,9 +96,12 @@ class ClientPath:
 
     def transmit(self, now: float) -> list[tuple[int, bytes, tuple[str, int]]]:
         """Return everything that is to be sent now; packets of the set-up go twice, since the path may be lossy."""
+        if self._state is not _State.UP:
+            self._http.hasten()
         sent = [(self._socket, data, self._peer) for data, _ in self._http.transmit(now)]
         self._handle()
-        return sent if self._state is _State.UP or self._state is _State.OVER else [*sent, *sent]
+        # packets of the set-up, and the last one of all, which nobody repeats
+        return sent if self._state is _State.UP else [*sent, *sent]
 
     def timer(self) -> float | None:
         """Return when :meth:`run_timers` is due."""
@@ -138,6 +144,8 @@ class ClientPath:
                     self._data(event.data)
                     if event.stream_ended:
                         self._end("the server has ended the control stream")
+                case StreamReset() | StopSendingReceived() if event.stream_id == self._stream:
+                    self._end("the server has ended the control stream")
                 case ConnectionTerminated():
                     self._terminated(event)
 
@@ -156,6 +164,7 @@ class ClientPath:
             return
         self._state = _State.REQUEST
         host = self._config.tls.sni or self._path.server.host
+        host = f"[{host}]" if ":" in host else host
         self._stream = self._http.request(
             [
                 (b":method", b"CONNECT"),
@@ -170,7 +179,8 @@ class ClientPath:
     def _answered(self, headers: dict[bytes, bytes]) -> None:
         if self._state is not _State.REQUEST:
             return
-        if headers.get(b":status") != b"200":
+        # a web site whose every answer is 200 tells the length of its page; a control stream has none
+        if headers.get(b":status") != b"200" or b"content-length" in headers:
             self._refused(
                 AuthenticationError(
                     f"the server at {self._path.server} does not accept our credentials; compare `auth` with its file"
@@ -187,7 +197,7 @@ class ClientPath:
             ml_kem=self._exchange.ml_kem,
             suites=SUITES,
             cid=self._cid,
-            name=self._path.name[:MAX_NAME],
+            name="".join(filter(str.isprintable, self._path.name))[:MAX_NAME],
             down=self._path.down,
         )
         self._http.send(self._stream, encode(HELLO, hello))
@@ -247,17 +257,17 @@ class ClientPath:
     def _terminated(self, event: ConnectionTerminated) -> None:
         alert = event.error_code - _CRYPTO_ERROR
         if self._lane is not None:
-            self._end(event.reason_phrase or "the connection is silent, or was closed")
+            self._end(reason_of(event) or self._http.broken or "the connection is silent, or was closed")
         elif self._state is _State.HANDSHAKE and alert in _CERTIFICATE_ALERTS:
             self._refused(
                 CertificateError(
-                    f"the certificate of {self._path.server} is not accepted: {event.reason_phrase}; set tls.pinSHA256 "
+                    f"the certificate of {self._path.server} is not accepted: {reason_of(event)}; set tls.pinSHA256 "
                     "to its fingerprint, or tls.ca to its authority"
                 ),
                 retry=False,
             )
         else:
-            why = event.reason_phrase or "no answer"
+            why = reason_of(event) or self._http.broken or "no answer"
             self._refused(ConnectError(f"no connection to {self._path.server}: {why}"), retry=True)
 
     def _refused(self, error: VantunError, *, retry: bool) -> None:

@@ -2,13 +2,16 @@
 
 Both secrets are mixed as ``ML-KEM || X25519`` (the order of draft-ietf-tls-ecdhe-mlkem for this pair) into HKDF-SHA256
 (RFC 5869), whose info binds everything that identifies the lane.
+
+Private keys are given up with their only use and secrets are kept nowhere here, so nothing holds them longer than a
+lane's set-up takes. Overwriting them is beyond a Python program: `bytes` cannot be changed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -43,8 +46,8 @@ class LaneBinding:
 class LaneSecrets:
     """Traffic secrets, 32 bytes each."""
 
-    to_server: bytes
-    to_client: bytes
+    to_server: bytes = field(repr=False)
+    to_client: bytes = field(repr=False)
 
 
 def lane_secrets(ml_kem: bytes, x25519: bytes, binding: LaneBinding) -> LaneSecrets:
@@ -66,12 +69,14 @@ class ClientExchange:
         self.ml_kem = self._ml_kem.public_key().public_bytes_raw()
 
     def finish(self, x25519: bytes, ciphertext: bytes, binding: LaneBinding) -> LaneSecrets:
-        """Return the secrets; raises ProtocolError for keys that are none."""
+        """Return the secrets, once; raises ProtocolError for keys that are none."""
         try:
             shared = self._x25519.exchange(X25519PublicKey.from_public_bytes(x25519))
             return lane_secrets(self._ml_kem.decapsulate(ciphertext), shared, binding)
         except ValueError as error:
             raise ProtocolError(f"the server's key exchange cannot be used: {error}") from None
+        finally:
+            del self._x25519, self._ml_kem
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,8 @@ class ServerAnswer:
 
     x25519: bytes
     ciphertext: bytes
-    _ml_kem_secret: bytes
-    _x25519_secret: bytes
+    _ml_kem_secret: bytes = field(repr=False)
+    _x25519_secret: bytes = field(repr=False)
 
     def secrets(self, binding: LaneBinding) -> LaneSecrets:
         """Return the secrets of the lane."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vantun.errors import ConnectError, VantunError
 from vantun.lanes import LaneSpec
@@ -13,7 +13,7 @@ class SessionIdentity:
     """A session that a path joins, and the single-use token that proves the right to."""
 
     session: int
-    token: bytes
+    token: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class PathUp:
 
     lane: LaneSpec
     user: str = ""
-    tokens: tuple[bytes, ...] = ()
+    tokens: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

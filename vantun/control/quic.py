@@ -1,17 +1,19 @@
 """aioquic, with its traps guarded: one QUIC connection and its HTTP/3, sans-IO, for both roles.
 
-What is guarded, and why: aioquic doubles its flow-control limits without end (a peer could make it keep gigabytes), a
-bug in its parsers must cost one connection and not the process, and its inner names may change with any minor release.
+What is guarded, and why: aioquic doubles its flow-control limits without end and keeps what it cannot send or parse yet
+(a peer could make it keep gigabytes), a bug in its parsers must cost one connection and not the process, and its inner
+names may change with any minor release.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
 
-from aioquic.h3.connection import H3_ALPN, H3Connection
+from aioquic.h3.connection import H3_ALPN, H3Connection, H3Stream
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
@@ -21,8 +23,11 @@ from aioquic.quic.events import (
     ConnectionTerminated,
     HandshakeCompleted,
     QuicEvent,
+    StopSendingReceived,
+    StreamReset,
 )
 from aioquic.quic.packet import QuicProtocolVersion
+from aioquic.quic.stream import QuicStream
 
 from vantun.errors import InstallError
 
@@ -35,6 +40,8 @@ __all__ = [
     "HeadersReceived",
     "HttpConnection",
     "QuicConfiguration",
+    "StopSendingReceived",
+    "StreamReset",
     "quic_configuration",
 ]
 
@@ -44,42 +51,48 @@ CID_LENGTH = 8
 IDLE_TIMEOUT = 20.0
 """Seconds; a path whose lane is alive is kept up by PINGs, see :meth:`HttpConnection.ping`."""
 PING_AFTER = 5.0
-MAX_DATA = 1 << 20
-"""Bytes that a peer may send on one connection before we have read them; it never grows beyond MAX_DATA_LIMIT."""
-MAX_DATA_LIMIT = 16 << 20
-MAX_STREAM_DATA = 256 << 10
+MAX_DATA = 256 << 10
+"""Bytes that a peer may send on one connection beyond what was read; a control message has 16 KiB at most."""
+MAX_STREAM_DATA = 64 << 10
+"""The same for one stream."""
+MAX_UNPARSED = 64 << 10
+"""Bytes of unfinished HTTP/3 frames on one connection, above which it is closed."""
+MAX_UNSENT = 256 << 10
+"""Bytes that the peer has not acknowledged, above which nothing more is answered and the connection is closed."""
 INITIAL_RTT = 0.1
 """Seconds; the probe timeout of a handshake is three times this, so that lost set-up packets come again soon."""
 H3_NO_ERROR = 0x100
+H3_EXCESSIVE_LOAD = 0x107
 INTERNAL_ERROR = 0x1
-_PRIVATE = ("_write_connection_limits", "_write_stream_limits", "_local_max_data", "_host_cids")
-
-
-def check_library() -> None:
-    """Raise InstallError unless aioquic is a release whose inner behaviour the guards know."""
-    found = version("aioquic")
-    fits = tuple(map(int, found.split(".")[:2])) == (1, 7)
-    missing = [name for name in _PRIVATE if name.startswith("_write") and not hasattr(QuicConnection, name)]
-    if not fits or missing:
-        raise InstallError(
-            f"aioquic {found} is not the release that VANTUN guards against (1.7.2 up to 1.8)"
-            f"{': it lacks ' + ', '.join(missing) if missing else ''}; pip install 'aioquic>=1.7.2,<1.8'"
-        )
-
-
-check_library()
+_OLDEST, _TOO_NEW = (1, 7, 2), (1, 8)
+_MAX_REASON = 200
 
 
 class GuardedConnection(QuicConnection):
-    """A connection whose flow-control limits stop growing."""
+    """A connection whose flow-control windows slide behind what was read, and stay as wide as they were."""
 
     def _write_connection_limits(self, builder: Any, space: Any) -> None:
-        if self._local_max_data.value < MAX_DATA_LIMIT:
+        limit = self._local_max_data
+        if limit.value - limit.used < MAX_DATA // 2:
+            # what waits behind a gap was not read: it must not widen the window
+            waiting = sum(len(stream.receiver._buffer) for stream in self._streams.values())
+            limit.value = max(limit.value, limit.used - waiting + MAX_DATA)
+        used, limit.used = limit.used, 0  # aioquic doubles the limit when more than half of it is used
+        try:
             super()._write_connection_limits(builder=builder, space=space)
+        finally:
+            limit.used = used
 
     def _write_stream_limits(self, builder: Any, space: Any, stream: Any) -> None:
-        if stream.max_stream_data_local < MAX_DATA_LIMIT:
+        receiver = stream.receiver
+        wanted = receiver._buffer_start + MAX_STREAM_DATA
+        if stream.max_stream_data_local and wanted - stream.max_stream_data_local >= MAX_STREAM_DATA // 2:
+            stream.max_stream_data_local = wanted
+        highest, receiver.highest_offset = receiver.highest_offset, 0  # doubled as above
+        try:
             super()._write_stream_limits(builder=builder, space=space, stream=stream)
+        finally:
+            receiver.highest_offset = highest
 
 
 def quic_configuration(*, is_client: bool) -> QuicConfiguration:
@@ -96,7 +109,48 @@ def quic_configuration(*, is_client: bool) -> QuicConfiguration:
     )
 
 
+def check_library(found: str = "") -> None:
+    """Raise InstallError unless aioquic is a release whose inner behaviour the guards know.
+
+    ``found`` is its version; empty = what is installed.
+    """
+    found = found or version("aioquic")
+    release = tuple(int(part) for part in re.findall(r"\d+", found)[:3])
+    missing = _missing_names() if _OLDEST <= release < _TOO_NEW else []
+    if missing or not _OLDEST <= release < _TOO_NEW:
+        raise InstallError(
+            f"aioquic {found} is not a release that VANTUN guards against (1.7.2 up to 1.8)"
+            f"{': it lacks ' + ', '.join(missing) if missing else ''}; pip install 'aioquic>=1.7.2,<1.8'"
+        )
+
+
+def _missing_names() -> list[str]:
+    """Return the inner names of aioquic that the guards use and that are not there."""
+    quic = GuardedConnection(configuration=quic_configuration(is_client=True))
+    quic.connect(("192.0.2.1", 443), 0.0)
+    stream = QuicStream(stream_id=0)
+    used: tuple[tuple[object, tuple[str, ...]], ...] = (
+        (QuicConnection, ("_write_connection_limits", "_write_stream_limits")),
+        (quic, ("_local_max_data", "_host_cids", "_streams", "_network_paths", "_loss", "tls")),
+        (getattr(quic, "tls", None), ("_peer_certificate",)),
+        (getattr(quic, "_loss", None), ("_pto_count",)),
+        (getattr(quic, "_local_max_data", None), ("used", "value", "sent")),
+        (stream, ("max_stream_data_local",)),
+        (stream.receiver, ("highest_offset", "_buffer", "_buffer_start")),
+        (stream.sender, ("_buffer",)),
+        (H3Connection(quic), ("_stream",)),
+        (H3Stream(0), ("buffer",)),
+    )
+    return [name for holder, names in used for name in names if not hasattr(holder, name)]
+
+
 Peer = tuple[str, int]
+
+
+def reason_of(event: ConnectionTerminated) -> str:
+    """Return the peer's reason, fit to be shown."""
+    text = event.reason_phrase[:_MAX_REASON]
+    return text if text.isprintable() else repr(text)
 
 
 class HttpConnection:
@@ -120,6 +174,16 @@ class HttpConnection:
     def cids(self) -> list[bytes]:
         """Connection ids that the peer may use for this connection."""
         return [entry.cid for entry in self.quic._host_cids]
+
+    @property
+    def peer(self) -> Peer:
+        """The peer's address, as far as authenticated packets have told it."""
+        host, port = self.quic._network_paths[0].addr[:2]
+        return host, port
+
+    def hasten(self) -> None:
+        """Keep the probe timeout short: it doubles with each probe, which a lossy path reaches without being full."""
+        self.quic._loss._pto_count = min(self.quic._loss._pto_count, 1)
 
     def receive(self, data: bytes, peer: Peer, now: float) -> None:
         """Take a datagram."""
@@ -152,8 +216,13 @@ class HttpConnection:
     def _to_http(self, event: QuicEvent) -> list[H3Event]:
         found: list[H3Event] = []
         h3 = self._h3
-        if h3 is not None:
+        if h3 is not None and not self.broken:
             self._guard(lambda: found.extend(h3.handle_event(event)))
+            stream = h3._stream.get(getattr(event, "stream_id", -1))
+            # a frame may be announced with any size, and is kept until it is whole
+            kept = stream is not None and bool(stream.buffer)
+            if kept and sum(len(entry.buffer) for entry in h3._stream.values()) > MAX_UNPARSED:
+                self._overloaded(f"unfinished HTTP/3 frames of more than {MAX_UNPARSED} B")
         return found
 
     def request(self, headers: list[tuple[bytes, bytes]]) -> int:
@@ -173,13 +242,15 @@ class HttpConnection:
             if body:
                 h3.send_data(stream, body, end_stream=True)
 
-        self._guard(send)
+        if self._has_room():
+            self._guard(send)
 
     def send(self, stream: int, data: bytes) -> None:
         """Send data on an open stream."""
         assert self._h3 is not None
         h3 = self._h3
-        self._guard(lambda: h3.send_data(stream, data, end_stream=False))
+        if self._has_room():
+            self._guard(lambda: h3.send_data(stream, data, end_stream=False))
 
     def ping(self, now: float) -> None:
         """Keep the connection up for another idle time-out; costs a packet every PING_AFTER seconds."""
@@ -191,6 +262,18 @@ class HttpConnection:
         """Close the connection."""
         self.quic.close(error_code=code, reason_phrase=reason)
 
+    def _has_room(self) -> bool:
+        """Return whether more may be queued; a peer that asks and never acknowledges loses its connection."""
+        if sum(len(stream.sender._buffer) for stream in self.quic._streams.values()) <= MAX_UNSENT:
+            return True
+        self._overloaded(f"more than {MAX_UNSENT} B that the peer does not acknowledge")
+        return False
+
+    def _overloaded(self, why: str) -> None:
+        if not self.broken:
+            self.broken = why
+            self.quic.close(error_code=H3_EXCESSIVE_LOAD)
+
     def _guard(self, work: Callable[[], None]) -> None:
         """Do ``work`` of aioquic; whatever it raises ends this connection only."""
         try:
@@ -200,3 +283,6 @@ class HttpConnection:
                 self.broken = f"{type(error).__name__}: {error}"
                 log.warning("a QUIC connection is closed, because aioquic failed on it: %s", self.broken)
                 self.quic.close(error_code=INTERNAL_ERROR)
+
+
+check_library()

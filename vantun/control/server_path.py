@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from vantun.config import ServerConfig
@@ -17,6 +18,9 @@ from vantun.control.quic import (
     HandshakeCompleted,
     HeadersReceived,
     HttpConnection,
+    StopSendingReceived,
+    StreamReset,
+    reason_of,
 )
 from vantun.control.sessions import RefusalError, SessionAuthority
 from vantun.control.site import Site
@@ -28,6 +32,12 @@ WORKER = 0
 MTU = 1200
 MESSAGE_ERROR = 0x10E
 """H3_MESSAGE_ERROR (RFC 9114, section 8.1)."""
+HANDSHAKE_TIME = 10.0
+"""Seconds for a QUIC handshake; then it is forgotten without a word."""
+TUNNEL_TIME = 10.0
+"""Seconds from right credentials to a lane."""
+_SURE_TIME = 1.0
+"""Seconds that packets go twice after a Welcome, so that it arrives."""
 _MAX_ANSWERS = 4
 """Hellos on one connection: a lane has one, and what is repeated is answered from memory."""
 
@@ -40,6 +50,8 @@ class Rules:
     site: Site
     authenticator: Authenticator
     authority: SessionAuthority
+    new_cid: Callable[[], bytes]
+    """Makes connection ids for data packets that no QUIC connection has."""
 
 
 def new_cid(worker: int = WORKER) -> bytes:
@@ -58,17 +70,20 @@ class ServerPath:
         The lane, once there is one.
     handshaken, ended
         Whether the QUIC handshake is complete; whether the connection is over.
+    source
+        What its place among MAX_PER_SOURCE is counted under.
     """
 
-    def __init__(self, rules: Rules, http: HttpConnection, socket: int, peer: tuple[str, int]) -> None:
+    def __init__(self, rules: Rules, http: HttpConnection, socket: int, source: str, now: float) -> None:
         self.http = http
         self.lane: LaneSpec | None = None
         self.handshaken = False
         self.ended = False
         self.socket = socket
-        self.peer = peer
-        self.source = peer[0]
+        self.source = source
         self.user: str | None = None
+        self._deadline: float | None = now + HANDSHAKE_TIME
+        self._twice_until = now
         self._rules = rules
         self._stream = -1
         self._reader = MessageReader()
@@ -81,40 +96,71 @@ class ServerPath:
             match event:
                 case HandshakeCompleted():
                     self.handshaken = True
+                    self._deadline = None
                 case HeadersReceived():
-                    self._request(event)
+                    self._request(event, now)
                 case DataReceived() if event.stream_id == self._stream:
-                    found += self._data(event.data)
+                    found += self._data(event.data, now)
                     if event.stream_ended:
                         self.http.close()
+                case StreamReset() | StopSendingReceived() if event.stream_id == self._stream:
+                    self.http.close()
                 case ConnectionTerminated():
-                    found += self._end(event.reason_phrase, now)
+                    found += self._end(reason_of(event), now)
         return found
+
+    def transmit(self, now: float) -> list[tuple[int, bytes, tuple[str, int]]]:
+        """Return what is to be sent now; set-up packets go twice, since the path may be lossy.
+
+        That begins with right credentials: nobody else can make the server show it.
+        """
+        if now >= self._twice_until:
+            return [(self.socket, data, peer) for data, peer in self.http.transmit(now)]
+        self.http.hasten()
+        sent = [(self.socket, data, peer) for data, peer in self.http.transmit(now)]
+        return [*sent, *sent]
+
+    def timer(self) -> float | None:
+        """Return when :meth:`run_timers` is due."""
+        due = self.http.timer()
+        return due if self._deadline is None or due is None else min(due, self._deadline)
+
+    def run_timers(self, now: float) -> None:
+        """Do what is due."""
+        self.http.run_timers(now)
+        if self._deadline is not None and now >= self._deadline:
+            self._deadline = None
+            self.ended = not self.handshaken
+            if self.handshaken:
+                self.http.close(H3_NO_ERROR, f"no lane within {TUNNEL_TIME:.0f} s")
 
     def goodbye(self, code: int, reason: str) -> None:
         """Say goodbye on the control stream."""
         if self._stream >= 0:
             self.http.send(self._stream, encode(0, Goodbye(code, reason[:200])))
 
-    def _request(self, event: HeadersReceived) -> None:
+    def _request(self, event: HeadersReceived, now: float) -> None:
         fields = dict(event.headers)
-        method, path = fields.get(b":method", b""), fields.get(b":path", b"/")
+        method, path = fields.get(b":method"), fields.get(b":path", b"/")
+        if method is None:  # trailers of a request that is answered already
+            return
         user = self._rules.authenticator.user(fields.get(b"authorization", b""))
         wants_tunnel = method == b"CONNECT" and fields.get(b":protocol") == PROTOCOL
         if wants_tunnel and user is not None and self._stream < 0 and not event.stream_ended:
             self.user = user
             self._stream = event.stream_id
+            self._deadline = self._twice_until = now + TUNNEL_TIME
             self.http.answer(event.stream_id, [(b":status", b"200")], None)
             return
         headers, body = self._rules.site.answer(method, path)
         self.http.answer(event.stream_id, headers, body)
 
-    def _data(self, data: bytes) -> list[PathEvent]:
+    def _data(self, data: bytes, now: float) -> list[PathEvent]:
         found: list[PathEvent] = []
         try:
             for number, message in self._reader.feed(data):
                 if isinstance(message, Hello):
-                    found += self._hello(number, message)
+                    found += self._hello(number, message, now)
                 elif isinstance(message, Goodbye):
                     self.http.close(H3_NO_ERROR, message.reason)
                 else:
@@ -123,7 +169,7 @@ class ServerPath:
             self.http.close(MESSAGE_ERROR, str(error))
         return found
 
-    def _hello(self, number: int, hello: Hello) -> list[PathEvent]:
+    def _hello(self, number: int, hello: Hello, now: float) -> list[PathEvent]:
         if number in self._answers:  # the answer was lost, or our peer is not sure: it is repeated
             self.http.send(self._stream, self._answers[number])
             return []
@@ -134,6 +180,7 @@ class ServerPath:
             welcome, lane = self._admit(hello)
             reply = encode(number, welcome)
             self.lane = lane
+            self._deadline, self._twice_until = None, now + _SURE_TIME
             found.append(PathUp(lane, self.user or ""))
         except RefusalError as refusal:
             reply = encode(number, Refuse(refusal.code, str(refusal)))
@@ -153,7 +200,7 @@ class ServerPath:
             session = hello.session
         else:
             session = authority.begin(self.user or "", hello.path)
-        suite, cid = hello.suites[0], new_cid()
+        suite, cid = hello.suites[0], self._rules.new_cid()
         traffic = keys.secrets(LaneBinding(session, hello.path, WORKER, suite, hello.cid, cid))
         limit = min((rate for rate in (config.bandwidth.up, hello.down) if rate), default=0)
         brutal = config.congestion.type == "brutal"
@@ -161,7 +208,7 @@ class ServerPath:
             session=session,
             path=hello.path,
             socket=self.socket,
-            peer=self.peer,
+            peer=self.http.peer,
             receive_cid=cid,
             send_cid=hello.cid,
             suite=suite,

@@ -2,13 +2,18 @@
 
 Work for strangers is bounded before it is done: connections at all and per source address are counted, and above a
 number of unfinished handshakes a client must first show, by a Retry token, that its address is its own (RFC 9000,
-section 8.1.2).
+section 8.1.2). A handshake, and the way from right credentials to a lane, have a time limit; a visitor of the web site
+may stay until he is idle.
 """
 
 from __future__ import annotations
 
+import heapq
+import ipaddress
 import os
 from collections import Counter
+from collections.abc import Callable
+from itertools import count
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined] # it re-exports without saying so
 from aioquic.quic.packet import (
@@ -31,14 +36,15 @@ from vantun.control.quic import (
     HttpConnection,
     quic_configuration,
 )
-from vantun.control.server_path import Rules, ServerPath
+from vantun.control.server_path import Rules, ServerPath, new_cid
 from vantun.control.sessions import SessionAuthority
 from vantun.control.site import Site
 
 Datagram = tuple[int, bytes, tuple[str, int]]
 
-MAX_CONNECTIONS = 2048
+MAX_CONNECTIONS = 1024
 MAX_PER_SOURCE = 128
+"""Connections of one IPv4 address, or of one IPv6 network of 64 bits."""
 RETRY_ABOVE = 64
 """Unfinished handshakes above which addresses are validated first."""
 MAX_HALF_OPEN = 512
@@ -49,18 +55,30 @@ _LONG = 0x80
 class ServerPaths:
     """Sans-IO: datagrams and time in, datagrams and events out. Raises ResourceError for unusable certificates."""
 
-    def __init__(self, config: ServerConfig, authority: SessionAuthority | None = None) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        authority: SessionAuthority | None = None,
+        make_cid: Callable[[], bytes] = new_cid,
+    ) -> None:
         self._configuration = quic_configuration(is_client=False)
         load_server(self._configuration, config.tls)
         self._authority = authority or SessionAuthority()
-        self._rules = Rules(config, Site(config.masquerade), Authenticator(config.auth), self._authority)
+        self._make_cid = make_cid
+        self._rules = Rules(
+            config, Site(config.masquerade), Authenticator(config.auth), self._authority, self._new_data_cid
+        )
         self._by_cid: dict[bytes, ServerPath] = {}
         self._paths: dict[ServerPath, list[bytes]] = {}
+        self._greeting: set[ServerPath] = set()
         self._sources: Counter[str] = Counter()
         self._retry = QuicRetryTokenHandler()
         self._events: list[PathEvent] = []
         self._outbox: list[Datagram] = []
         self._awake: set[ServerPath] = set()
+        self._alarms: list[tuple[float, int, ServerPath]] = []
+        self._alarm: dict[ServerPath, float] = {}
+        self._serial = count()
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -68,7 +86,13 @@ class ServerPaths:
     @property
     def half_open(self) -> int:
         """Connections whose handshake is not complete."""
-        return sum(not path.handshaken for path in self._paths)
+        return len(self._greeting)
+
+    def _new_data_cid(self) -> bytes:
+        """Return a connection id for data packets that no QUIC connection has."""
+        while (cid := self._make_cid()) in self._by_cid:
+            continue
+        return cid
 
     def receive(self, data: bytes, socket: int, peer: tuple[str, int], now: float) -> None:
         """Take a datagram that is no data packet."""
@@ -79,7 +103,6 @@ class ServerPaths:
         path = self._long(data, socket, peer, now) if is_long else self._by_cid.get(data[1 : 1 + CID_LENGTH])
         if path is None:
             return
-        path.peer = peer
         path.http.receive(data, peer, now)
         self._handle(path, now)
 
@@ -109,11 +132,11 @@ class ServerPaths:
         return self._admit(header, socket, peer, now)
 
     def _admit(self, header: QuicHeader, socket: int, peer: tuple[str, int], now: float) -> ServerPath | None:
-        half_open = self.half_open
+        source = source_of(peer[0])
         if (
             len(self._paths) >= MAX_CONNECTIONS
-            or self._sources[peer[0]] >= MAX_PER_SOURCE
-            or half_open >= MAX_HALF_OPEN
+            or self._sources.get(source, 0) >= MAX_PER_SOURCE
+            or self.half_open >= MAX_HALF_OPEN
         ):
             return None
         original, retry_source = header.destination_cid, None
@@ -125,7 +148,7 @@ class ServerPaths:
             except ValueError:
                 return None
             retry_source = header.destination_cid
-        elif half_open >= RETRY_ABOVE:
+        elif self.half_open >= RETRY_ABOVE:
             self._send_retry(header, socket, peer, now)
             return None
         quic = GuardedConnection(
@@ -133,9 +156,10 @@ class ServerPaths:
             original_destination_connection_id=original,
             retry_source_connection_id=retry_source,
         )
-        path = ServerPath(self._rules, HttpConnection(quic), socket, peer)
+        path = ServerPath(self._rules, HttpConnection(quic), socket, source, now)
         self._paths[path] = [header.destination_cid]
-        self._sources[peer[0]] += 1
+        self._greeting.add(path)
+        self._sources[source] += 1
         self._by_cid[header.destination_cid] = path
         return path
 
@@ -163,6 +187,8 @@ class ServerPaths:
         if path.ended:
             self._remove(path)
             return
+        if path.handshaken:
+            self._greeting.discard(path)
         names = self._paths[path]
         original = names[0]
         current = [original, *path.http.cids]
@@ -182,33 +208,46 @@ class ServerPaths:
         if not self._sources[path.source]:
             del self._sources[path.source]
         self._awake.discard(path)
+        self._greeting.discard(path)
+        self._alarm.pop(path, None)
 
     def transmit(self, now: float) -> list[Datagram]:
         """Return everything that is to be sent now."""
         sent, self._outbox = self._outbox, []
         for path in list(self._awake):
-            sent += [(path.socket, data, peer) for data, peer in path.http.transmit(now)]
+            sent += path.transmit(now)
             self._events += path.handle(now)
             if path.ended:
                 self._remove(path)
+            else:
+                self._set_alarm(path)
         self._awake.clear()
         return sent
 
+    def _set_alarm(self, path: ServerPath) -> None:
+        """See to it that a path's timers run in time; too early is harmless, so a later time needs no new entry."""
+        due, before = path.timer(), self._alarm.get(path)
+        if due is not None and (before is None or due < before):
+            self._alarm[path] = due
+            heapq.heappush(self._alarms, (due, next(self._serial), path))
+
+    def _next_alarm(self) -> float | None:
+        while self._alarms and self._alarm.get(self._alarms[0][2]) != self._alarms[0][0]:
+            heapq.heappop(self._alarms)
+        return self._alarms[0][0] if self._alarms else None
+
     def timer(self) -> float | None:
         """Return when :meth:`run_timers` is due."""
-        times = [due for path in self._paths if (due := path.http.timer()) is not None]
-        expiry = self._authority.next_expiry()
-        if expiry is not None:
-            times.append(expiry)
-        return min(times, default=None)
+        times = (self._next_alarm(), self._authority.next_expiry())
+        return min((time for time in times if time is not None), default=None)
 
     def run_timers(self, now: float) -> None:
         """Do what is due."""
-        for path in list(self._paths):
-            due = path.http.timer()
-            if due is not None and now >= due:
-                path.http.run_timers(now)
-                self._handle(path, now)
+        while (due := self._next_alarm()) is not None and due <= now:
+            path = heapq.heappop(self._alarms)[2]
+            del self._alarm[path]
+            path.run_timers(now)
+            self._handle(path, now)
         self._events += [SessionEnded(session) for session in self._authority.expire(now)]
 
     def take_events(self) -> list[PathEvent]:
@@ -235,12 +274,26 @@ class ServerPaths:
             self._close(path, 0, "the server is shutting down", now)
 
     def _close(self, path: ServerPath, code: int, reason: str, now: float) -> None:
+        # first the goodbye, then the close: aioquic drops streams once it is closing; twice, since nobody repeats them
         path.goodbye(code, reason)
-        # first the goodbye, then the close: aioquic drops streams once it is closing
-        self._outbox += [(path.socket, data, peer) for data, peer in path.http.transmit(now)]
+        last = path.transmit(now)
         path.http.close(H3_NO_ERROR, reason)
-        self._outbox += [(path.socket, data, peer) for data, peer in path.http.transmit(now)]
+        last += path.transmit(now)
+        self._outbox += [*last, *last]
         self._remove(path)
 
     def _of(self, session: int) -> list[ServerPath]:
         return [path for path in self._paths if path.lane is not None and path.lane.session == session]
+
+
+def source_of(host: str) -> str:
+    """Return what an address is counted under: an IPv4 address, or the first 64 bits of an IPv6 address."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if address.version == 4:
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))

@@ -66,8 +66,19 @@ def test_keys_that_are_none() -> None:
         answer(bytes(32), client.ml_kem)  # the all-zero point of X25519 (RFC 7748, section 6.1)
     with pytest.raises(ProtocolError):
         answer(client.x25519, b"\xff" * 1184)  # coefficients above the modulus (FIPS 203, section 7.2)
-    reply = answer(client.x25519, client.ml_kem)
     with pytest.raises(ProtocolError):
-        client.finish(bytes(32), reply.ciphertext, BINDING)
+        client.finish(bytes(32), answer(client.x25519, client.ml_kem).ciphertext, BINDING)
+    client = ClientExchange()
+    reply = answer(client.x25519, client.ml_kem)
     wrong = client.finish(reply.x25519, bytes(1088), BINDING)
     assert wrong != reply.secrets(BINDING), "implicit rejection: other secrets, so nothing will open"
+
+
+def test_secrets_are_not_shown_and_private_keys_serve_once() -> None:
+    client = ClientExchange()
+    reply = answer(client.x25519, client.ml_kem)
+    secrets = client.finish(reply.x25519, reply.ciphertext, BINDING)
+    for secret in (secrets.to_server, secrets.to_client, reply._ml_kem_secret, reply._x25519_secret):
+        assert repr(secret) not in f"{secrets!r}{reply!r}"
+    with pytest.raises(AttributeError):
+        client.finish(reply.x25519, reply.ciphertext, BINDING)
