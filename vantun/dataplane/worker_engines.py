@@ -5,26 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from accel.engine import Engine, Operation
+from accel.registry import Preferences, choose
 from vantun.config import AccelConfig
 from vantun.dataplane.context import Engines, Serving
 
 
 def choose_engines(config: AccelConfig) -> dict[Operation, Engine]:
     """Return a self-tested engine for each operation. Raises DriverError."""
-    try:
-        from accel.registry import Preferences, choose
-    except ModuleNotFoundError:
-        from accel.aead.cryptography import CryptographyAead
-        from accel.fec.simd import SimdFec
-
-        fec, aead = SimdFec(), CryptographyAead()
-        return {
-            Operation.FEC_ENCODE: fec,
-            Operation.FEC_DECODE: fec,
-            Operation.AEAD_SEAL: aead,
-            Operation.AEAD_OPEN: aead,
-        }
-
     chosen = choose(Preferences(fec=config.fec, aead=config.aead, allow_emulated=config.allow_emulated))
     return {operation: choice.engine for operation, choice in chosen.items()}
 
