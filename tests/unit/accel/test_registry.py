@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from accel.aead.cryptography import CryptographyAead
+from accel.catalogue import CATALOGUE, Kind, Row
+from accel.engine import Engine, Operation, Provenance
+from accel.fec.simd import SimdFec
+from accel.registry import Choice, Preferences, Registry, choose, probe_all
+from accel.sight import Sighting
+from drivers.errors import DriverError
+from tests.unit.accel import sick
+from tests.unit.accel.machine import add_file, add_pci
+
+ROWS = {row.name: row for row in CATALOGUE}
+ENCODE, DECODE, SEAL, OPEN = Operation
+
+
+def catalogue(*changed: Row) -> list[Row]:
+    """Return the catalogue with some rows replaced."""
+    news = {row.name: row for row in changed}
+    return [news.get(row.name, row) for row in CATALOGUE]
+
+
+def served(name: str, make: Callable[[], Engine], kind: Kind, provenance: Provenance = Provenance.CPU) -> Row:
+    """Return the row ``name`` as one that is there and has an engine; the engine gets the row's name."""
+
+    def named() -> Engine:
+        engine = make()
+        engine.name = name
+        return engine
+
+    found = Sighting(present=True, seen=("the device",))
+    return replace(ROWS[name], look=lambda _: found, make={kind: named}, provenance=provenance)
+
+
+SICK_SIMD = replace(ROWS["simd"], make={Kind.FEC: lambda: sick.simd(sick.flip_parity)})
+NO_NUMBA = replace(ROWS["simd"], look=lambda _: Sighting(present=False, missing=("Python package numba",)))
+SIM_FPGA = served("sim-fpga", SimdFec, Kind.FEC, Provenance.EMULATOR)
+ISAL = served("isal", SimdFec, Kind.FEC)
+
+
+def names(choices: dict[Operation, Choice]) -> list[str]:
+    return [choices[operation].engine.name for operation in Operation]
+
+
+def test_the_default() -> None:
+    chosen = choose(Preferences())
+    assert names(chosen) == ["simd", "simd", "cryptography", "cryptography"]
+    assert not any(choice.degraded for choice in chosen.values())
+    assert chosen[ENCODE].engine is chosen[DECODE].engine
+
+
+@pytest.mark.parametrize(
+    ("fec", "aead", "expected", "degraded"),
+    [
+        ("reference", "reference", ["reference"] * 4, False),
+        ("only: reference", "", ["reference", "reference", "cryptography", "cryptography"], False),
+        ("!simd", "!cryptography", ["reference"] * 4, False),
+        ("cuda", "", ["simd", "simd", "cryptography", "cryptography"], True),
+        ("?cuda, ?opencl", "?qat", ["simd", "simd", "cryptography", "cryptography"], False),
+        ("?cuda, reference", "", ["reference", "reference", "cryptography", "cryptography"], False),
+        ("reference@128:", "", ["simd", "simd", "cryptography", "cryptography"], True),
+        ("reference@1", "", ["reference", "reference", "cryptography", "cryptography"], False),
+    ],
+)
+def test_preferences_are_followed(fec: str, aead: str, expected: list[str], degraded: bool) -> None:
+    registry = Registry(Path("/nowhere"))
+    chosen = registry.choose(Preferences(fec, aead))
+    assert names(chosen) == expected
+    assert any(choice.degraded for choice in chosen.values()) == degraded
+
+
+def test_why_an_engine_was_passed_over_is_told() -> None:
+    reason = choose(Preferences(aead="qat"), Path("/nowhere"))[SEAL].reason
+    assert reason == "first by rank; nothing was measured; passed over: qat: this version of VANTUN has no such engine"
+
+
+@pytest.mark.parametrize(
+    ("preferences", "message"),
+    [
+        (Preferences(fec="smid"), "accel.fec: there is no engine 'smid' for this; did you mean 'simd'?"),
+        (Preferences(fec="cryptography"), "accel.fec: there is no engine 'cryptography' for this; there are: "),
+        (Preferences(aead="isal"), "accel.aead: there is no engine 'isal' for this"),
+        (Preferences(aead="only: qat"), "accel.aead: no engine can do aead.seal (qat: this version of VANTUN has no"),
+        (Preferences(fec="!simd, !reference"), "accel.fec: no engine can do fec.encode (every engine is forbidden)"),
+    ],
+)
+def test_what_cannot_be_chosen_is_an_error_and_the_probe_goes_on(preferences: Preferences, message: str) -> None:
+    with pytest.raises(DriverError) as caught:
+        choose(preferences)
+    assert str(caught.value).startswith(message)
+    found = Registry().survey(preferences)
+    assert found.problems == (str(caught.value),)
+    assert found.degraded
+    assert len(found.reports) == len(CATALOGUE)
+    assert len(found.chosen) == 2
+
+
+def test_a_sick_engine_never_serves() -> None:
+    registry = Registry(catalogue=catalogue(SICK_SIMD))
+    chosen = registry.choose(Preferences(fec="simd"))
+    assert names(chosen)[:2] == ["reference"] * 2
+    assert chosen[ENCODE].degraded
+    assert "simd: self-test of fec.encode failed" in chosen[ENCODE].reason
+    with pytest.raises(DriverError, match=r"self-test of fec\.encode failed"):
+        registry.choose(Preferences(fec="only: simd"))
+
+
+def test_a_missing_library_is_a_value() -> None:
+    found = Registry(catalogue=catalogue(NO_NUMBA)).survey(Preferences())
+    report = found.reports[0]
+    assert (report.present, report.usable) == (False, ())
+    assert report.reason == "not found: Python package numba"
+    assert report.next_step == "it needs the Python package numba"
+    assert found.chosen[ENCODE].engine.name == "reference"
+    assert found.degraded
+
+
+def test_an_engine_that_does_not_load_is_a_value() -> None:
+    def broken() -> Engine:
+        raise ImportError("libllvm.so is damaged")
+
+    found = Registry(catalogue=catalogue(replace(ROWS["simd"], make={Kind.FEC: broken}))).survey(Preferences())
+    assert found.reports[0].reason == "it cannot be loaded: ImportError: libllvm.so is damaged"
+    assert found.chosen[DECODE].engine.name == "reference"
+
+
+@pytest.mark.parametrize(
+    ("preferences", "serves"),
+    [
+        (Preferences(), "simd"),
+        (Preferences(allow_emulated=True), "simd"),
+        (Preferences(fec="!simd, !reference, isal", allow_emulated=True), None),
+        (Preferences(fec="sim-fpga"), "simd"),
+        (Preferences(fec="sim-fpga", allow_emulated=True), "sim-fpga"),
+    ],
+)
+def test_an_emulator_serves_only_by_name_and_by_leave(preferences: Preferences, serves: str | None) -> None:
+    chosen = Registry(catalogue=catalogue(SIM_FPGA)).survey(preferences).chosen
+    assert (chosen[ENCODE].engine.name if serves else chosen.get(ENCODE)) == serves
+
+
+def test_an_engine_without_leave_says_what_to_set() -> None:
+    registry = Registry(catalogue=catalogue(SIM_FPGA))
+    with pytest.raises(DriverError, match=r"sim-fpga: is no real device \(emulator\); set accel\.allow_emulated"):
+        registry.choose(Preferences(fec="only: sim-fpga"))
+
+
+def test_rank_is_the_order_of_the_catalogue() -> None:
+    assert Registry(catalogue=catalogue(ISAL)).choose(Preferences(fec="!simd"))[ENCODE].engine.name == "isal"
+    assert Registry(catalogue=catalogue(ISAL)).choose(Preferences())[ENCODE].engine.name == "simd"
+
+
+def test_an_engine_is_made_and_tested_once() -> None:
+    made: list[Engine] = []
+
+    def make() -> Engine:
+        made.append(CryptographyAead())
+        return made[-1]
+
+    registry = Registry(catalogue=catalogue(replace(ROWS["cryptography"], make={Kind.AEAD: make})))
+    registry.choose(Preferences())
+    registry.survey(Preferences(aead="cryptography"))
+    assert len(made) == 1
+
+
+def test_every_row_has_a_reason_and_a_next_step(tmp_path: Path) -> None:
+    add_file(tmp_path, "usr/lib/libisal.so.2")
+    add_pci(tmp_path, "0000:6b:00.0", 0x8086, 0x4940, 0x0B4000)
+    reports = {report.name: report for report in probe_all(Preferences(), tmp_path)}
+    assert set(reports) == set(ROWS)
+    assert all(report.reason and report.next_step for report in reports.values())
+    assert {name for name, report in reports.items() if report.usable} == {"simd", "cryptography", "reference"}
+    assert {name for name, report in reports.items() if report.present} >= {"isal", "qat"}
+    assert reports["isal"].reason == "no engine in this version (seen: ISA-L (libisal.so.2))"
+    assert reports["isal"].next_step == "a later version brings it"
+    assert reports["qat"].missing == ("qatlib (libqat.so.4)", "VFIO groups")
+    assert reports["cuda"].reason == "no engine in this version (not found: NVIDIA GPU or NVIDIA device nodes)"
+    assert "vantun[cuda]" in reports["cuda"].next_step
+    assert reports["simd"].selected == (ENCODE, DECODE)
+    assert reports["cryptography"].selected == (SEAL, OPEN)
+    assert reports["reference"].selected == ()
