@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from typing import Any
 
 from aioquic.quic.configuration import QuicConfiguration
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -21,11 +23,21 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from vantun.config import ClientTlsConfig, ServerTlsConfig
 from vantun.errors import ResourceError
 
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 _MAKE = "`vantun cert self-signed` makes a certificate and its key"
+_AUTHORITIES = "name a PEM file with the authorities to trust"
 
 
 def create_self_signed(cert: Path, key: Path, names: Sequence[str], days: int) -> None:
-    """Write a P-256 key (0600) and a certificate for host names or addresses; ResourceError rather than overwrite."""
+    """Write a P-256 key (0600) and a certificate for host names or addresses.
+
+    Raises
+    ------
+    ResourceError
+        When a name is none, or a file exists (it stays) or cannot be written; then neither file is left behind.
+    """
+    subjects = [_general_name(name) for name in names]
     private = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     start = datetime.now(UTC) - timedelta(hours=1)  # the client's clock may be a little behind
@@ -37,7 +49,7 @@ def create_self_signed(cert: Path, key: Path, names: Sequence[str], days: int) -
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
         .not_valid_after(start + timedelta(days=days, hours=1))
-        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(subjects), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(private, hashes.SHA256())
@@ -57,19 +69,30 @@ def _general_name(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
-        try:
-            return x509.DNSName(name)
-        except ValueError:
-            raise ResourceError(f"{name!r} is neither a host name nor an address; give names in ASCII") from None
+        if not _HOST.fullmatch(name):
+            raise ResourceError(
+                f"{name!r} is neither a host name nor an address; give names in ASCII (xn--... for others)"
+            ) from None
+        return x509.DNSName(name)
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:
+    """Write a file that appears whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(draft, path)  # unlike a rename, it replaces nothing
+        finally:
+            draft.unlink()
     except FileExistsError:
         raise ResourceError(f"{path} exists and stays; move it away, or name another file") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+    except OSError as error:
+        raise ResourceError(f"{path} cannot be written: {error.strerror}; name a file in another folder") from None
 
 
 def load_server(configuration: QuicConfiguration, tls: ServerTlsConfig) -> None:
@@ -81,7 +104,7 @@ def load_server(configuration: QuicConfiguration, tls: ServerTlsConfig) -> None:
             raise ResourceError(f"{name}: {path}: {error.strerror}; {_MAKE}") from None
     try:
         configuration.load_cert_chain(tls.cert, tls.key)
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, IndexError, UnsupportedAlgorithm) as error:
         raise ResourceError(f"{tls.cert} and {tls.key} are no PEM certificate and key ({error}); {_MAKE}") from None
     public = configuration.certificate.public_key()
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -91,19 +114,31 @@ def load_server(configuration: QuicConfiguration, tls: ServerTlsConfig) -> None:
 
 def trust(configuration: QuicConfiguration, tls: ClientTlsConfig, host: str) -> None:
     """Put into ``configuration`` what a client accepts. A pin is checked by :func:`is_pinned` after the handshake."""
-    configuration.server_name = tls.sni or host
+    configuration.server_name = _name(tls.sni or host)
     if tls.pin_sha256 or tls.insecure:
         # CertificateVerify is checked all the same: the server has the key of the certificate that it shows
         configuration.verify_mode = ssl.CERT_NONE
         return
     configuration.verify_mode = ssl.CERT_REQUIRED
     if tls.ca is not None:
-        if not tls.ca.is_file():
-            raise ResourceError(f"tls.ca: {tls.ca} cannot be read; name a PEM file with the authorities to trust")
+        try:
+            x509.load_pem_x509_certificates(tls.ca.read_bytes())
+        except OSError as error:
+            raise ResourceError(f"tls.ca: {tls.ca}: {error.strerror}; {_AUTHORITIES}") from None
+        except ValueError:
+            raise ResourceError(f"tls.ca: {tls.ca} holds no PEM certificate; {_AUTHORITIES}") from None
         configuration.cafile = str(tls.ca)
         return
     system = ssl.get_default_verify_paths()  # without any, aioquic takes certifi's
     configuration.cafile, configuration.capath = system.cafile, system.capath
+
+
+def _name(host: str) -> str:
+    """Return a host name in the form that certificates and TLS use."""
+    try:
+        return host if host.isascii() else host.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise ResourceError(f"{host!r} is no host name; write it in ASCII, or set tls.sni") from None
 
 
 def is_pinned(certificate: Any, pin: str) -> bool:

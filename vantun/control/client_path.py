@@ -18,6 +18,7 @@ from vantun.control.messages import (
     RefuseCode,
     Welcome,
     encode,
+    readable,
 )
 from vantun.control.path_events import PathDown, PathEvent, PathRefused, PathUp, SessionIdentity, SessionUnknownError
 from vantun.control.quic import (
@@ -97,7 +98,7 @@ class ClientPath:
     def transmit(self, now: float) -> list[tuple[int, bytes, tuple[str, int]]]:
         """Return everything that is to be sent now; packets of the set-up go twice, since the path may be lossy."""
         if self._state is not _State.UP:
-            self._http.hasten()
+            self._http.hasten(1)
         sent = [(self._socket, data, self._peer) for data, _ in self._http.transmit(now)]
         self._handle()
         # packets of the set-up, and the last one of all, which nobody repeats
@@ -197,7 +198,7 @@ class ClientPath:
             ml_kem=self._exchange.ml_kem,
             suites=SUITES,
             cid=self._cid,
-            name="".join(filter(str.isprintable, self._path.name))[:MAX_NAME],
+            name=readable(self._path.name, MAX_NAME),
             down=self._path.down,
         )
         self._http.send(self._stream, encode(HELLO, hello))

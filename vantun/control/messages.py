@@ -7,12 +7,13 @@ against their types and sizes before anything uses them. Unknown fields are igno
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import cbor2
 
 from accel.engine import Suite
+from vantun.control import strict_cbor
 from vantun.errors import ProtocolError
 from vantun.lanes import CID_LENGTH
 from vantun.plain_values import from_plain, to_plain
@@ -26,7 +27,7 @@ ML_KEM_KEY_LENGTH = 1184
 ML_KEM_CIPHERTEXT_LENGTH = 1088
 MAX_NAME = 64
 MAX_TOKENS = 16
-_MAX_REASON = 400
+MAX_REASON = 400
 _MAX_NUMBER = (1 << 62) - 1
 
 
@@ -47,7 +48,7 @@ class Hello:
     """Asks for a lane; sizes as in :meth:`check`. ``session`` 0 = a new one. Rates in bit/s, 0 = no wish."""
 
     session: int
-    token: bytes
+    token: bytes = field(repr=False)
     path: int
     x25519: bytes
     ml_kem: bytes
@@ -66,7 +67,7 @@ class Hello:
         _long("ml_kem", self.ml_kem, ML_KEM_KEY_LENGTH)
         _long("cid", self.cid, CID_LENGTH)
         _between("suites", len(self.suites), 1, len(Suite))
-        _between("name", len(self.name), 0, MAX_NAME)
+        _readable("name", self.name, MAX_NAME)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Welcome:
     ml_kem: bytes
     suite: Suite
     cid: bytes
-    tokens: tuple[bytes, ...]
+    tokens: tuple[bytes, ...] = field(repr=False)
     up: int
 
     def check(self) -> None:
@@ -104,7 +105,7 @@ class Refuse:
 
     def check(self) -> None:
         """Raise ValueError when a field is out of its bounds."""
-        _between("reason", len(self.reason), 0, _MAX_REASON)
+        _readable("reason", self.reason, MAX_REASON)
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Goodbye:
     def check(self) -> None:
         """Raise ValueError when a field is out of its bounds."""
         _between("code", self.code, 0, _MAX_NUMBER)
-        _between("reason", len(self.reason), 0, _MAX_REASON)
+        _readable("reason", self.reason, MAX_REASON)
 
 
 ControlMessage = Hello | Welcome | Refuse | Goodbye
@@ -135,6 +136,18 @@ def _long(name: str, value: bytes, length: int) -> None:
         raise ValueError(f"{name} has {len(value)} bytes, expected {length}")
 
 
+def _readable(name: str, value: str, most: int) -> None:
+    """Check text that is shown to people: what a peer sends must not move a terminal's cursor."""
+    _between(f"length of {name}", len(value), 0, most)
+    if not value.isprintable():
+        raise ValueError(f"{name} has characters that cannot be printed")
+
+
+def readable(text: str, most: int) -> str:
+    """Return ``text`` as a field may carry it: what cannot be printed is written as an escape."""
+    return (text if text.isprintable() else repr(text))[:most]
+
+
 def encode(number: int, message: ControlMessage) -> bytes:
     """Return message ``number`` with its length field; raises ValueError when a field is out of its bounds."""
     message.check()
@@ -147,19 +160,20 @@ def encode(number: int, message: ControlMessage) -> bytes:
 def decode(body: bytes) -> tuple[int, ControlMessage]:
     """Return (number, message) of a message without its length field; raises ProtocolError."""
     try:
-        plain = cbor2.loads(body)
+        plain = strict_cbor.read(body)
         if not isinstance(plain, dict):
             raise ValueError("it is no map")
-        kind = _KINDS.get(plain["is"]) if isinstance(plain.get("is"), str) else None
+        name = plain.get("is")
+        kind = _KINDS.get(name) if isinstance(name, str) else None
         if kind is None:
             raise ValueError("its kind is unknown")
         number = plain.get("number")
         if type(number) is not int or not 0 <= number <= _MAX_NUMBER:
             raise ValueError("it has no number")
-        names = {field.name for field in dataclasses.fields(kind)}
-        message = from_plain(kind, {name: value for name, value in plain.items() if name in names})
+        known = {entry.name for entry in dataclasses.fields(kind)}
+        message = from_plain(kind, {key: value for key, value in plain.items() if key in known})
         message.check()
-    except (cbor2.CBORDecodeError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         raise ProtocolError(f"a control message of {len(body)} B cannot be read: {error}") from None
     return number, message
 

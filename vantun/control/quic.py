@@ -29,6 +29,7 @@ from aioquic.quic.events import (
 from aioquic.quic.packet import QuicProtocolVersion
 from aioquic.quic.stream import QuicStream
 
+from vantun.control.messages import MAX_REASON, readable
 from vantun.errors import InstallError
 
 __all__ = [
@@ -65,7 +66,6 @@ H3_NO_ERROR = 0x100
 H3_EXCESSIVE_LOAD = 0x107
 INTERNAL_ERROR = 0x1
 _OLDEST, _TOO_NEW = (1, 7, 2), (1, 8)
-_MAX_REASON = 200
 
 
 class GuardedConnection(QuicConnection):
@@ -149,8 +149,7 @@ Peer = tuple[str, int]
 
 def reason_of(event: ConnectionTerminated) -> str:
     """Return the peer's reason, fit to be shown."""
-    text = event.reason_phrase[:_MAX_REASON]
-    return text if text.isprintable() else repr(text)
+    return readable(event.reason_phrase, MAX_REASON)
 
 
 class HttpConnection:
@@ -181,9 +180,9 @@ class HttpConnection:
         host, port = self.quic._network_paths[0].addr[:2]
         return host, port
 
-    def hasten(self) -> None:
-        """Keep the probe timeout short: it doubles with each probe, which a lossy path reaches without being full."""
-        self.quic._loss._pto_count = min(self.quic._loss._pto_count, 1)
+    def hasten(self, doublings: int) -> None:
+        """Bound how often the probe timeout doubles: probes that are lost by chance must not make the next one late."""
+        self.quic._loss._pto_count = min(self.quic._loss._pto_count, doublings)
 
     def receive(self, data: bytes, peer: Peer, now: float) -> None:
         """Take a datagram."""

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from vantun.config import ServerConfig
 from vantun.control.authentication import Authenticator
 from vantun.control.key_exchange import LaneBinding, answer
-from vantun.control.messages import Goodbye, Hello, MessageReader, Refuse, RefuseCode, Welcome, encode
+from vantun.control.messages import (
+    MAX_REASON,
+    Goodbye,
+    Hello,
+    MessageReader,
+    Refuse,
+    RefuseCode,
+    Welcome,
+    encode,
+    readable,
+)
 from vantun.control.path_events import PathDown, PathEvent, PathUp
 from vantun.control.quic import (
     H3_NO_ERROR,
@@ -114,11 +124,12 @@ class ServerPath:
 
         That begins with right credentials: nobody else can make the server show it.
         """
-        if now >= self._twice_until:
-            return [(self.socket, data, peer) for data, peer in self.http.transmit(now)]
-        self.http.hasten()
+        sure = now < self._twice_until
+        if sure or not self.handshaken:
+            # a stranger who is silent sees nothing of it: three times what he has sent is spent before
+            self.http.hasten(1 if sure else 2)
         sent = [(self.socket, data, peer) for data, peer in self.http.transmit(now)]
-        return [*sent, *sent]
+        return [*sent, *sent] if sure else sent
 
     def timer(self) -> float | None:
         """Return when :meth:`run_timers` is due."""
@@ -137,7 +148,7 @@ class ServerPath:
     def goodbye(self, code: int, reason: str) -> None:
         """Say goodbye on the control stream."""
         if self._stream >= 0:
-            self.http.send(self._stream, encode(0, Goodbye(code, reason[:200])))
+            self.http.send(self._stream, encode(0, Goodbye(code, readable(reason, MAX_REASON))))
 
     def _request(self, event: HeadersReceived, now: float) -> None:
         fields = dict(event.headers)

@@ -8,6 +8,11 @@ from vantun.config import MasqueradeConfig
 
 Headers = list[tuple[bytes, bytes]]
 
+_OURS = frozenset(
+    (b"connection", b"content-length", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
+)
+"""Fields that a configured answer cannot set: HTTP/3 forbids them, or they must be true (RFC 9114, section 4.2)."""
+
 _PAGE = (
     '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title></head>\n'
     "<body><h1>{title}</h1><p>{text}</p></body>\n</html>\n"
@@ -25,22 +30,23 @@ class Site:
 
     def answer(self, method: bytes, path: bytes) -> tuple[Headers, bytes]:
         """Return header fields and body for a request."""
-        allow: Headers = []
-        kind = b"text/html; charset=utf-8"
+        extra: Headers = []
         if self._config is not None:
             status, body = self._config.status_code, self._config.content.encode()
-            allow = [(name.lower().encode(), value.encode()) for name, value in self._config.headers.items()]
+            fields = ((name.lower().encode(), value.encode()) for name, value in self._config.headers.items())
+            extra = [(name, value) for name, value in fields if name not in _OURS]
         elif method not in (b"GET", b"HEAD"):
-            status, body, allow = 405, _REFUSED, [(b"allow", b"GET, HEAD")]
+            status, body, extra = 405, _REFUSED, [(b"allow", b"GET, HEAD")]
         elif path.split(b"?")[0] in (b"/", b"/index.html"):
             status, body = 200, _FOUND
         else:
             status, body = 404, _MISSING
+        usual = [(b"date", formatdate(usegmt=True).encode()), (b"content-type", b"text/html; charset=utf-8")]
+        said = {name for name, _ in extra}
         headers = [
             (b":status", str(status).encode()),
-            (b"date", formatdate(usegmt=True).encode()),
+            *(entry for entry in usual if entry[0] not in said),
             (b"content-length", str(len(body)).encode()),
+            *extra,
         ]
-        if not any(name == b"content-type" for name, _ in allow):
-            headers.append((b"content-type", kind))
-        return [*headers, *allow], b"" if method == b"HEAD" else body
+        return headers, b"" if method == b"HEAD" else body
