@@ -39,9 +39,9 @@ def pair(tmp_path: Path, certificate: tuple[Path, str]) -> Iterator[Pair]:
     print(made.logs())  # noqa: T201 - pytest shows it when the test fails
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, str]) -> Iterator[Pair]:
-    """Yield a running pair that the tests of a module share."""
+    """Yield a running pair that tests share which leave it as it is."""
     folder = tmp_path_factory.mktemp("pair")
     made = make_pair(folder, furnish(folder, certificate), free_port(socket.SOCK_DGRAM))
     try:

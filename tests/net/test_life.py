@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.net.appliances import SECONDS, START_SECONDS, Pair, Process, free_port, make_pair, through, wait_for
 from vantun.cli.status_view import document
@@ -55,6 +56,13 @@ def test_they_serve_and_stop(pair: Pair) -> None:
     assert not pair.server.socket.exists()
 
 
+def test_a_signal_while_the_worker_starts(pair: Pair) -> None:
+    pair.server.start()
+    wait_for(pair.server.status, "the status socket answers, before anything is ready")
+    assert pair.server.terminate() == 0
+    assert not pair.server.socket.exists()
+
+
 def test_a_server_that_was_killed_and_comes_back(pair: Pair) -> None:
     pair.start()
     before = pair.client.status()["lanes"][0]["session"]
@@ -95,22 +103,22 @@ def fails(process: Process, *texts: str) -> None:
     assert not process.socket.exists()
 
 
-def test_a_wrong_password(pair: Pair) -> None:
-    text = pair.client.config_file.read_text()
-    pair.client.config_file.write_text(text.replace("s3cret", "guess"))
-    pair.server.start()
-    pair.server.wait_ready()
-    fails(pair.client, "error: ", "auth")
-    assert "guess" not in pair.logs()
+def another_client(pair: Pair, folder: Path, old: str, new: str) -> Process:
+    """Return a client of the pair's server with one text of its configuration replaced."""
+    config = yaml.safe_load(pair.client.config_file.read_text().replace(old, new))
+    config["socks5"]["listen"] = f"127.0.0.1:{free_port(socket.SOCK_STREAM)}"
+    return Process(folder, "client", config)
 
 
-def test_a_wrong_pin(pair: Pair) -> None:
-    text = pair.client.config_file.read_text()
-    pin = text.split("pinSHA256: ")[1].split()[0]
-    pair.client.config_file.write_text(text.replace(pin, "0" * 64))
-    pair.server.start()
-    pair.server.wait_ready()
-    fails(pair.client, "error: ", "pinSHA256")
+def test_a_wrong_password(running: Pair, tmp_path: Path) -> None:
+    client = another_client(running, tmp_path, "s3cret", "guess")
+    fails(client, "error: ", "compare `auth`")
+    assert "guess" not in client.log + running.server.log
+
+
+def test_a_wrong_pin(running: Pair, tmp_path: Path) -> None:
+    pin = running.client.config_file.read_text().split("pinSHA256: ")[1].split()[0]
+    fails(another_client(running, tmp_path, pin, "f" * 64), "error: ", "tls.pinSHA256")
 
 
 def test_the_udp_port_is_taken(pair: Pair) -> None:

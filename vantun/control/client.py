@@ -42,6 +42,7 @@ class Client(Appliance):
         self._tunnel: Tunnel | None = None
         self._uplinks: list[Uplink] = []
         self._running: asyncio.Task[VantunError] | None = None
+        self._announcing: asyncio.Task[None] | None = None
 
     async def prepare(self) -> None:
         """Listen for programs; they wait until there is a path."""
@@ -49,11 +50,11 @@ class Client(Appliance):
 
     def begin(self, link: WorkerLink) -> None:
         """Set all paths up by a new worker."""
-        log.info("vantun client: SOCKS5 on %s, %d path(s)", self._config.socks5.listen, len(self._config.paths))
         self._tunnel = Tunnel(self._config, link, self.resolver, self.sockets, self._membership)
         self._uplinks = [Uplink(self._tunnel, path) for path in self._config.paths]
         self._running = asyncio.create_task(self._run_uplinks())
         self._running.add_done_callback(self._on_uplinks_done)
+        self._announcing = asyncio.create_task(self._announce())
 
     async def abandon(self) -> None:
         """Give up all paths, and the session with them: its keys and flows were in the worker."""
@@ -99,7 +100,10 @@ class Client(Appliance):
         match event:
             case LaneChanged(session, path, state, before):
                 log.debug("session %x path %d: %s, was %s", session, path, state, before)
-                if state == "dead":
+                if state == "active":
+                    for attempt in self._of(session, path):
+                        attempt.active.set()
+                elif state == "dead":
                     self._end(session, path, "nothing comes through any more")
             case LaneClosed(session, path, code):
                 self._end(session, path, f"the server has closed it with code {code}")
@@ -143,7 +147,14 @@ class Client(Appliance):
         if not task.cancelled():
             self.fail(task.exception() or task.result())
 
+    async def _announce(self) -> None:
+        """Log that programs can connect, as soon as the first path is up."""
+        await self._membership.wait_up()
+        log.info("vantun client: SOCKS5 on %s, %d path(s)", self._config.socks5.listen, len(self._config.paths))
+
     async def _end_uplinks(self) -> None:
+        if self._announcing is not None:
+            self._announcing.cancel()
         running, self._running = self._running, None
         if running is not None:
             running.cancel()

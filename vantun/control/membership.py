@@ -7,6 +7,7 @@ within ``CREATION_TIME`` is overtaken by the next, so a dead first uplink delays
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -113,14 +114,14 @@ class Membership:
         self._notify()
         self._on_lost(session)
 
-    async def wait_up(self, seconds: float) -> int | None:
+    async def wait_up(self, seconds: float = math.inf) -> int | None:
         """Return the session as soon as it has a path, or None after ``seconds``."""
         end = _now() + seconds
         while self.session is None or not self.up:
             left = end - _now()
             if left <= 0:
                 return None
-            await self._change(left)
+            await self._change(left if left < math.inf else None)
         return self.session
 
     def _take_number(self) -> int:

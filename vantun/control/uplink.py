@@ -23,7 +23,7 @@ from vantun.control.path_events import (
 from vantun.control.pump import Pump
 from vantun.control.resolver import Address, Resolver
 from vantun.control.udp_sockets import UdpSockets
-from vantun.errors import ConnectError, ResourceError, VantunError
+from vantun.errors import ConnectError, ResourceError, VantunError, WorkerError
 from vantun.lanes import LaneSpec
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Attempt:
         self.lane: LaneSpec | None = None
         loop = asyncio.get_running_loop()
         self.up = asyncio.Event()
+        self.active = asyncio.Event()
+        """Set when the data plane has heard from the server on the lane."""
         self.over: asyncio.Future[Ending] = loop.create_future()
         self._tunnel = tunnel
         self._loop = loop
@@ -214,12 +216,28 @@ class Uplink:
         if attempt.up.is_set():
             self.state, self.reason, self._was_up = "up", "", True
             began = self._loop.time()
-            log.info("path %s: up, to %s", self.config.name, self.config.server)
-            ending = await attempt.over
+            announcing = asyncio.create_task(self._announce(attempt))
+            try:
+                ending = await attempt.over
+            finally:
+                announcing.cancel()
             if self._loop.time() - began > STABLE_TIME:
                 self._backoff.reset()
             return ending
         return attempt.over.result()
+
+    async def _announce(self, attempt: Attempt) -> None:
+        """Log that the path is up, as soon as its round-trip time is known."""
+        await attempt.active.wait()
+        rtt = "unknown"
+        try:
+            lanes = (await self._tunnel.link.snapshot())["lanes"]
+        except WorkerError:  # it is lost, and so is the path
+            return
+        for lane in lanes if isinstance(lanes, list) else []:
+            if lane["path"] == attempt.admission.number:
+                rtt = f"{lane['rtt_ms']:.1f} ms"
+        log.info("path %s: up, RTT %s, to %s", self.config.name, rtt, self.config.server)
 
     async def _find_server(self) -> Address:
         """Return the server's address; with a source, one of the same family. Raises UnresolvableError."""
