@@ -66,6 +66,7 @@ def run_under_attack(
     return network
 
 
+@pytest.mark.slow
 def test_injected_garbage_under_the_right_connection_id_is_counted() -> None:
     random = np.random.default_rng(1)
     sent = 0
@@ -83,6 +84,7 @@ def test_injected_garbage_under_the_right_connection_id_is_counted() -> None:
     assert network.client.misses + network.server.misses == 0
 
 
+@pytest.mark.slow
 def test_packets_for_nobody_are_misses() -> None:
     random = np.random.default_rng(2)
     sent = 0
@@ -98,6 +100,7 @@ def test_packets_for_nobody_are_misses() -> None:
     assert set(drops(network)) <= {"late"}
 
 
+@pytest.mark.slow
 def test_replayed_packets_are_counted_exactly() -> None:
     sent = 0
 
@@ -113,6 +116,7 @@ def test_replayed_packets_are_counted_exactly() -> None:
     assert drops(network)["replay"] in range(sent - 60, sent + 1)  # those of the last 0.1 s are still under way
 
 
+@pytest.mark.slow
 def test_reflected_packets_are_misses_or_bad() -> None:
     sent = 0
 
@@ -128,6 +132,7 @@ def test_reflected_packets_are_misses_or_bad() -> None:
     assert drops(network)["bad"] == sent
 
 
+@pytest.mark.slow
 def test_flipped_bits_cost_the_packet_and_nothing_else() -> None:
     random = np.random.default_rng(3)
     flipped = 0
@@ -146,6 +151,7 @@ def test_flipped_bits_cost_the_packet_and_nothing_else() -> None:
     assert drops(network)["bad"] == flipped
 
 
+@pytest.mark.slow
 def test_truncated_packets() -> None:
     random = np.random.default_rng(4)
     looked_at = missed = 0
@@ -350,6 +356,7 @@ PACKETS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(batches=st.lists(st.lists(PACKETS, min_size=1, max_size=8), min_size=1, max_size=4), client=st.booleans())
 def test_authenticated_nonsense_never_crashes_and_leaks_nothing(batches: list[list[bytes]], client: bool) -> None:
     peer = Peer(client=client)

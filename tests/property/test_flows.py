@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -270,4 +271,4 @@ class FlowMachine(RuleBasedStateMachine):
                 assert flow.port.was_reset or flow.port.closed
 
 
-TestFlows = FlowMachine.TestCase
+TestFlows = pytest.mark.slow(FlowMachine.TestCase)

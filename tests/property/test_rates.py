@@ -40,6 +40,7 @@ def test_token_bucket(rate: float, steps: list[tuple[float, float]]) -> None:
         assert sent <= rate * now * (1 + 1e-6) + burst
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [2e6, 20e6, 200e6])
 def test_brutal_never_sends_faster_than_it_was_told(rate: float) -> None:
     network = Network(DataplaneConfig(), seed=int(rate))

@@ -65,6 +65,7 @@ def test_range_list(numbers: list[int]) -> None:
         assert t.rx_range[0, : int(t.lane[0]["rx_ranges"])].tolist() == ranges_of(set(numbers[: i + 1]))
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 1000), min_size=100, max_size=400))
 def test_range_list_that_overflows_keeps_the_newest(numbers: list[int]) -> None:
     t = Peer().end.plane.context.tables

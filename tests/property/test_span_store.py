@@ -73,6 +73,7 @@ def journeys(draw: st.DrawFn) -> Journey:
     return sizes, draw(st.lists(st.lists(shard, min_size=1, max_size=12), min_size=1, max_size=6))
 
 
+@pytest.mark.slow
 @given(journeys())
 def test_blocks_complete_exactly_with_k_shards(journey: Journey) -> None:
     sizes, batches = journey
@@ -148,6 +149,7 @@ def test_abandoned_blocks_are_forgotten_and_move_the_window() -> None:
     check_tables(peer.end.plane)
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 20).flatmap(lambda n: st.lists(st.integers(0, 126), min_size=n, max_size=n, unique=True)),
     st.integers(1, 128),
