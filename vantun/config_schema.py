@@ -144,7 +144,12 @@ SERVER_KEYS = (
         "{content-type: text/plain}",
     ),
     Key("masquerade.string.statusCode", STATUS_CODE, "HTTP status of the answer.", "200", "200"),
-    Key("bandwidth.up", RATE, "The most that is sent on each path of a client; the rate that `brutal` sends at.", "1 gbps"),
+    Key(
+        "bandwidth.up",
+        RATE,
+        "The most that is sent on each path of a client; the rate that `brutal` sends at.",
+        "1 gbps",
+    ),
     Key("bandwidth.down", RATE, "The most that a client may send on each of its paths.", "1 gbps"),
     *_COMMON,
 )
