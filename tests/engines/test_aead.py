@@ -13,6 +13,7 @@ from tests.engines.engine_list import (
     ENGINES,
     KEYS,
     NO_KEY,
+    NUMBERS,
     PHASE_0_ONLY,
     SUITE_SLOT,
     finish,
@@ -63,6 +64,22 @@ def test_open_undoes_seal(engine: Engine, rows: list[SealRow]) -> None:
     assert opened.status.tolist() == [Status.DONE] * len(rows)
     assert opened.number.tolist() == [row.number for row in rows]
     assert rows_of(opened) == [row.packet for row in rows]
+
+
+@each_engine
+@pytest.mark.parametrize(
+    "ahead", [-(1 << 31) - 2, -(1 << 31) - 1, -(1 << 31), 1 - (1 << 31), -1, 0, 5, (1 << 31) - 1, 1 << 31, 1 << 32]
+)
+@given(number=NUMBERS)
+def test_numbers_far_from_the_expected(engine: Engine, ahead: int, number: int) -> None:
+    """On both sides of the half windows of RFC 9000, appendix A.3, and of every power of two."""
+    row = SealRow(0, number, packet(number, 0, b"text"))
+    largest = min(max(-1, number + ahead), (1 << 62) - 1)
+    job = open_job([OpenRow(0, largest, octets) for octets in sealed([row])])
+    done = finish(engine, Operation.AEAD_OPEN, job)
+    assert not difference(done, refer(Operation.AEAD_OPEN, job))
+    if abs(number - largest - 1) < 1 << 31:
+        assert done.number.tolist() == [number]
 
 
 @each_engine
