@@ -131,6 +131,15 @@ class ControlSocket:
                 for descriptor in descriptors:
                     os.close(descriptor)
 
+    def close(self) -> None:
+        """Close the socket; reports that wait are lost."""
+        self._end("")
+        self._socket.close()
+        while self._outbox:
+            _, descriptor = self._outbox.popleft()
+            if descriptor >= 0:
+                os.close(descriptor)
+
     def _end(self, reason: str) -> None:
         if reason:
             print(f"vantun worker: {reason}", file=sys.stderr)  # noqa: T201 - nobody else listens

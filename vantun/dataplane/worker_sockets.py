@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from drivers.batch import PacketBatch
 from drivers.errors import DriverError
 from drivers.linux.address import unpack
-from drivers.linux.udp import UdpSocket
+from drivers.linux.udp import UdpOptions, UdpSocket
 from vantun.dataplane.poller import IN, OUT, Poller
 from vantun.dataplane.stages.seal import Outgoing
 from vantun.worker_messages import MAX_DATAGRAM
@@ -71,10 +71,10 @@ class WorkerSockets:
         self.unsent = 0
         self.misses_dropped = 0
 
-    def add(self, number: int, sock: socket.socket) -> None:
+    def add(self, number: int, sock: socket.socket, options: UdpOptions | None = None) -> None:
         """Receive and send on ``sock``, which belongs to the worker from now on. Raises DriverError."""
         self.remove(number)
-        udp = UdpSocket.adopt(sock)
+        udp = UdpSocket.adopt(sock, options=options)
         self._sockets[number] = udp
         self._poller.add(udp.fileno(), IN, partial(self._ready, number))
 
@@ -85,6 +85,11 @@ class WorkerSockets:
         if udp is not None:
             self._poller.remove(udp.fileno())
             udp.close()
+
+    def close(self) -> None:
+        """Close every socket."""
+        for number in list(self._sockets):
+            self.remove(number)
 
     # --- in
 
