@@ -29,8 +29,9 @@ class Poller:
         self._handlers[descriptor] = handler
 
     def change(self, descriptor: int, events: int) -> None:
-        """Wait for other events of a known descriptor."""
-        self._epoll.modify(descriptor, events)
+        """Wait for other events of a descriptor; one that is not watched stays so."""
+        if descriptor in self._handlers:
+            self._epoll.modify(descriptor, events)
 
     def remove(self, descriptor: int) -> None:
         """Forget a descriptor, before it is closed: a duplicate elsewhere would keep it in the epoll set."""

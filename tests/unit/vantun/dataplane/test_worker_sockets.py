@@ -186,6 +186,17 @@ def test_a_socket_that_cannot_receive_rests_and_is_tried_again(bench: Bench) -> 
     assert bench.sockets.wake_at == math.inf
 
 
+def test_a_resting_socket_that_is_full_gives_up_its_packets(bench: Bench) -> None:
+    bench.calls.receive_script = deque([errno.ENOTSOCK])
+    bench.target.sendto(b"x", bench.addresses[0])
+    bench.poller.wait(math.inf)
+    bench.calls.send_script = deque([errno.EAGAIN])
+    assert not bench.sockets.send(bench.outgoing(0, 1), bench.now)
+    bench.now = bench.sockets.retry_at
+    assert bench.sockets.resume(bench.now)
+    assert bench.arrived() == [1]
+
+
 def test_fallbacks_are_listed(bench: Bench) -> None:
     bench.calls.batched = errno.ENOSYS
     assert bench.sockets.send(bench.outgoing(0), bench.now)
