@@ -156,11 +156,11 @@ _UNTESTED = Maturity.UNTESTED
 
 CATALOGUE: tuple[Row, ...] = (
     Row(
-        "simd", _BOTH, _CPU, Maturity.PRODUCTION, "compiled kernels",
+        "simd", _BOTH, _CPU, Maturity.TESTED_ON_HARDWARE, "compiled kernels",
         lambda _: look_for_module("numba"), "the Python package numba", {Kind.FEC: _simd},
     ),
     Row(
-        "cryptography", (Kind.AEAD,), _CPU, Maturity.PRODUCTION, "the wheel",
+        "cryptography", (Kind.AEAD,), _CPU, Maturity.TESTED_ON_HARDWARE, "the wheel",
         lambda _: look_for_module("cryptography"), "the Python package cryptography", {Kind.AEAD: _cryptography},
     ),
     Row(
@@ -204,7 +204,7 @@ CATALOGUE: tuple[Row, ...] = (
         lambda _: Sighting(present=False, missing=("the simulated card",)), "the RTL, which comes with fpga", {},
     ),
     Row(
-        "reference", _BOTH, _CPU, Maturity.PRODUCTION, "numpy and plain Python",
+        "reference", _BOTH, _CPU, Maturity.TESTED_ON_HARDWARE, "numpy and plain Python",
         lambda _: look_for_module("numpy"), "the Python package numpy", {Kind.FEC: _reference, Kind.AEAD: _reference},
     ),
 )  # fmt: skip

@@ -17,7 +17,7 @@ from vantun.lab.endpoint import Endpoint
 from vantun.lab.network import SESSION, lab_engines
 from vantun.lanes import LaneSpec
 from vantun.session.keys import Ratchet
-from vantun.session.tables import Limits
+from vantun.session.limits import Limits
 
 SMALL = DataplaneConfig(limits=Limits(sessions=4, flows=64, rows=512, flows_per_session=16))
 CID = b"\0handmad"

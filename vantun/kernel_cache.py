@@ -17,7 +17,14 @@ from pathlib import Path
 
 from vantun import __version__
 
-SHARED_KERNELS = ("accel/gf256", "accel/kernels", "vantun/lab/link.py", "vantun/session", "vantun/wire")
+SHARED_KERNELS = (
+    "accel/engine.py",
+    "accel/gf256",
+    "accel/kernels",
+    "vantun/lab/link.py",
+    "vantun/session",
+    "vantun/wire",
+)
 """Files and folders whose kernels are compiled into kernels of other files; tests/layering finds what is missing."""
 
 

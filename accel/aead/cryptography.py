@@ -132,7 +132,7 @@ class CryptographyAead(Synchronous):
     name = "cryptography"
     operations = frozenset({Operation.AEAD_SEAL, Operation.AEAD_OPEN})
     provenance = Provenance.CPU
-    maturity = Maturity.PRODUCTION
+    maturity = Maturity.TESTED_ON_HARDWARE
 
     def open(self, operation: Operation) -> EngineSession:
         """Return a session without keys."""

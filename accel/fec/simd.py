@@ -15,7 +15,7 @@ class SimdFec(Synchronous):
     name = "simd"
     operations = frozenset({Operation.FEC_ENCODE, Operation.FEC_DECODE})
     provenance = Provenance.CPU
-    maturity = Maturity.PRODUCTION
+    maturity = Maturity.TESTED_ON_HARDWARE
 
     def __init__(self) -> None:
         self._encode: Callable[..., Any] | None = None

@@ -35,7 +35,7 @@ class ReferenceEngine(Synchronous):
     name = "reference"
     operations = frozenset(Operation)
     provenance = Provenance.CPU
-    maturity = Maturity.PRODUCTION
+    maturity = Maturity.TESTED_ON_HARDWARE
 
     def open(self, operation: Operation) -> EngineSession:
         """Return a session."""

@@ -30,7 +30,7 @@ from vantun.dataplane.config import DataplaneConfig
 from vantun.lab.link import LinkProfile
 from vantun.lab.network import Network
 from vantun.lab.transfer import start_transfer
-from vantun.session.tables import Limits
+from vantun.session.limits import Limits
 
 CLEAN = LinkProfile(rate=400e6, delay=0.005, queue_bytes=4_000_000)
 SIZE = 2_000_000

@@ -13,7 +13,7 @@ from vantun.dataplane.config import DataplaneConfig
 from vantun.lab.link import LinkProfile
 from vantun.lab.network import SESSION, Network
 from vantun.lab.transfer import start_transfer
-from vantun.session.tables import Limits
+from vantun.session.limits import Limits
 
 SMALL = DataplaneConfig(limits=Limits(sessions=2, flows=16, rows=2048, flows_per_session=8))
 

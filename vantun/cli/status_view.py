@@ -42,13 +42,13 @@ _CHANNELS: tuple[Column, ...] = (
     ("session", _text("session")),
     ("channel", _text("channel")),
     ("class", _text("class")),
-    ("direction", _text("direction")),
     (">k/m", _code),
     (">shards", _number("shards")),
     (">parity", _number("parity")),
     (">lost", _number("lost")),
-    (">recovered", _number("recovered")),
     (">re-sent", _number("resent")),
+    (">received", _number("rx_shards")),
+    (">recovered", _number("rx_recovered")),
 )
 _STAGES: tuple[Column, ...] = (
     ("stage", _text("name")),

@@ -15,8 +15,7 @@ def worker_settings(config: ServerConfig | ClientConfig) -> DataplaneConfig:
     # numba, behind these, takes a second; a port that is taken is found before.
     from drivers.arena import row_stride
     from vantun.dataplane.config import DataplaneConfig, rows_for
-    from vantun.session.ingest import PACKET_START
-    from vantun.session.tables import MAX_ROWS, Limits
+    from vantun.session.limits import MAX_ROWS, PACKET_START, Limits
 
     stride = row_stride(PACKET_START + DataplaneConfig.max_mtu + 16)
     rows = min(rows_for(config.memory, stride), MAX_ROWS)

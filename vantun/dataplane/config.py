@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vantun.session.tables import Limits, Tables
+from vantun.session.limits import Limits
+
+if TYPE_CHECKING:
+    from vantun.session.tables import Tables
 
 
 @dataclass(frozen=True)

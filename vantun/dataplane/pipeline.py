@@ -28,7 +28,7 @@ from vantun.dataplane.stages.schedule import ScheduleStage
 from vantun.dataplane.stages.seal import Outgoing, SealStage
 from vantun.lanes import LaneSpec
 from vantun.session import pool
-from vantun.session.ingest import PACKET_START
+from vantun.session.limits import PACKET_START
 from vantun.session.span_store import abandon_block
 from vantun.session.tables import CHANNELS, make_tables
 
@@ -169,6 +169,7 @@ class Dataplane:
         """Return the packets to be sent now, at most one batch, valid until the next call; call until none come."""
         self.flows.run_signals(now)
         self.sessions.run_late(now)
+        self._decode.run(now)  # what found no rows when it arrived
         self._deliver.run(now)
         self._refill.run(now)
         self._encode.run()

@@ -120,6 +120,8 @@ class SessionBook:
 
     def _fill_lane(self, lane: int, session: int, spec: LaneSpec, now: float) -> None:
         t = self._context.tables
+        # first, because it raises for what is no address
+        self.peers[lane] = np.frombuffer(pack(*spec.peer), np.uint8)
         t.lane[lane : lane + 1] = np.zeros(1, t.lane.dtype)
         record = t.lane[lane]
         values = {
@@ -146,7 +148,6 @@ class SessionBook:
         t.replay[lane] = 0
         control, limit = (BRUTAL, spec.rate) if spec.rate > 0 else (BBR, spec.cap)
         begin_rate(t.root, lane, control, limit / 8.0, now)
-        self.peers[lane] = np.frombuffer(pack(*spec.peer), np.uint8)
 
     def _install_keys(self, lane: int, spec: LaneSpec) -> None:
         send = Ratchet(spec.send_secret, spec.suite)

@@ -24,7 +24,7 @@ from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.ports import WOULD_BLOCK, RefusalCode
 from vantun.dataplane.worker_engines import close_engines
 from vantun.lanes import LaneSpec
-from vantun.session.tables import Limits
+from vantun.session.limits import Limits
 
 _SESSION = 1
 _SIZE = 600_000

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vantun.session.inbox import BAD_FRAME, BAD_RECEIPT, KEPT, MALFORMED, NOT_NEEDED, violate
 from vantun.session.index import find
+from vantun.session.limits import PACKET_START
 from vantun.session.pool import (
     EVENT_LANE_CLOSED,
     EVENT_REKEY_RECEIVED,
@@ -42,7 +43,7 @@ from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
 from vantun.wire.short_header import HEADER_LENGTH, KEY_PHASE, LONG_HEADER, get_cid
 from vantun.wire.varint import get_varint
 
-PACKET_START = ROW_UNIT - SHARD_HEADER - HEADER_LENGTH
+assert PACKET_START == ROW_UNIT - SHARD_HEADER - HEADER_LENGTH
 """Where a packet's header starts in its row."""
 TAG_LENGTH = 16
 _RECEIPT_PACKETS = 64
@@ -168,7 +169,7 @@ def _owe_receipt(record: np.record, now: float) -> None:
         record.receipt_due = now
     elif record.receipt_due == 0.0:
         rtt = record.srtt if record.srtt > 0.0 else 0.02
-        record.receipt_due = now + min(max(rtt / 8.0, 0.0002), 0.02)
+        record.receipt_due = now + min(max(rtt / 8.0, 0.001), 0.02)
 
 
 @njit(cache=True)

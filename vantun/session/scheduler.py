@@ -14,8 +14,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from vantun.session.blocks import CLOSED_DATA, close_due, find_block, release_if_done
-from vantun.session.ingest import PACKET_START, TAG_LENGTH
+from vantun.session.ingest import TAG_LENGTH
 from vantun.session.layout import BLOCK_SPAN
+from vantun.session.limits import PACKET_START
 from vantun.session.pool import EVENT_REKEY_SENT, ROW_UNIT, clear_bit, get_bit, push_event, release_row, take_row
 from vantun.session.rate import PACKET_OVERHEAD, refill_tokens
 from vantun.session.recovery import (
@@ -289,7 +290,7 @@ def _next_send(t: Tables, session: int, waiting: bool, now: float) -> float:  # 
         if not waiting and not record.limited:
             record.app_limited = record.delivered + max(record.in_flight, 1)
         elif waiting and record.in_flight < record.cwnd and record.next_pn - record.una < INFLIGHT - 1:
-            quantum = min(max(record.pacing_rate * 0.0005, 1228.0), 16.0 * 1228.0)
+            quantum = min(max(record.pacing_rate * 0.001, 1228.0), 16.0 * 1228.0)
             due = min(due, now + max(quantum - record.tokens, 0.0) / max(record.pacing_rate, 1.0))
     return due
 

@@ -7,7 +7,6 @@ long to compile. The record has a fixed layout with room for the largest worker;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +28,7 @@ from vantun.session.layout import (
     session_dtype,
     span_dtype,
 )
+from vantun.session.limits import MAX_FLOWS, MAX_LANES, MAX_ROWS, MAX_SESSIONS, MAX_STRIDE, Limits
 
 CHANNELS = 3
 """Channels of a session and direction."""
@@ -47,34 +47,12 @@ REPLAY_WORDS = 128
 """64-bit words of a lane's replay window: 8192 packet numbers."""
 
 
-MAX_SESSIONS = 256
-MAX_LANES = 512
-MAX_FLOWS = 16384
-MAX_ROWS = 1 << 18
-"""Rows of the pool: with 1600-byte rows, 419 MB."""
 INFLIGHT = 16384
 """Packets of a lane that may be unresolved; a power of two."""
 EVENTS = 4096
 DECODES = 1024
 """Blocks decoded in one job; the rest wait for the next."""
 _PAGE = 4096
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much of the tables a worker uses; each bounds what a peer can make it hold."""
-
-    sessions: int = 64
-    flows: int = 8192
-    rows: int = 65536
-    """Rows of the pool: plaintext shards in both directions."""
-    flows_per_session: int = 4096
-
-    def __post_init__(self) -> None:
-        """Refuse what the tables have no room for."""
-        for name, most in (("sessions", MAX_SESSIONS), ("flows", MAX_FLOWS), ("rows", MAX_ROWS)):
-            if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"limits.{name} is {getattr(self, name)}; the tables have room for 1 to {most}")
 
 
 class Tables(NamedTuple):
@@ -138,8 +116,6 @@ class Tables(NamedTuple):
     memory: NDArray[np.uint8]
     """[MAX_ROWS * MAX_STRIDE] the row pool; last, so that the arena's guard page follows it."""
 
-
-MAX_STRIDE = 1600
 
 
 def _hash_size(entries: int) -> int:

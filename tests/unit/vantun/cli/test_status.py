@@ -34,7 +34,7 @@ STATUS = {
             "in_flight": 400_000,
         }
     ],
-    "channels": [{"session": 1, "channel": 3, "class": "bulk", "direction": "out", "k": 64, "m": 8, "recovered": 12}],
+    "channels": [{"session": 1, "channel": 3, "class": "bulk", "k": 64, "m": 8, "rx_recovered": 12}],
     "flows": {"open": 3},
     "stages": [{"name": "fec.encode", "calls": 10, "packets": 640, "ns_per_packet": 210.4, "packets_per_call": 64.0}],
     "fallbacks": [],

@@ -15,7 +15,7 @@ from vantun.control.worker_link import StreamReply, WorkerLink
 from vantun.dataplane.config import DataplaneConfig
 from vantun.dataplane.events import Event, FlowOpened
 from vantun.lanes import LaneSpec
-from vantun.session.tables import Limits
+from vantun.session.limits import Limits
 
 SESSION = 0x5E55104
 REPLY = StreamReply(accepted=b"yes!", refused=b"no:?!", code_at=3, failed=1)

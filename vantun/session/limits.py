@@ -1,0 +1,32 @@
+"""How large the tables of a worker may be: plain numbers, for processes that have no kernels, too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_SESSIONS = 256
+MAX_LANES = 512
+MAX_FLOWS = 16384
+MAX_ROWS = 1 << 18
+"""Rows of the pool: with 1600-byte rows, 419 MB."""
+MAX_STRIDE = 1600
+"""Bytes of the largest row."""
+PACKET_START = 43
+"""Where a packet starts in a row: its header and shard header stand right before the unit, which is aligned."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of the tables a worker uses; each bounds what a peer can make it hold."""
+
+    sessions: int = 64
+    flows: int = 8192
+    rows: int = 65536
+    """Rows of the pool: plaintext shards in both directions."""
+    flows_per_session: int = 4096
+
+    def __post_init__(self) -> None:
+        """Refuse what the tables have no room for."""
+        for name, most in (("sessions", MAX_SESSIONS), ("flows", MAX_FLOWS), ("rows", MAX_ROWS)):
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"limits.{name} is {getattr(self, name)}; the tables have room for 1 to {most}")
