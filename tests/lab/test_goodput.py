@@ -22,14 +22,14 @@ def test_ceiling() -> None:
 @pytest.mark.slow
 def test_bulk_with_a_measured_rate(record_property: Record) -> None:
     goodput = bulk(network_of(LONG))
-    record_property("goodput", goodput)
+    record_property("goodput", str(goodput))
     assert goodput.ceiling_share >= 0.85
 
 
 @pytest.mark.slow
 def test_bulk_with_a_configured_rate(record_property: Record) -> None:
     goodput = bulk(network_of(LONG, rate=95e6))
-    record_property("goodput", goodput)
+    record_property("goodput", str(goodput))
     assert goodput.ceiling_share >= 0.92
 
 
@@ -37,8 +37,8 @@ def test_bulk_with_a_configured_rate(record_property: Record) -> None:
 def test_requests_hardly_notice_the_loss(record_property: Record) -> None:
     with_fec = requests(network_of(LONG), count=1000)
     without = requests(network_of(LONG, fec=False), count=1000)
-    record_property("with FEC", with_fec)
-    record_property("without FEC", without)
+    record_property("with FEC", str(with_fec))
+    record_property("without FEC", str(without))
     assert with_fec.p99_ms <= with_fec.rtt_ms + 25
     assert without.p99_ms > with_fec.p99_ms, "parity repairs before a retransmission could"
 

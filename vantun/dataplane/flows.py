@@ -80,8 +80,7 @@ class FlowBook:
         if not name or len(name) > MAX_TARGET:
             raise ValueError(f"a target has 1 to {MAX_TARGET} bytes, {target!r} has {len(name)}")
         record = self._t.session[session]
-        # three quarters: flows that have ended here may still be draining at the other end, which has the same limit
-        if record["flows"] >= self._t.policy[0]["flows_per_session"] * 3 // 4:
+        if record["flows"] >= self._t.policy[0]["flows_per_session"]:
             raise ResourceError(f"the session has {record['flows']} flows open already; close some, or raise the limit")
         number = int(record["next_flow"])
         index = int(flows.begin_flow(self._t.root, session, number, now))
