@@ -20,6 +20,8 @@ from vantun.errors import ConnectError, NotRunningError, VantunError
 
 START = 300.0
 """Seconds for both to be ready; the first start on a machine compiles the kernels."""
+UNUSUAL = 10.0
+"""Seconds after which a start is explained."""
 STOP = 5.0
 """Seconds from SIGTERM to SIGKILL."""
 TICK = 0.1
@@ -89,23 +91,32 @@ class Appliances:
         self._fec = "on" if fec else "off"
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, ports: Mapping[str, int]) -> Iterator[str]:
-        """Start both; yield what is waited for until ``ports`` (path name to relay port) are paths that are up.
+    def start_server(self) -> None:
+        """Start the server, without waiting for it."""
+        self._spawn("server", self._server_file())
+
+    def start_client(self, ports: Mapping[str, int]) -> Iterator[str]:
+        """Start the client; yield what is waited for until ``ports`` (path name to relay port) are paths that are up.
 
         Raises
         ------
         VantunError
             When one of them ends, or they are not ready in time.
         """
-        self._spawn("server", self._server_file())
+        # One after the other: on a fresh machine the server compiles the kernels, which then are there for the client.
+        yield from self._wait("server", 0)
         self._spawn("client", self._client_file(ports))
-        patience = time.monotonic() + START
-        for role in self._children:
-            while not self._ready(role, len(ports)):
-                if time.monotonic() > patience:
-                    raise ConnectError(f"the demo's {role} is not ready after {START:.0f} s; {self._said(role)}")
-                yield f"starting the {role}"
-                time.sleep(TICK)
+        yield from self._wait("client", len(ports))
+
+    def _wait(self, role: str, paths: int) -> Iterator[str]:
+        begin = time.monotonic()
+        while not self._ready(role, paths):
+            waited = time.monotonic() - begin
+            if waited > START:
+                raise ConnectError(f"the demo's {role} is not ready after {START:.0f} s; {self._said(role)}")
+            slow = "; the first start on a machine compiles the kernels" if waited > UNUSUAL else ""
+            yield f"starting the {role}{slow}"
+            time.sleep(TICK)
 
     def status(self, role: str) -> dict[str, Any]:
         """Return the status document of ``server`` or ``client``."""

@@ -26,13 +26,21 @@ def facts(proc: Path = Path("/proc")) -> dict[str, object]:
     }
 
 
-def _first(path: Path, field: str) -> str:
+def cpu_seconds(proc: Path = Path("/proc")) -> tuple[float, float]:
+    """Return the seconds that all cores together were busy, and that passed on them, since the machine started."""
+    fields = [int(field) for field in _first(proc / "stat", "cpu ", " ").split()[:8]]
+    ticks = float(os.sysconf("SC_CLK_TCK"))
+    total = sum(fields)
+    return (total - sum(fields[3:5])) / ticks, total / ticks  # idle and waiting for disks
+
+
+def _first(path: Path, field: str, end: str = ":") -> str:
     """Return the value of the first line that begins with ``field``, empty if there is none."""
     try:
         lines = path.read_text(errors="replace").splitlines()
     except OSError:
         return ""
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(field) and ":" in line), "")
+    return next((line.split(end, 1)[1].strip() for line in lines if line.startswith(field) and end in line), "")
 
 
 def _version(name: str) -> str:

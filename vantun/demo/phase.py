@@ -11,6 +11,7 @@ from typing import Any
 from vantun.demo.appliances import Appliances, Workplace
 from vantun.demo.ceiling import ceiling
 from vantun.demo.load import REQUEST, Download, Requests, Route, Transfer, Upload
+from vantun.demo.machine import cpu_seconds
 from vantun.demo.origin import OriginProcess
 from vantun.demo.scene import Phase, Settings
 from vantun.demo.statistics import longest_silence, percentile
@@ -84,6 +85,8 @@ class PhaseFigures:
     relay: dict[str, Any]
     engines: dict[str, Any]
     status: dict[str, Any] = field(default_factory=dict)
+    cpu_busy: float | None = None
+    """Fraction of all cores in use while the load ran, by whomever: at 1 the machine was the limit, not the paths."""
 
     @property
     def overhead(self) -> float | None:
@@ -124,27 +127,30 @@ class PhaseRun:
         begin = time.monotonic()
         with ExitStack() as stack:
             appliances = stack.enter_context(Appliances(self._place, fec=self._phase.fec))
+            appliances.start_server()  # before the emulator: both load kernels, and there are two cores
             yield Progress(self._phase.name, "starting the link emulator")
             profiles = [path.profile() for path in self._settings.paths]
             relay = stack.enter_context(Relay.start(profiles, appliances.server, self._settings.seed))
             ports = {path.name: port for path, port in zip(self._settings.paths, relay.ports, strict=True)}
-            for doing in appliances.start(ports):
+            for doing in appliances.start_client(ports):
                 yield Progress(self._phase.name, doing)
             route = Route(appliances.proxy, ("127.0.0.1", self._origin.port))
             started = time.monotonic() - begin
             requests = Requests(route, self._settings.seed + 2)
             requests.start()
             requests.warm.wait()
-            before = relay.counters()
+            before, cpu_before = relay.counters(), cpu_seconds()
             programs = Download("download", route, self._origin.size, self._origin.digest), Upload(route, self._data)
             for program in programs:
                 program.start()
             yield from self._load(programs, requests, relay, appliances)
             requests.stop()
             requests.join()
-            after = relay.counters()
+            after, cpu_after = relay.counters(), cpu_seconds()
             status = {role: appliances.status(role) for role in ("client", "server")}
             self.figures = self._collect(programs, requests, started, (before, after), status)
+            busy, passed = (late - early for early, late in zip(cpu_before, cpu_after, strict=True))
+            self.figures.cpu_busy = busy / passed if passed else None
             yield Progress(self._phase.name, "stopping", *(program.done / program.size for program in programs))
 
     def _load(

@@ -85,6 +85,7 @@ _ROWS: tuple[tuple[str, Callable[[PhaseFigures], str]], ...] = (
     ("wire bytes per byte", lambda phase: render.number(phase.overhead, 2)),
     ("silence after the cut", lambda phase: _silence(phase, "download_s")),
     ("  of the requests", lambda phase: _silence(phase, "requests_s")),
+    ("all cores busy", lambda phase: render.percent(phase.cpu_busy, 0)),
     ("emulator lag, mean / max", _lag),
     ("digests", _digests),
 )

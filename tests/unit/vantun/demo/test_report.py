@@ -33,6 +33,7 @@ PHASE = PhaseFigures(
     failover={"download_s": None, "requests_s": None},
     relay={"valid": True, "lag_mean_s": 0.00021, "lag_max_s": 0.0123},
     engines={"fec.encode": "simd"},
+    cpu_busy=0.93,
 )
 CUT = replace(PHASE, name="A cut", cut="A", failover={"download_s": 0.3512, "requests_s": 0.42})
 
@@ -49,6 +50,7 @@ def test_the_table_has_every_figure() -> None:
     for figure in (
         "80.0 Mbit/s",
         " 50 %",
+        " 93 %",
         "42 / 63 ms",
         " 1,234 ",
         " 600 ",
