@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vantun.demo.appliances import Appliances, Workplace
@@ -151,7 +151,7 @@ class PhaseRun:
             self.figures = self._collect(programs, requests, started, (before, after), status)
             busy, passed = (late - early for early, late in zip(cpu_before, cpu_after, strict=True))
             self.figures.cpu_busy = busy / passed if passed else None
-            yield Progress(self._phase.name, "stopping", *(program.done / program.size for program in programs))
+            yield replace(self._progress(programs, requests, time.monotonic()), doing="stopping")
 
     def _load(
         self, programs: tuple[Download, Upload], requests: Requests, relay: Relay, appliances: Appliances
