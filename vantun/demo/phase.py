@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vantun.demo.appliances import Appliances, Workplace
-from vantun.demo.ceiling import ceiling
 from vantun.demo.load import REQUEST, Download, Requests, Route, Transfer, Upload
 from vantun.demo.machine import cpu_seconds
 from vantun.demo.origin import OriginProcess
 from vantun.demo.scene import Phase, Settings
 from vantun.demo.statistics import longest_silence, percentile
+from vantun.lab.ceiling import ceiling
 from vantun.lab.link import FRAME_OVERHEAD
 from vantun.lab.relay import Relay
 

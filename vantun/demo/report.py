@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from vantun.cli import render
-from vantun.demo.ceiling import ETHERNET, FRAME, OUTER_HEADERS
+from vantun.lab.ceiling import ETHERNET, FRAME, OUTER_HEADERS
 
 if TYPE_CHECKING:
     from rich.table import Table

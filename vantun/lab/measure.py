@@ -9,25 +9,14 @@ from numpy.typing import NDArray
 
 from vantun.dataplane.config import DataplaneConfig
 from vantun.errors import VerificationError
+from vantun.lab.ceiling import path_ceiling
 from vantun.lab.endpoint import MemoryPort
 from vantun.lab.link import FRAME_OVERHEAD, LinkProfile
 from vantun.lab.network import Network
 
-FULL_FRAME = 1514
-"""Bytes of an Ethernet frame with a packet of 1500 bytes."""
-OUTER_HEADERS = 79
-"""Ethernet, IPv4, UDP, QUIC short header, AEAD tag, 8 bytes of shard header: what no tunnel of this kind can spare."""
 _CHUNK = 1 << 20
 _REQUEST = 1000
 _TARGET = "origin.example:80"
-
-
-def ceiling(rate: float, loss: float) -> float:
-    """Return the most payload, bit/s, that a stream proxy can carry over a link of ``rate`` bit/s of Ethernet frames.
-
-    ``(1 - loss)`` times the payload share of a full frame: what is lost has used its link time, whoever repairs it.
-    """
-    return (1.0 - loss) * rate * (FULL_FRAME - OUTER_HEADERS) / FULL_FRAME
 
 
 @dataclass(frozen=True)
@@ -71,6 +60,8 @@ class _Sink(MemoryPort):
 
     def writev(self, iov: NDArray[np.uint64], count: int) -> int:
         """See StreamPort."""
+        if self._broken:
+            raise ConnectionResetError("the lab broke this stream")
         taken = int(iov[:count, 1].sum())
         self.total += taken
         return taken
@@ -95,7 +86,7 @@ class _Echo(MemoryPort):
 
 
 def bulk(network: Network, *, warm: float = 2.0, window: float = 4.0) -> Goodput:
-    """Measure an endless download over ``network`` for ``window`` virtual seconds, ``warm`` after its start."""
+    """Measure an endless download for ``window`` virtual seconds, ``warm`` after its start; it is reset at the end."""
     network.accept_with = lambda _: _Fountain()
     near = _Sink()
     network.open(_TARGET, near)
@@ -104,18 +95,20 @@ def bulk(network: Network, *, warm: float = 2.0, window: float = 4.0) -> Goodput
     network.run(network.now + window)
     size = near.total - start
     most = sum(
-        ceiling(link.profile.rate, link.profile.loss)
+        path_ceiling(link.profile.rate, link.profile.loss)
         for (_, direction), link in network.links.items()
         if direction == 1
     )
-    lanes = network.server.plane.context.tables.lane
-    return Goodput(
+    goodput = Goodput(
         goodput_bps=size * 8 / window,
         ceiling_share=size * 8 / window / most,
         wire_overhead=(_wire(network) - wire) / size,
         queue_drops=sum(link.counters()["tail_dropped"] for (_, way), link in network.links.items() if way == 1),
-        rtt_ms=float(lanes[0]["srtt"]) * 1e3,
+        rtt_ms=float(network.server.plane.context.tables.lane[0]["srtt"]) * 1e3,
     )
+    near.break_stream()
+    network.run(network.now + 0.5)
+    return goodput
 
 
 def _wire(network: Network) -> int:

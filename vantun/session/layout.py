@@ -127,7 +127,8 @@ lane_dtype = np.dtype(
         ("pacing_rate", "f8"),
         ("cwnd", "f8"),
         ("gain", "f8"),
-        ("round", "i8"),
+        ("round", "i8"),  # rounds in which the rate was measured
+        ("measured", "u1"),  # the present one is such a round
         ("round_end", "f8"),  # value of delivered that ends the round
         ("round_rtt", "f8"),  # largest RTT of the round: a queue shows here before it does in srtt
         ("full_rate", "f8"),

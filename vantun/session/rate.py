@@ -62,22 +62,28 @@ def on_acked(t: Tables, lane: int, rate: float, limited: bool, now: float) -> No
     new_round = record.delivered >= record.round_end
     record.round_rtt = max(record.round_rtt, record.latest_rtt)
     if new_round:
-        record.round += 1
         record.round_end = record.delivered + record.in_flight
-        t.rate[lane, record.round % RATE_ROUNDS] = 0.0
+        if record.measured:
+            # rounds in which the sender had too little to send say nothing about the path, so they age no sample: else
+            # a second of small requests would leave the next download with their rate
+            record.measured = 0
+            record.round += 1
+            t.rate[lane, record.round % RATE_ROUNDS] = 0.0
     if record.control == BRUTAL:
         _set_brutal(record)
         return
     if rate > 0.0 and (not limited or rate > record.bandwidth):
         place = record.round % RATE_ROUNDS
         t.rate[lane, place] = max(t.rate[lane, place], rate)
+        if not limited:
+            record.measured = 1
     best = 0.0
     for i in range(RATE_ROUNDS):
         best = max(best, t.rate[lane, i])
     if best > 0.0:
         record.bandwidth = best
     elif limited and rate > 0.0:
-        record.bandwidth = max(rate, record.bandwidth * 0.9)
+        record.bandwidth = max(rate, record.bandwidth)
     if record.quiet_all >= _QUIET_ENOUGH:
         record.loss = min(0.6, record.quiet_lost / record.quiet_all)
     _next_mode(record, new_round, limited, now)
@@ -93,11 +99,11 @@ def _next_mode(record: np.record, new_round: bool, limited: bool, now: float) ->
         # a standing queue says that the path is full even when the samples are application-limited
         queued = record.round_rtt > 1.25 * record.min_rtt + 0.004
         if new_round and (queued or not limited):
-            if record.bandwidth > record.full_rate * 1.25 and not queued:
+            if record.bandwidth > record.full_rate * 1.25:
                 record.full_rate = record.bandwidth
                 record.full_rounds = 0
             else:
-                record.full_rounds += 2 if queued else 1
+                record.full_rounds += _FULL_ROUNDS if queued else 1
         if new_round:
             record.round_rtt = record.latest_rtt
         if record.full_rounds >= _FULL_ROUNDS:
@@ -134,8 +140,8 @@ def _set_bbr(record: np.record) -> None:
     if record.rate_cap > 0.0:
         pacing = min(pacing, record.rate_cap)
     record.pacing_rate = pacing
-    factor = _STARTUP_GAIN if record.mode == STARTUP else 2.0
-    record.cwnd = max(factor * goal + _SLACK, _INITIAL_CWND)
+    # two bandwidth-delay products, in startup too: with 2.77 startup overran a queue of one and lost 20 times as much
+    record.cwnd = max(2.0 * goal + _SLACK, _INITIAL_CWND)
 
 
 @njit(cache=True)

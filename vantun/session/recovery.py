@@ -53,6 +53,9 @@ def register_sent(t: Tables, lane: int, kind: int, channel: int, seq: int, size:
     entry.seq = seq
     entry.size = size + PACKET_OVERHEAD
     entry.state = IN_FLIGHT
+    # Only what congestion control counts is paced: a receiver's RECEIPTs, a thousand a second, took all the tokens of
+    # its small rate, and the credit that the sender waited for stood in the queue behind them.
+    record.tokens -= entry.size
     record.in_flight += entry.size
     record.in_flight_packets += 1
     record.last_eliciting = now

@@ -18,7 +18,7 @@ from vantun.session.ingest import TAG_LENGTH
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.limits import PACKET_START
 from vantun.session.pool import EVENT_REKEY_SENT, ROW_UNIT, clear_bit, get_bit, push_event, release_row, take_row
-from vantun.session.rate import PACKET_OVERHEAD, refill_tokens
+from vantun.session.rate import refill_tokens
 from vantun.session.recovery import (
     ACTIVE,
     probe_timeout,
@@ -118,7 +118,6 @@ def _emit(t: Tables, d: Departures, lane: int, row: int, payload: int, number: i
     record.sent += 1
     record.sent_bytes += size
     record.last_sent = d.now[0]
-    record.tokens -= size + PACKET_OVERHEAD
     _turn_phase(t, lane, d.now[0])
 
 

@@ -117,7 +117,6 @@ class Tables(NamedTuple):
     """[MAX_ROWS * MAX_STRIDE] the row pool; last, so that the arena's guard page follows it."""
 
 
-
 def _hash_size(entries: int) -> int:
     """Return a power of two that keeps a table of ``entries`` at most a quarter full: probes stay short."""
     return 1 << (4 * entries - 1).bit_length()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from vantun.demo.ceiling import ceiling, path_ceiling
+from vantun.lab.ceiling import ceiling, path_ceiling
 
 
 @pytest.mark.parametrize(
