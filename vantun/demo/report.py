@@ -65,7 +65,7 @@ def _silence(phase: PhaseFigures, name: str) -> str:
 
 
 def _lag(phase: PhaseFigures) -> str:
-    lag = f"{phase.relay['lag_mean_s'] * 1e3:.2f} / {phase.relay['lag_max_s'] * 1e3:.0f} ms"
+    lag = f"{phase.relay['lag_mean_s'] * 1e3:.2f} / {phase.relay['lag_max_s'] * 1e3:.1f} ms"
     return lag if phase.relay["valid"] else f"INVALID {lag}"
 
 

@@ -58,7 +58,7 @@ def test_the_table_has_every_figure() -> None:
         "1.20",
         " 351 ms",
         " 420 ms",
-        "0.21 / 12 ms",
+        "0.21 / 12.0 ms",
         "equal",
         "A cut",
     ):
@@ -68,7 +68,7 @@ def test_the_table_has_every_figure() -> None:
 
 def test_a_run_whose_emulator_lagged_is_marked_and_explained() -> None:
     late = replace(PHASE, relay={"valid": False, "lag_mean_s": 0.0017, "lag_max_s": 0.04})
-    assert "INVALID 1.70 / 40 ms" in rendered(late)
+    assert "INVALID 1.70 / 40.0 ms" in rendered(late)
     assert any("INVALID" in note for note in notes(Settings(), [late]))
     assert document(Settings(), [late], {})["phases"][0]["valid"] is False  # type: ignore[index]
 
