@@ -58,7 +58,7 @@ def test_the_table_has_every_figure() -> None:
         "1.20",
         " 351 ms",
         " 420 ms",
-        "0.21 / 12.0 ms",
+        "0.21 / 12.3 ms",
         "equal",
         "A cut",
     ):
