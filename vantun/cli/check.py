@@ -25,7 +25,7 @@ def check_config(file: Path, role: str | None) -> int:
     """Read FILE as the appliance would, and look for the files that it names."""
     config: ServerConfig | ClientConfig
     config = load_server(file) if (role or role_of(file)) == "server" else load_client(file)
-    problems = [Problem(text) for text in missing_files(config)]
+    problems = [Problem(text) for text in missing_files(config) + wrong_engines(config)]
     if problems:
         raise ConfigError(file, problems)
     for text in summary(config):
@@ -47,6 +47,21 @@ def missing_files(config: ServerConfig | ClientConfig) -> list[str]:
         for key, path in named.items()
         if not path.is_file() or not os.access(path, os.R_OK)
     ]
+
+
+def wrong_engines(config: ServerConfig | ClientConfig) -> list[str]:
+    """Return a sentence for each list of engines that the worker would refuse when it starts."""
+    from accel.catalogue import CATALOGUE, Kind
+    from accel.preference import parse
+    from drivers.errors import DriverError
+
+    problems = []
+    for kind, text in ((Kind.FEC, config.accel.fec), (Kind.AEAD, config.accel.aead)):
+        try:
+            parse(text, [row.name for row in CATALOGUE if kind in row.kinds], f"accel.{kind.value}")
+        except DriverError as error:
+            problems.append(str(error))
+    return problems
 
 
 def summary(config: ServerConfig | ClientConfig) -> list[str]:

@@ -102,6 +102,13 @@ def test_config_init_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFi
     assert path.read_text() == before
 
 
+def test_check_knows_the_engines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "client.yaml"
+    path.write_text("server: gw.example:443\nauth: a:b\naccel: {fec: smid}\n")
+    assert cli.main(["check", "config", str(path)]) == 2
+    assert "did you mean 'simd'" in capsys.readouterr().err
+
+
 def test_check_misses_the_certificate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "server.yaml"
     path.write_text(SERVER)
