@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vantun.dataplane.context import STAGES
 from vantun.session.rate import CONTROL_NAMES, MODE_NAMES
 from vantun.session.recovery import STATE_NAMES
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from vantun.dataplane.pipeline import Dataplane
 
 _CHANNEL_FIELDS = ("shards", "bytes", "parity", "resent", "lost", "rx_shards", "rx_parity", "rx_recovered", "queued")
+_ENOUGH = 512
+"""Resolved packets, twice the memory of the estimate."""
 _LANE_FIELDS = (
     "bad_tags",
     "sent",
@@ -72,7 +76,7 @@ def _lane(plane: Dataplane, lane: int) -> dict[str, object]:
         "state": STATE_NAMES[int(record["state"])],
         "rtt_ms": round(float(record["srtt"]) * 1e3, 3),
         "min_rtt_ms": round(float(record["min_rtt"]) * 1e3, 3),
-        "loss": round(float(record["loss_seen"]), 5),
+        "loss": round(_loss(record), 5),
         "control": CONTROL_NAMES[int(record["control"])],
         "mode": MODE_NAMES[int(record["mode"])],
         "rate_bps": round(float(record["pacing_rate"]) * 8),
@@ -80,6 +84,14 @@ def _lane(plane: Dataplane, lane: int) -> dict[str, object]:
         "cwnd": int(record["cwnd"]),
         **{name: int(record[name]) for name in _LANE_FIELDS},
     }
+
+
+def _loss(record: np.void) -> float:
+    """Return the smoothed loss; of a lane that has carried little, the share itself: the estimate begins at 1 %."""
+    resolved = int(record["acked"]) + int(record["lost"])
+    if resolved >= _ENOUGH:
+        return float(record["loss_seen"])
+    return int(record["lost"]) / resolved if resolved else 0.0
 
 
 def _channel(plane: Dataplane, channel: int) -> dict[str, object]:
