@@ -73,7 +73,7 @@ class FecConfig:
 
 @dataclass(frozen=True)
 class AccelConfig:
-    """Engine preferences as written; empty = the one that measured fastest."""
+    """Engine preferences as written; empty = the best-ranked one."""
 
     fec: str = ""
     aead: str = ""

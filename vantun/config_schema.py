@@ -81,7 +81,7 @@ _COMMON = (
         "accel.fec",
         ENGINES,
         "Engines for parity in order of preference: `name` prefers, `?name` allows, `!name` forbids, "
-        "`only:` before the list forbids every other one. Without it the engine that measured fastest.",
+        "`only:` before the list forbids every other one. Without it the best-ranked engine that passes its self-test.",
         "simd",
     ),
     Key("accel.aead", ENGINES, "Engines for encryption, as `accel.fec`.", "'?cryptography'"),
