@@ -86,6 +86,23 @@ def test_rekey_in_the_middle() -> None:
     assert int(lane["bad_tags"]) == 0
 
 
+def test_receipts_are_lost_both_ways() -> None:
+    network = Network(seed=13)
+    network.add_path(1, replace(FAST, loss=0.02))
+    small = 0
+
+    def lose_half_of_the_receipts(_path: int, _direction: int, datagram: bytes) -> bytes | None:
+        nonlocal small
+        if len(datagram) > 300:
+            return datagram
+        small += 1
+        return None if small % 2 else datagram
+
+    network.tamper = lose_half_of_the_receipts
+    run_transfer(network, SIZE)
+    assert small > 500
+
+
 def test_receipts_are_lost() -> None:
     network = Network(seed=8)
     # the way back is cut to pieces: half of everything, receipts included
