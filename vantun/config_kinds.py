@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vantun.config_units import parse_duration, parse_rate, parse_size
+from vantun.config_units import parse_rate, parse_size
 
 DEFAULT_PORT = 443
 
@@ -188,7 +188,6 @@ ADDRESS = Kind("an IP address", parse_address)
 FINGERPRINT = Kind("a SHA-256 fingerprint", parse_fingerprint)
 BOOLEAN = Kind("true or false", parse_boolean)
 RATE = Kind("a rate like '100 mbps'", parse_rate)
-DURATION = Kind("a duration like '30s'", parse_duration)
 SIZE = Kind("a size like '128 MB'", _parse_memory)
 RESIDUAL = Kind("a fraction from 1e-9 to 0.5", _parse_residual)
 STATUS_CODE = Kind("an HTTP status code", _parse_status_code)

@@ -10,6 +10,7 @@ import hashlib
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from vantun.demo.origin import random_bytes
@@ -133,7 +134,7 @@ class Route:
     origin: Address
 
 
-class _Program(threading.Thread):
+class _Program(threading.Thread, ABC):
     """A thread with an error in place of an exception.
 
     Attributes
@@ -161,9 +162,9 @@ class _Program(threading.Thread):
             self.error = f"no byte for {PATIENCE:.0f} s" if silent else str(error) or type(error).__name__
         self.ended = time.monotonic()
 
+    @abstractmethod
     def work(self) -> None:
         """Do what the program is for."""
-        raise NotImplementedError
 
 
 class Transfer(_Program):

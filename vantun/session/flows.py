@@ -49,7 +49,6 @@ def begin_flow(t: Tables, session: int, flow: int, now: float) -> int:
     record.burst = 0.0
     record.burst_at = now
     record.bulk = 0
-    record.rx_open = 1
     record.writable = 0
     record.announced = 0
     record.discard = 0
@@ -58,7 +57,6 @@ def begin_flow(t: Tables, session: int, flow: int, now: float) -> int:
     record.granted = policy.window_initial
     record.window = policy.window_initial
     record.window_at = now
-    record.window_next = 0
     record.head = -1
     record.tail = -1
     record.pending = 0

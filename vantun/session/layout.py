@@ -65,7 +65,6 @@ session_dtype = np.dtype(
         ("flows", "i4"),
         ("unit", "i4"),  # bytes of the largest unit that fits every usable lane
         ("violation", "i4"),  # a protocol error was seen; the session is to be ended
-        ("credit_due", "u1"),  # some flow's credit wants to be told
         ("lanes", "i4"),
         ("repack_due", "u1"),  # the unit shrank: blocks that no longer fit go again in new shards
     ],
@@ -134,7 +133,6 @@ lane_dtype = np.dtype(
         ("full_rate", "f8"),
         ("full_rounds", "i4"),
         ("phase_at", "f8"),
-        ("phase_index", "i4"),
         ("tokens", "f8"),
         ("tokens_at", "f8"),
         ("limited", "u1"),  # the last packet waited for this lane: cwnd or pacing was the limit
@@ -147,7 +145,6 @@ lane_dtype = np.dtype(
         ("rx_phase_start", "i8"),  # lowest number seen in the current phase
         ("unreported", "i4"),
         ("receipt_due", "f8"),
-        ("rx_srtt", "f8"),
         ("bad_tags", "i8"),
         # --- counters
         ("sent", "i8"),
@@ -197,7 +194,6 @@ channel_dtype = np.dtype(
         ("floor", "i8"),  # lowest block not complete
         ("highest", "i8"),
         ("largest_seq", "i8"),
-        ("credit_sent", "i8"),
         # --- counters
         ("shards", "i8"),
         ("bytes", "i8"),
@@ -266,9 +262,7 @@ flow_dtype = np.dtype(
         ("burst", "f8"),
         ("burst_at", "f8"),
         ("bulk", "u1"),
-        ("last_read", "f8"),
         # --- receiving
-        ("rx_open", "u1"),
         ("writable", "u1"),
         ("announced", "u1"),  # its OPEN has arrived (or this end opened it)
         ("discard", "u1"),
@@ -277,7 +271,6 @@ flow_dtype = np.dtype(
         ("granted", "i8"),
         ("window", "i8"),
         ("window_at", "f8"),
-        ("window_next", "i8"),
         ("head", "i4"),
         ("tail", "i4"),
         ("pending", "i8"),
