@@ -15,6 +15,7 @@ from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ProtocolError
 from vantun.lanes import LaneSpec
 from vantun.plain_values import from_plain, to_plain
+from vantun.udp_messages import UDP_MESSAGES, UdpCommand, UdpReport
 
 MAX_MESSAGE = 64_000
 """Bytes of a message; Linux gives a socket buffer more than that by default."""
@@ -192,6 +193,7 @@ Command = (
     | AskSnapshot
     | Ping
     | Stop
+    | UdpCommand
 )
 Report = (
     Ready
@@ -205,6 +207,7 @@ Report = (
     | LaneClosed
     | LaneRefused
     | SessionViolated
+    | UdpReport
 )
 Message = Command | Report
 
@@ -232,6 +235,7 @@ MESSAGES: dict[str, type[Message]] = {
     "lane closed": LaneClosed,
     "lane refused": LaneRefused,
     "session violated": SessionViolated,
+    **UDP_MESSAGES,
 }
 """The name of every message on the wire; both ends are of one version, so names and fields may change freely."""
 _NAMES = {kind: name for name, kind in MESSAGES.items()}

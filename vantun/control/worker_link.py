@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from drivers.linux.address import for_socket
 from drivers.linux.linger import reset_on_close
 from vantun.config import AccelConfig
+from vantun.control.udp_link import UdpLink
 from vantun.control.worker_process import explain_exit, read_snapshot, spawn_worker
 from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ProtocolError, ResourceError, WorkerError
@@ -79,7 +80,7 @@ class WorkerListener(Protocol):
         """Learn, once, that the worker died or does not answer: every session, flow and socket in it is gone."""
 
 
-class WorkerLink:
+class WorkerLink(UdpLink):
     """One data worker. Made by :meth:`start`.
 
     Attributes

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vantun.udp_messages import UdpReport
+
+
 
 @dataclass(frozen=True)
 class FlowOpened:
@@ -58,4 +61,4 @@ class LaneRefused:
     reason: str
 
 
-Event = FlowOpened | FlowClosed | LaneChanged | LaneClosed | LaneRefused | SessionViolated
+Event = FlowOpened | FlowClosed | LaneChanged | LaneClosed | LaneRefused | SessionViolated | UdpReport

@@ -12,6 +12,7 @@ from vantun.dataplane.events import FlowOpened, LaneChanged, LaneRefused
 from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ProtocolError
 from vantun.lanes import LaneSpec
+from vantun.udp_messages import AttachUdp, CloseUdp, MoveUdp, OpenUdp, ResolveUdp, UdpClosed, UdpKind, UdpTarget
 from vantun.worker_messages import (
     MAX_MESSAGE,
     MESSAGES,
@@ -68,6 +69,22 @@ ANY_MESSAGE: st.SearchStrategy[Message] = st.one_of(
     st.builds(LaneChanged, INTEGERS, INTEGERS, TEXT, TEXT),
     st.builds(LaneRefused, INTEGERS, INTEGERS, TEXT),
     st.just(Stop()),
+    st.builds(
+        OpenUdp,
+        INTEGERS,
+        INTEGERS,
+        st.sampled_from(UdpKind),
+        TEXT,
+        PEER,
+        st.floats(0.1, 1e6),
+        st.integers(1, 10_000),
+    ),
+    st.builds(MoveUdp, INTEGERS, INTEGERS),
+    st.builds(CloseUdp, INTEGERS),
+    st.builds(AttachUdp, INTEGERS, PEER, st.floats(0.1, 1e6)),
+    st.builds(UdpTarget, INTEGERS, INTEGERS, TEXT, st.integers(0, 65535)),
+    st.builds(ResolveUdp, INTEGERS, INTEGERS, TEXT, st.integers(0, 65535)),
+    st.builds(UdpClosed, INTEGERS, TEXT),
 )
 
 

@@ -1,0 +1,143 @@
+"""What control process and worker say to each other about UDP over packet flows; part of worker_messages' table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+NO_PEER = ("", 0)
+
+PROGRAM_IDLE = 60.0
+"""Seconds without a datagram after which a source of a forward or of TPROXY is forgotten."""
+ASSOCIATION_IDLE = 120.0
+"""Seconds without a datagram after which an association ends; RFC 4787, REQ-5, wants two minutes at least."""
+SOURCES = 1024
+"""Local sources that one listening socket serves at once."""
+DESTINATIONS = 4096
+"""Destinations that one association remembers."""
+
+FLOW_TARGET = "udp:"
+"""OPEN target of a UDP association."""
+REVERSE_TARGET = "udp:reverse:"
+"""Begins the OPEN target of a source of a reverse forward; its id follows."""
+
+
+class UdpKind(StrEnum):
+    """What stands behind a UDP socket that is handed to the worker."""
+
+    SOCKS5 = "socks5"
+    """The relay of one program: datagrams carry the header of RFC 1928, section 7."""
+    FORWARD = "forward"
+    """Listens; every datagram goes to one target."""
+    TPROXY = "tproxy"
+    """Listens with IP_TRANSPARENT; every datagram goes where it was sent to."""
+    REVERSE = "reverse"
+    """Listens at the server; every datagram goes to the client, which knows the target by an id."""
+
+
+# --- control process to worker
+
+
+@dataclass(frozen=True)
+class OpenUdp:
+    """Carries a bound UDP socket whose datagrams travel through a session.
+
+    Attributes
+    ----------
+    number
+        Chosen by the control process, for the messages that follow.
+    session
+        0 = none yet (a listening socket drops and counts what comes until MoveUdp names one).
+    target
+        FORWARD: ``host:port``. REVERSE: the id. Else empty.
+    peer
+        SOCKS5: whom the relay serves; port 0 = the first that sends from that host.
+    idle
+        Seconds: how long a source, or the association of SOCKS5, may be silent.
+    sources
+        Most local sources at once, for sockets that listen.
+    """
+
+    number: int
+    session: int
+    kind: UdpKind
+    target: str
+    peer: tuple[str, int]
+    idle: float
+    sources: int
+
+
+@dataclass(frozen=True)
+class MoveUdp:
+    """From now on, a listening socket's new flows belong to another session (0 = none); those of the old one end."""
+
+    number: int
+    session: int
+
+
+@dataclass(frozen=True)
+class CloseUdp:
+    """Close the socket of OpenUdp, and end its flows; unknown numbers are ignored."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class AttachUdp:
+    """Carries the socket for an association that the peer opened.
+
+    Attributes
+    ----------
+    peer
+        Of a connected socket; NO_PEER = it is not connected, and every new destination is asked for by ResolveUdp.
+    idle
+        Seconds that the association may be silent.
+    """
+
+    handle: int
+    peer: tuple[str, int]
+    idle: float
+
+
+@dataclass(frozen=True)
+class UdpTarget:
+    """Answers ResolveUdp: the address to send to, or the empty host when it is refused."""
+
+    handle: int
+    number: int
+    host: str
+    port: int
+
+
+# --- worker to control process
+
+
+@dataclass(frozen=True)
+class ResolveUdp:
+    """A program wants to send to ``host`` (address or name): answer with UdpTarget of the same handle and number."""
+
+    handle: int
+    number: int
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class UdpClosed:
+    """The association of a SOCKS5 OpenUdp has ended by itself: idle, session lost, refused by the far end."""
+
+    number: int
+    reason: str
+
+
+UdpCommand = OpenUdp | MoveUdp | CloseUdp | AttachUdp | UdpTarget
+UdpReport = ResolveUdp | UdpClosed
+UDP_MESSAGES: dict[str, type[UdpCommand | UdpReport]] = {
+    "open udp": OpenUdp,
+    "move udp": MoveUdp,
+    "close udp": CloseUdp,
+    "attach udp": AttachUdp,
+    "udp target": UdpTarget,
+    "resolve udp": ResolveUdp,
+    "udp closed": UdpClosed,
+}
