@@ -133,6 +133,7 @@ class Client(Appliance):
         log.warning("session %x is lost: its connections are reset, a new one is made", session)
         if self._tunnel is None:
             return
+        self._tunnel.requests.lost(session)
         self._tunnel.link.end_session(session)
         for attempt in self._tunnel.attempts.values():
             if attempt.lane is not None and attempt.lane.session == session:

@@ -9,6 +9,7 @@ from vantun.config import ClientConfig, PathConfig
 from vantun.control.authentication import authorization
 from vantun.control.certificates import fingerprint, is_pinned, trust
 from vantun.control.key_exchange import ClientExchange, LaneBinding
+from vantun.control.message_fields import readable
 from vantun.control.messages import (
     MAX_NAME,
     Goodbye,
@@ -18,9 +19,16 @@ from vantun.control.messages import (
     RefuseCode,
     Welcome,
     encode,
-    readable,
 )
-from vantun.control.path_events import PathDown, PathEvent, PathRefused, PathUp, SessionIdentity, SessionUnknownError
+from vantun.control.path_events import (
+    MessageReceived,
+    PathDown,
+    PathEvent,
+    PathRefused,
+    PathUp,
+    SessionIdentity,
+    SessionUnknownError,
+)
 from vantun.control.quic import (
     H3_NO_ERROR,
     ConnectionTerminated,
@@ -35,6 +43,7 @@ from vantun.control.quic import (
     reason_of,
 )
 from vantun.control.server_path import MTU, PROTOCOL, WORKER, new_cid
+from vantun.control.session_messages import ListenAnswer, SessionRequest, TunAnswer
 from vantun.errors import AuthenticationError, CertificateError, ConnectError, ProtocolError, VantunError
 from vantun.lanes import LaneSpec
 
@@ -123,6 +132,11 @@ class ClientPath:
         del session, path
         if self._state is _State.UP:
             self._http.ping(now)
+
+    def send(self, number: int, message: SessionRequest) -> None:
+        """Send a session's request; nothing happens while the path is not up."""
+        if self._state is _State.UP:
+            self._http.send(self._stream, encode(number, message))
 
     def close(self, now: float) -> None:
         """End the path; no event follows."""
@@ -213,6 +227,8 @@ class ClientPath:
                         self._refuse(message)
                     case Goodbye():
                         self._end(f"the server says goodbye: {message.reason}")
+                    case TunAnswer() | ListenAnswer() if self._lane is not None and self._state is _State.UP:
+                        self._events.append(MessageReceived(self._lane.session, self._lane.path, number, message))
                     case Welcome():  # repeated: we have it
                         continue
                     case _:

@@ -14,6 +14,8 @@ import cbor2
 
 from accel.engine import Suite
 from vantun.control import strict_cbor
+from vantun.control.message_fields import MAX_NUMBER, between, long, printable
+from vantun.control.session_messages import ListenAnswer, ListenRequest, TunAnswer, TunRequest
 from vantun.errors import ProtocolError
 from vantun.lanes import CID_LENGTH
 from vantun.plain_values import from_plain, to_plain
@@ -28,7 +30,6 @@ ML_KEM_CIPHERTEXT_LENGTH = 1088
 MAX_NAME = 64
 MAX_TOKENS = 16
 MAX_REASON = 400
-_MAX_NUMBER = (1 << 62) - 1
 
 
 class RefuseCode(IntEnum):
@@ -59,15 +60,15 @@ class Hello:
 
     def check(self) -> None:
         """Raise ValueError when a field is out of its bounds."""
-        _between("session", self.session, 0, _MAX_NUMBER)
-        _between("path", self.path, 0, _MAX_NUMBER)
-        _between("down", self.down, 0, _MAX_NUMBER)
-        _long("token", self.token, TOKEN_LENGTH if self.session else 0)
-        _long("x25519", self.x25519, X25519_LENGTH)
-        _long("ml_kem", self.ml_kem, ML_KEM_KEY_LENGTH)
-        _long("cid", self.cid, CID_LENGTH)
-        _between("suites", len(self.suites), 1, len(Suite))
-        _readable("name", self.name, MAX_NAME)
+        between("session", self.session, 0, MAX_NUMBER)
+        between("path", self.path, 0, MAX_NUMBER)
+        between("down", self.down, 0, MAX_NUMBER)
+        long("token", self.token, TOKEN_LENGTH if self.session else 0)
+        long("x25519", self.x25519, X25519_LENGTH)
+        long("ml_kem", self.ml_kem, ML_KEM_KEY_LENGTH)
+        long("cid", self.cid, CID_LENGTH)
+        between("suites", len(self.suites), 1, len(Suite))
+        printable("name", self.name, MAX_NAME)
 
 
 @dataclass(frozen=True)
@@ -85,15 +86,15 @@ class Welcome:
 
     def check(self) -> None:
         """Raise ValueError when a field is out of its bounds."""
-        _between("session", self.session, 1, _MAX_NUMBER)
-        _between("path", self.path, 0, _MAX_NUMBER)
-        _between("up", self.up, 0, _MAX_NUMBER)
-        _long("x25519", self.x25519, X25519_LENGTH)
-        _long("ml_kem", self.ml_kem, ML_KEM_CIPHERTEXT_LENGTH)
-        _long("cid", self.cid, CID_LENGTH)
-        _between("tokens", len(self.tokens), 0, MAX_TOKENS)
+        between("session", self.session, 1, MAX_NUMBER)
+        between("path", self.path, 0, MAX_NUMBER)
+        between("up", self.up, 0, MAX_NUMBER)
+        long("x25519", self.x25519, X25519_LENGTH)
+        long("ml_kem", self.ml_kem, ML_KEM_CIPHERTEXT_LENGTH)
+        long("cid", self.cid, CID_LENGTH)
+        between("tokens", len(self.tokens), 0, MAX_TOKENS)
         for token in self.tokens:
-            _long("token", token, TOKEN_LENGTH)
+            long("token", token, TOKEN_LENGTH)
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Refuse:
 
     def check(self) -> None:
         """Raise ValueError when a field is out of its bounds."""
-        _readable("reason", self.reason, MAX_REASON)
+        printable("reason", self.reason, MAX_REASON)
 
 
 @dataclass(frozen=True)
@@ -117,35 +118,22 @@ class Goodbye:
 
     def check(self) -> None:
         """Raise ValueError when a field is out of its bounds."""
-        _between("code", self.code, 0, _MAX_NUMBER)
-        _readable("reason", self.reason, MAX_REASON)
+        between("code", self.code, 0, MAX_NUMBER)
+        printable("reason", self.reason, MAX_REASON)
 
 
-ControlMessage = Hello | Welcome | Refuse | Goodbye
-_KINDS: dict[str, type[ControlMessage]] = {"hello": Hello, "welcome": Welcome, "refuse": Refuse, "goodbye": Goodbye}
+ControlMessage = Hello | Welcome | Refuse | Goodbye | TunRequest | TunAnswer | ListenRequest | ListenAnswer
+_KINDS: dict[str, type[ControlMessage]] = {
+    "hello": Hello,
+    "welcome": Welcome,
+    "refuse": Refuse,
+    "goodbye": Goodbye,
+    "tun": TunRequest,
+    "tun answer": TunAnswer,
+    "listen": ListenRequest,
+    "listen answer": ListenAnswer,
+}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
-
-
-def _between(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} is {value}, allowed are {low} to {high}")
-
-
-def _long(name: str, value: bytes, length: int) -> None:
-    if len(value) != length:
-        raise ValueError(f"{name} has {len(value)} bytes, expected {length}")
-
-
-def _readable(name: str, value: str, most: int) -> None:
-    """Check text that is shown to people: what a peer sends must not move a terminal's cursor."""
-    _between(f"length of {name}", len(value), 0, most)
-    if not value.isprintable():
-        raise ValueError(f"{name} has characters that cannot be printed")
-
-
-def readable(text: str, most: int) -> str:
-    """Return ``text`` as a field may carry it: what cannot be printed is written as an escape."""
-    return (text if text.isprintable() else repr(text))[:most]
 
 
 def encode(number: int, message: ControlMessage) -> bytes:
@@ -168,7 +156,7 @@ def decode(body: bytes) -> tuple[int, ControlMessage]:
         if kind is None:
             raise ValueError("its kind is unknown")
         number = plain.get("number")
-        if type(number) is not int or not 0 <= number <= _MAX_NUMBER:
+        if type(number) is not int or not 0 <= number <= MAX_NUMBER:
             raise ValueError("it has no number")
         known = {entry.name for entry in dataclasses.fields(kind)}
         message = from_plain(kind, {key: value for key, value in plain.items() if key in known})

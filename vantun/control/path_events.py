@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from vantun.control.session_messages import SessionAnswer, SessionRequest
 from vantun.errors import ConnectError, VantunError
 from vantun.lanes import LaneSpec
 
@@ -54,7 +55,17 @@ class SessionEnded:
     session: int
 
 
-PathEvent = PathUp | PathRefused | PathDown | SessionEnded
+@dataclass(frozen=True)
+class MessageReceived:
+    """A session message has come: at a server a request, which is new, at a client the answer to one."""
+
+    session: int
+    path: int
+    number: int
+    message: SessionRequest | SessionAnswer
+
+
+PathEvent = PathUp | PathRefused | PathDown | SessionEnded | MessageReceived
 
 
 class SessionUnknownError(ConnectError):

@@ -29,7 +29,8 @@ from aioquic.quic.events import (
 from aioquic.quic.packet import QuicProtocolVersion
 from aioquic.quic.stream import QuicStream
 
-from vantun.control.messages import MAX_REASON, readable
+from vantun.control.message_fields import readable
+from vantun.control.messages import MAX_REASON
 from vantun.errors import InstallError
 
 __all__ = [

@@ -11,9 +11,18 @@ from vantun.config_kinds import Endpoint
 from vantun.config_schema import Role
 from vantun.control.appliance import Appliance
 from vantun.control.connector import Connector
-from vantun.control.path_events import PathDown, PathEvent, PathRefused, PathUp, SessionEnded
+from vantun.control.path_events import MessageReceived, PathDown, PathEvent, PathRefused, PathUp, SessionEnded
 from vantun.control.pump import Pump
 from vantun.control.server_paths import ServerPaths
+from vantun.control.session_messages import (
+    ListenAnswer,
+    ListenCode,
+    ListenRequest,
+    SessionAnswer,
+    SessionRequest,
+    TunAnswer,
+    TunCode,
+)
 from vantun.dataplane.events import FlowClosed, FlowOpened, LaneChanged, LaneClosed, LaneRefused, SessionViolated
 from vantun.errors import ResourceError
 from vantun.lanes import LaneSpec
@@ -165,6 +174,14 @@ class Server(Appliance):
             case SessionEnded(session):
                 log.info("session %x: ended", session)
                 self._forget(session)
+            case MessageReceived(session, _, number, message):
+                self._paths.send(session, number, self._answer(message))
+
+    def _answer(self, message: SessionRequest | SessionAnswer) -> SessionAnswer:
+        """Return the answer to a session's request."""
+        if isinstance(message, ListenRequest):
+            return ListenAnswer(message.listener, ListenCode.NOT_ALLOWED, "this server listens for nobody", 0)
+        return TunAnswer(TunCode.NOT_OFFERED, "this server has no `tun`", (), (), (), 0, 0)
 
     def _install(self, lane: LaneSpec) -> None:
         self._known[lane.session, lane.path] = _Path(lane, lane.user, self._loop.time())

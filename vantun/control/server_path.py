@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vantun.config import ServerConfig
+from vantun.control.answer_book import AnswerBook
 from vantun.control.authentication import Authenticator
 from vantun.control.key_exchange import LaneBinding, answer
+from vantun.control.message_fields import readable
 from vantun.control.messages import (
     MAX_REASON,
     Goodbye,
@@ -18,9 +20,8 @@ from vantun.control.messages import (
     RefuseCode,
     Welcome,
     encode,
-    readable,
 )
-from vantun.control.path_events import PathDown, PathEvent, PathUp
+from vantun.control.path_events import MessageReceived, PathDown, PathEvent, PathUp
 from vantun.control.quic import (
     H3_NO_ERROR,
     ConnectionTerminated,
@@ -32,6 +33,7 @@ from vantun.control.quic import (
     StreamReset,
     reason_of,
 )
+from vantun.control.session_messages import SessionRequest
 from vantun.control.sessions import RefusalError, SessionAuthority
 from vantun.control.site import Site
 from vantun.errors import ProtocolError
@@ -60,6 +62,7 @@ class Rules:
     site: Site
     authenticator: Authenticator
     authority: SessionAuthority
+    answers: AnswerBook
     new_cid: Callable[[], bytes]
     """Makes connection ids for data packets that no QUIC connection has."""
 
@@ -174,11 +177,28 @@ class ServerPath:
                     found += self._hello(number, message, now)
                 elif isinstance(message, Goodbye):
                     self.http.close(H3_NO_ERROR, message.reason)
+                elif isinstance(message, SessionRequest):
+                    found += self._asked(number, message, now)
                 else:
-                    raise ProtocolError("a client sends Hello and Goodbye only")
+                    raise ProtocolError(f"a client does not send {type(message).__name__}")
         except ProtocolError as error:
             self.http.close(MESSAGE_ERROR, str(error))
         return found
+
+    def say(self, data: bytes) -> None:
+        """Send an encoded message on the control stream."""
+        self.http.send(self._stream, data)
+
+    def _asked(self, number: int, message: SessionRequest, now: float) -> list[PathEvent]:
+        if self.lane is None:
+            raise ProtocolError(f"{type(message).__name__} comes after the Welcome")
+        session, path = self.lane.session, self.lane.path
+        known = self._rules.answers.take(session, path, number, now)
+        if known is None:
+            return [MessageReceived(session, path, number, message)]
+        if known:
+            self.say(known)
+        return []
 
     def _hello(self, number: int, hello: Hello, now: float) -> list[PathEvent]:
         if number in self._answers:  # the answer was lost, or our peer is not sure: it is repeated

@@ -26,8 +26,10 @@ from aioquic.quic.packet import (
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 from vantun.config import ServerConfig
+from vantun.control.answer_book import AnswerBook
 from vantun.control.authentication import Authenticator
 from vantun.control.certificates import load_server
+from vantun.control.messages import encode
 from vantun.control.path_events import PathEvent, SessionEnded
 from vantun.control.quic import (
     CID_LENGTH,
@@ -37,6 +39,7 @@ from vantun.control.quic import (
     quic_configuration,
 )
 from vantun.control.server_path import Rules, ServerPath, new_cid
+from vantun.control.session_messages import SessionAnswer
 from vantun.control.sessions import SessionAuthority
 from vantun.control.site import Site
 
@@ -65,8 +68,14 @@ class ServerPaths:
         load_server(self._configuration, config.tls)
         self._authority = authority or SessionAuthority()
         self._make_cid = make_cid
+        self._answers = AnswerBook()
         self._rules = Rules(
-            config, Site(config.masquerade), Authenticator(config.auth), self._authority, self._new_data_cid
+            config=config,
+            site=Site(config.masquerade),
+            authenticator=Authenticator(config.auth),
+            authority=self._authority,
+            answers=self._answers,
+            new_cid=self._new_data_cid,
         )
         self._by_cid: dict[bytes, ServerPath] = {}
         self._paths: dict[ServerPath, list[bytes]] = {}
@@ -248,7 +257,9 @@ class ServerPaths:
             del self._alarm[path]
             path.run_timers(now)
             self._handle(path, now)
-        self._events += [SessionEnded(session) for session in self._authority.expire(now)]
+        for session in self._authority.expire(now):
+            self._answers.forget(session)
+            self._events.append(SessionEnded(session))
 
     def take_events(self) -> list[PathEvent]:
         """Return what has happened since the last call."""
@@ -262,9 +273,22 @@ class ServerPaths:
                 entry.http.ping(now)
                 self._awake.add(entry)
 
+    def send(self, session: int, number: int, message: SessionAnswer) -> None:
+        """Answer request ``number`` of a session, on the paths that brought it; the client asks again by another one.
+
+        A request is answered once, and after that by itself whenever it is repeated.
+        """
+        data = encode(number, message)
+        where = self._answers.answer(session, number, data)
+        for path in self._of(session):
+            if path.lane is not None and path.lane.path in where:
+                path.say(data)
+                self._awake.add(path)
+
     def close_session(self, session: int, code: int, reason: str, now: float) -> None:
         """End a session and its connections with a goodbye; no PathDown follows."""
         self._authority.end(session)
+        self._answers.forget(session)
         for path in self._of(session):
             self._close(path, code, reason, now)
 

@@ -13,6 +13,7 @@ from vantun.control.backoff import Backoff
 from vantun.control.client_path import ClientPath
 from vantun.control.membership import Admission, Membership
 from vantun.control.path_events import (
+    MessageReceived,
     PathDown,
     PathEvent,
     PathRefused,
@@ -21,7 +22,9 @@ from vantun.control.path_events import (
     SessionUnknownError,
 )
 from vantun.control.pump import Pump
+from vantun.control.requests import Requests
 from vantun.control.resolver import Address, Resolver
+from vantun.control.session_messages import SessionAnswer, SessionRequest
 from vantun.control.udp_sockets import UdpSockets
 from vantun.errors import ConnectError, ResourceError, VantunError, WorkerError
 from vantun.lanes import LaneSpec
@@ -49,11 +52,19 @@ class Tunnel:
     attempts: dict[int, Attempt] = field(default_factory=dict)
     """By number of the UDP socket."""
     sockets_made: int = 0
+    requests: Requests = field(default_factory=Requests)
 
     def next_socket(self) -> int:
         """Return a number for a new UDP socket; never the same twice, so late datagrams find nobody."""
         self.sockets_made += 1
         return self.sockets_made
+
+    async def ask(self, session: int, message: SessionRequest) -> SessionAnswer:
+        """Return the server's answer to a request of ``session``; raises SessionUnknownError when that is lost."""
+        return await self.requests.ask(session, message, lambda: self._of(session))
+
+    def _of(self, session: int) -> list[Attempt]:
+        return [entry for entry in self.attempts.values() if entry.lane is not None and entry.lane.session == session]
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,11 @@ class Attempt:
             self._quic.touch(self.lane.session, self.lane.path, self._loop.time())
             self._pump.wake()
 
+    def send(self, number: int, message: SessionRequest) -> None:
+        """Send a session's request on this path."""
+        self._quic.send(number, message)
+        self._pump.wake()
+
     def end(self, reason: str, error: VantunError | None = None, *, retry: bool = True) -> None:
         """End the path, or its set-up; the first reason counts."""
         if not self.over.done():
@@ -136,6 +152,9 @@ class Attempt:
                 self.end(str(event.error), event.error, retry=event.retry)
             case PathDown():
                 self.end(event.reason, retry=event.retry)
+            case MessageReceived(session, _, number, message):
+                assert isinstance(message, SessionAnswer)
+                tunnel.requests.answered(session, number, message)
 
 
 class Uplink:

@@ -23,9 +23,17 @@ from vantun.control.messages import (
     Welcome,
     encode,
 )
-from vantun.control.path_events import PathDown, PathUp, SessionEnded
+from vantun.control.path_events import MessageReceived, PathDown, PathUp, SessionEnded
 from vantun.control.server_path import MESSAGE_ERROR
 from vantun.control.server_paths import ServerPaths
+from vantun.control.session_messages import (
+    ListenAnswer,
+    ListenCode,
+    ListenRequest,
+    Transport,
+    TunAnswer,
+    TunCode,
+)
 from vantun.control.sessions import SESSION_LINGER
 
 KEYS = ClientExchange()
@@ -113,8 +121,21 @@ def test_half_a_hello(server: ServerPaths) -> None:
         encode(1, Refuse(RefuseCode.NO_ROOM, "")),
         encode(1, HELLO).replace(b"dsl", b"\x1b[A"),
         encode(1, replace(HELLO, x25519=bytes(32))),
+        encode(1, ListenRequest(1, Transport.TCP, "", 80)),
+        encode(1, TunAnswer(TunCode.GRANTED, "", (), (), (), 0, 0)),
     ],
-    ids=["long", "longest", "empty", "no-fields", "tags", "of-a-server", "terminal", "no-key"],
+    ids=[
+        "long",
+        "longest",
+        "empty",
+        "no-fields",
+        "tags",
+        "of-a-server",
+        "terminal",
+        "no-key",
+        "before-hello",
+        "answer",
+    ],
 )
 def test_nonsense_ends_the_connection(server: ServerPaths, data: bytes) -> None:
     client = Client(server)
@@ -158,3 +179,28 @@ def test_a_control_stream_that_is_reset_ends_the_path(server: ServerPaths) -> No
     client.run(1.0)
     assert isinstance(client.events[-1], PathDown)
     assert len(server) == 0
+
+
+def test_a_request_is_told_once_and_answered_as_often_as_it_is_asked(server: ServerPaths) -> None:
+    client = Client(server)
+    request, answer = ListenRequest(3, Transport.TCP, "", 80), ListenAnswer(3, ListenCode.LISTENING, "", 80)
+    client.say(encode(1, HELLO))
+    client.say(encode(1, request))
+    told = client.events[-1]
+    assert isinstance(told, MessageReceived)
+    assert (told.path, told.number, told.message) == (0, 1, request)
+    client.say(encode(1, request))
+    server.send(told.session, 1, answer)
+    assert client.say(b"")[1:] == [(1, answer)]
+    assert client.say(encode(1, request))[1:] == [(1, answer), (1, answer)]
+    assert [type(event) for event in client.events] == [PathUp, MessageReceived]
+
+
+def test_a_client_that_asks_without_end_loses_its_path(server: ServerPaths) -> None:
+    client = Client(server)
+    client.say(encode(1, HELLO))
+    for number in range(70):
+        client.say(encode(number, ListenRequest(3, Transport.TCP, "", 80)))
+    client.run(1.0)
+    assert client.ended is not None
+    assert client.ended.error_code == MESSAGE_ERROR

@@ -21,6 +21,16 @@ from vantun.control.messages import (
     decode,
     encode,
 )
+from vantun.control.session_messages import (
+    ListenAnswer,
+    ListenCode,
+    ListenRequest,
+    Prefix,
+    Transport,
+    TunAnswer,
+    TunCode,
+    TunRequest,
+)
 from vantun.errors import ProtocolError
 
 NUMBERS = st.integers(0, (1 << 62) - 1)
@@ -52,7 +62,26 @@ WELCOMES = st.builds(
     NUMBERS,
 )
 REFUSALS = st.builds(Refuse, st.sampled_from(RefuseCode), text(400))
-MESSAGES = st.one_of(HELLOS, WELCOMES, REFUSALS, st.builds(Goodbye, NUMBERS, text(400)))
+ADDRESSES = st.lists(octets(4) | octets(16), max_size=8).map(tuple)
+INTERFACES = st.builds(Prefix, octets(4), st.integers(0, 32)) | st.builds(Prefix, octets(16), st.integers(0, 128))
+NETWORKS = st.lists(INTERFACES.map(lambda prefix: Prefix.of(prefix.interface().network)), max_size=64).map(tuple)
+MTUS, OFFLOADS = st.integers(0, 65535), st.integers(0, 65535)
+TUN_REQUESTS = st.builds(TunRequest, ADDRESSES, NETWORKS, MTUS, OFFLOADS)
+TUN_ANSWERS = st.builds(
+    TunAnswer,
+    st.sampled_from(TunCode),
+    text(400),
+    st.lists(INTERFACES, max_size=8).map(tuple),
+    ADDRESSES,
+    NETWORKS,
+    MTUS,
+    OFFLOADS,
+)
+LISTENERS, PORTS = st.integers(0, (1 << 31) - 1), st.integers(0, 65535)
+LISTEN_REQUESTS = st.builds(ListenRequest, LISTENERS, st.sampled_from(Transport), text(255), PORTS)
+LISTEN_ANSWERS = st.builds(ListenAnswer, LISTENERS, st.sampled_from(ListenCode), text(400), PORTS)
+SESSION_MESSAGES = st.one_of(TUN_REQUESTS, TUN_ANSWERS, LISTEN_REQUESTS, LISTEN_ANSWERS)
+MESSAGES = st.one_of(HELLOS, WELCOMES, REFUSALS, st.builds(Goodbye, NUMBERS, text(400)), SESSION_MESSAGES)
 
 
 @given(st.lists(st.tuples(NUMBERS, MESSAGES), max_size=4), st.integers(1, 700))

@@ -11,7 +11,22 @@ from tests.unit.vantun.control.quic_pair import Pair, client_config, server_conf
 from vantun.config import AuthConfig, BandwidthConfig, ClientTlsConfig, Endpoint, MasqueradeConfig
 from vantun.control.authentication import Authenticator, authorization
 from vantun.control.certificates import fingerprint
-from vantun.control.path_events import PathDown, PathRefused, PathUp, SessionEnded, SessionIdentity, SessionUnknownError
+from vantun.control.path_events import (
+    MessageReceived,
+    PathDown,
+    PathRefused,
+    PathUp,
+    SessionEnded,
+    SessionIdentity,
+    SessionUnknownError,
+)
+from vantun.control.session_messages import (
+    ListenAnswer,
+    ListenCode,
+    ListenRequest,
+    SessionAnswer,
+    Transport,
+)
 from vantun.control.sessions import SESSION_LINGER
 from vantun.errors import AuthenticationError, CertificateError
 from vantun.lab.link import LinkProfile
@@ -292,3 +307,38 @@ def test_a_client_survives_strangers(pair: Pair) -> None:
             end.receive(bytes([first]) + b"\x00\x00\x00\x01\x08" + bytes(length), 0, ("192.0.2.66", 1), pair.now)
     assert pair.run(5.0, lambda: bool(pair.events[0]))
     assert isinstance(pair.events[0][0], PathUp)
+
+
+def test_a_request_that_moves_to_another_path_is_done_once(pair: Pair) -> None:
+    request, answer = ListenRequest(3, Transport.TCP, "", 80), ListenAnswer(3, ListenCode.LISTENING, "", 80)
+    first = up(pair, 0)
+    up(pair, 1, SessionIdentity(first.lane.session, first.tokens[0]))
+    for path in (0, 1):
+        pair.paths[path].send(4, request)
+        pair.run(0.2)
+    asked = [event for event in pair.server_events if isinstance(event, MessageReceived)]
+    assert [(event.path, event.message) for event in asked] == [(0, request)]
+    pair.server.send(first.lane.session, 4, answer)
+    pair.run(0.2)
+    assert pair.events[0][-1] == MessageReceived(first.lane.session, 0, 4, answer)
+    assert pair.events[1][-1] == MessageReceived(first.lane.session, 1, 4, answer)
+
+
+def test_an_answer_through_loss(folder: Path) -> None:
+    pair = Pair(server_config(folder), client_config(folder), LinkProfile(delay=0.05, loss=0.2), 3)
+    pair.connect(0)
+    assert pair.run(20.0, lambda: bool(pair.events[0]))
+    found = pair.events[0][0]
+    assert isinstance(found, PathUp)
+    for number in range(20):
+        pair.paths[0].send(number, ListenRequest(number, Transport.UDP, "", 80))
+    answered: list[SessionAnswer] = []
+    for _ in range(200):
+        asked, pair.server_events = pair.server_events, []
+        for event in asked:
+            if isinstance(event, MessageReceived) and isinstance(event.message, ListenRequest):
+                answered.append(ListenAnswer(event.message.listener, ListenCode.LISTENING, "", 80))
+                pair.server.send(event.session, event.number, answered[-1])
+        pair.run(0.1)
+    assert [event.message for event in pair.events[0] if isinstance(event, MessageReceived)] == answered
+    assert len(answered) == 20
