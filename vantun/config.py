@@ -6,13 +6,14 @@ together, and return frozen dataclasses. Every problem that is found is reported
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Literal, cast
 
+from vantun.config_checks import check_auth, check_link, check_masquerade, check_socks5
 from vantun.config_kinds import Endpoint
+from vantun.config_said import Said, needs
 from vantun.config_schema import (
     CLIENT_KEYS,
     DEFAULT_LISTEN,
@@ -44,8 +45,6 @@ __all__ = [
     "load_client",
     "load_server",
 ]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -124,6 +123,8 @@ class ServerConfig:
     """None = :func:`default_status_socket`."""
     memory: int = DEFAULT_MEMORY
     """Bytes for packet buffers."""
+    metrics: Endpoint | None = None
+    """Where Prometheus fetches figures; None = nowhere."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,8 @@ class ClientConfig:
     """None = :func:`default_status_socket`."""
     memory: int = DEFAULT_MEMORY
     """Bytes for packet buffers."""
+    metrics: Endpoint | None = None
+    """Where Prometheus fetches figures; None = nowhere."""
 
 
 def default_status_socket(role: Role) -> Path:
@@ -193,10 +196,10 @@ def load_server(path: str | Path) -> ServerConfig:
     source = Path(path)
     values, problems = read_values(source, SERVER_KEYS)
     problems += missing_keys(values, SERVER_KEYS)
-    said = _Said(values, source.parent)
-    problems += _check_auth(said) + _check_masquerade(said)
+    said = Said(values, source.parent)
+    problems += check_auth(said) + check_masquerade(said)
     if said.get("congestion.type", "bbr") == "brutal" and "bandwidth.up" not in values.line:
-        problems.append(_needs(said, "congestion.type", "brutal needs bandwidth.up, the rate to send at"))
+        problems.append(needs(said, "congestion.type", "brutal needs bandwidth.up, the rate to send at"))
     if problems:
         raise ConfigError(source, problems)
     return ServerConfig(
@@ -215,6 +218,7 @@ def load_server(path: str | Path) -> ServerConfig:
         log_level=said.get("log.level", "info"),
         status_socket=said.path("status.socket") if said.has("status.socket") else None,
         memory=said.get("limits.memory", DEFAULT_MEMORY),
+        metrics=said.get("metrics.listen", None),
     )
 
 
@@ -223,9 +227,9 @@ def load_client(path: str | Path) -> ClientConfig:
     source = Path(path)
     values, problems = read_values(source, CLIENT_KEYS)
     problems += missing_keys(values, CLIENT_KEYS)
-    said = _Said(values, source.parent)
+    said = Said(values, source.parent)
     link = said.get("server", ServerLink(Endpoint("", 0)))
-    problems += _check_link(said, link) + _check_socks5(said)
+    problems += check_link(said, link) + check_socks5(said)
     bandwidth = BandwidthConfig(said.get("bandwidth.up", 0), said.get("bandwidth.down", 0))
     paths, path_problems = _paths(said, link.server, bandwidth)
     problems += path_problems
@@ -253,66 +257,23 @@ def load_client(path: str | Path) -> ClientConfig:
         log_level=said.get("log.level", "info"),
         status_socket=said.path("status.socket") if said.has("status.socket") else None,
         memory=said.get("limits.memory", DEFAULT_MEMORY),
+        metrics=said.get("metrics.listen", None),
     )
 
 
-class _Said:
-    """What the file says, typed by the default that stands in for what it does not say."""
-
-    def __init__(self, values: Values, folder: Path) -> None:
-        self.values = values
-        self.folder = folder
-
-    def has(self, name: str) -> bool:
-        return self.values.under(name) is not None
-
-    def get(self, name: str, default: T) -> T:
-        return cast("T", self.values.value.get(name, default))
-
-    def path(self, name: str) -> Path:
-        """Return a file name of the configuration; a relative one is relative to the configuration's own folder."""
-        return self.folder / Path(self.get(name, "")).expanduser()
-
-
-def _needs(said: _Said, name: str, text: str) -> Problem:
-    return Problem(f"{name}: {text}", said.values.under(name))
-
-
-def _congestion(said: _Said) -> CongestionConfig:
+def _congestion(said: Said) -> CongestionConfig:
     return CongestionConfig(cast("Literal['bbr', 'brutal']", said.get("congestion.type", "bbr")))
 
 
-def _fec(said: _Said) -> FecConfig:
+def _fec(said: Said) -> FecConfig:
     return FecConfig(said.get("fec.mode", "on") == "on", said.get("fec.residualLoss", DEFAULT_RESIDUAL_LOSS))
 
 
-def _accel(said: _Said) -> AccelConfig:
+def _accel(said: Said) -> AccelConfig:
     return AccelConfig(said.get("accel.fec", ""), said.get("accel.aead", ""), said.get("accel.allow_emulated", False))
 
 
-def _check_auth(said: _Said) -> list[Problem]:
-    kind = said.get("auth.type", "")
-    if kind == "password" and not said.has("auth.password"):
-        return [_needs(said, "auth.type", "password needs auth.password")]
-    if kind == "userpass" and not said.get("auth.userpass", {}):
-        return [_needs(said, "auth.type", "userpass needs auth.userpass with at least one user")]
-    unused = {"password": "auth.userpass", "userpass": "auth.password"}.get(kind, "")
-    if unused and said.has(unused):
-        return [_needs(said, unused, f"has no effect with auth.type: {kind}; remove it, or change the type")]
-    return []
-
-
-def _check_masquerade(said: _Said) -> list[Problem]:
-    if not said.has("masquerade"):
-        return []
-    return [
-        _needs(said, "masquerade", f"{name} is missing; without masquerade there is a built-in page")
-        for name in ("masquerade.type", "masquerade.string.content")
-        if not said.has(name)
-    ]
-
-
-def _masquerade(said: _Said) -> MasqueradeConfig | None:
+def _masquerade(said: Said) -> MasqueradeConfig | None:
     if not said.has("masquerade"):
         return None
     return MasqueradeConfig(
@@ -322,54 +283,15 @@ def _masquerade(said: _Said) -> MasqueradeConfig | None:
     )
 
 
-def _check_link(said: _Said, link: ServerLink) -> list[Problem]:
-    in_link = {
-        "auth": link.auth,
-        "tls.sni": link.sni,
-        "tls.pinSHA256": link.pin_sha256,
-        "tls.insecure": link.insecure,
-    }
-    problems = [
-        _needs(said, name, "stands in the link of `server` too; keep one of the two")
-        for name, value in in_link.items()
-        if value and said.has(name)
-    ]
-    if said.get("server", None) is not None and not link.auth and not said.has("auth"):
-        problems.append(Problem("auth is missing: the server lets nobody in without it. Example: auth: alice:s3cret"))
-    insecure = said.get("tls.insecure", link.insecure)
-    if insecure and (said.has("tls.ca") or said.has("tls.pinSHA256") or link.pin_sha256):
-        line = said.values.under("tls.insecure") or said.values.under("server")
-        problems.append(Problem("tls.insecure: true makes tls.ca and tls.pinSHA256 useless; keep one", line))
-    return problems
-
-
-def _check_socks5(said: _Said) -> list[Problem]:
-    named = [name for name in ("socks5.username", "socks5.password") if said.has(name)]
-    if len(named) == 1:
-        return [_needs(said, named[0], "socks5.username and socks5.password go together; one is missing")]
-    host = said.get("socks5.listen", DEFAULT_SOCKS5).host
-    if named or host == "localhost" or (host and _is_loopback(host)):
-        return []
-    advice = "listen on 127.0.0.1, or set socks5.username and socks5.password"
-    return [_needs(said, "socks5.listen", f"anybody who reaches {host or 'it'} could use the tunnel; {advice}")]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _paths(said: _Said, server: Endpoint, bandwidth: BandwidthConfig) -> tuple[tuple[PathConfig, ...], list[Problem]]:
+def _paths(said: Said, server: Endpoint, bandwidth: BandwidthConfig) -> tuple[tuple[PathConfig, ...], list[Problem]]:
     problems: list[Problem] = []
     items: list[Values] = said.get("paths", [])
     if said.has("paths") and not items and "paths" in said.values.value:
-        problems.append(_needs(said, "paths", "the list is empty; name a path, or remove the key for one default path"))
+        problems.append(needs(said, "paths", "the list is empty; name a path, or remove the key for one default path"))
     paths: list[PathConfig] = []
     lines: list[int | None] = []
     for item in items:
-        path = _Said(item, said.folder)
+        path = Said(item, said.folder)
         paths.append(
             PathConfig(
                 name=path.get("name", ""),
@@ -389,5 +311,5 @@ def _paths(said: _Said, server: Endpoint, bandwidth: BandwidthConfig) -> tuple[t
         slow = ", ".join(path.name for path in paths if not path.up)
         if slow:
             advice = "brutal needs the rate to send at: set bandwidth.up, or `up` of the path"
-            problems.append(_needs(said, "congestion.type", f"{advice} (missing for: {slow})"))
+            problems.append(needs(said, "congestion.type", f"{advice} (missing for: {slow})"))
     return tuple(paths), problems

@@ -31,6 +31,7 @@ from vantun.config_kinds import (
     choice,
     parse_remote,
 )
+from vantun.config_metrics import METRICS_KEYS
 from vantun.config_uri import SCHEME, ServerLink, parse_link
 from vantun.config_yaml import Key, read_values
 
@@ -107,6 +108,7 @@ _COMMON = (
         "status.sock",
     ),
     Key("limits.memory", SIZE, "Memory for packet buffers, all sessions together.", "128 MB", "128 MB"),
+    *METRICS_KEYS,
 )
 
 SERVER_KEYS = (

@@ -168,7 +168,7 @@ class _Walk:
         siblings = self._siblings(prefix)
         elsewhere = sorted(known for known in self.keys if known.split(".")[-1] == last)
         if elsewhere:
-            return f"; did you mean {elsewhere[0]}?"
+            return f"; did you mean {' or '.join(elsewhere[:3])}?"
         near = difflib.get_close_matches(last.lower(), sorted(word.lower() for word in siblings), n=1)
         if near:
             match = next(word for word in siblings if word.lower() == near[0])

@@ -15,6 +15,8 @@ from vantun import __version__
 from vantun.config import ClientConfig, ServerConfig, default_status_socket
 from vantun.config_schema import Role
 from vantun.control.logs import set_up_logging
+from vantun.control.metrics import Exporter
+from vantun.control.metrics_server import MetricsServer
 from vantun.control.resolver import Resolver
 from vantun.control.status_server import StatusServer
 from vantun.control.udp_sockets import UdpSockets
@@ -77,6 +79,8 @@ class Appliance(ABC):
         self.sockets = UdpSockets()
         self._common = config
         self._status: StatusServer | None = None
+        self._metrics: MetricsServer | None = None
+        self._exporter = Exporter()
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
         self._lost: asyncio.Future[str] = self._loop.create_future()
@@ -155,6 +159,8 @@ class Appliance(ABC):
     async def _serve(self) -> None:
         path = self._common.status_socket or default_status_socket(self.role)
         self._status = StatusServer(path, self.document)
+        if self._common.metrics is not None:
+            self._metrics = await MetricsServer.start(self._common.metrics, self._metrics_page)
         await self.prepare()
         settings = worker_settings(self._common)
         deaths: deque[float] = deque(maxlen=DEATHS)
@@ -195,12 +201,15 @@ class Appliance(ABC):
             if seen[where] > self._seen.get(where, 0):
                 self.touch(*where)
         self._seen = seen
+        self._exporter.look({**snapshot, "role": self.role})
 
     async def _stop(self) -> None:
         await self.finish()
         link, self.link = self.link, None
         if link is not None:
             await link.close()
+        if self._metrics is not None:
+            await self._metrics.close()
         if self._status is not None:
             await self._status.close()
 
@@ -220,6 +229,10 @@ class Appliance(ABC):
             "fallbacks": [*(fallbacks if isinstance(fallbacks, list) else []), *self.sockets.fallbacks()],
             **self.report(),
         }
+
+    async def _metrics_page(self) -> bytes:
+        self._exporter.look(await self.document())
+        return self._exporter.page()
 
     async def _snapshot(self) -> dict[str, object]:
         """Return the worker's snapshot; empty while there is no worker that answers in time."""

@@ -1,0 +1,75 @@
+"""What keys of a configuration file say together: checks over more than one key, each a list of problems."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from vantun.config_said import Said, needs
+from vantun.config_schema import DEFAULT_SOCKS5
+from vantun.config_uri import ServerLink
+from vantun.errors import Problem
+
+
+def check_auth(said: Said) -> list[Problem]:
+    """Check that the way of authentication and what it needs go together."""
+    kind = said.get("auth.type", "")
+    if kind == "password" and not said.has("auth.password"):
+        return [needs(said, "auth.type", "password needs auth.password")]
+    if kind == "userpass" and not said.get("auth.userpass", {}):
+        return [needs(said, "auth.type", "userpass needs auth.userpass with at least one user")]
+    unused = {"password": "auth.userpass", "userpass": "auth.password"}.get(kind, "")
+    if unused and said.has(unused):
+        return [needs(said, unused, f"has no effect with auth.type: {kind}; remove it, or change the type")]
+    return []
+
+
+def check_masquerade(said: Said) -> list[Problem]:
+    """Check that the masquerade is whole."""
+    if not said.has("masquerade"):
+        return []
+    return [
+        needs(said, "masquerade", f"{name} is missing; without masquerade there is a built-in page")
+        for name in ("masquerade.type", "masquerade.string.content")
+        if not said.has(name)
+    ]
+
+
+def check_link(said: Said, link: ServerLink) -> list[Problem]:
+    """Check that nothing stands both in the link and in the file."""
+    in_link = {
+        "auth": link.auth,
+        "tls.sni": link.sni,
+        "tls.pinSHA256": link.pin_sha256,
+        "tls.insecure": link.insecure,
+    }
+    problems = [
+        needs(said, name, "stands in the link of `server` too; keep one of the two")
+        for name, value in in_link.items()
+        if value and said.has(name)
+    ]
+    if said.get("server", None) is not None and not link.auth and not said.has("auth"):
+        problems.append(Problem("auth is missing: the server lets nobody in without it. Example: auth: alice:s3cret"))
+    insecure = said.get("tls.insecure", link.insecure)
+    if insecure and (said.has("tls.ca") or said.has("tls.pinSHA256") or link.pin_sha256):
+        line = said.values.under("tls.insecure") or said.values.under("server")
+        problems.append(Problem("tls.insecure: true makes tls.ca and tls.pinSHA256 useless; keep one", line))
+    return problems
+
+
+def check_socks5(said: Said) -> list[Problem]:
+    """Check that a proxy which others reach asks for a password."""
+    named = [name for name in ("socks5.username", "socks5.password") if said.has(name)]
+    if len(named) == 1:
+        return [needs(said, named[0], "socks5.username and socks5.password go together; one is missing")]
+    host = said.get("socks5.listen", DEFAULT_SOCKS5).host
+    if named or host == "localhost" or (host and _is_loopback(host)):
+        return []
+    advice = "listen on 127.0.0.1, or set socks5.username and socks5.password"
+    return [needs(said, "socks5.listen", f"anybody who reaches {host or 'it'} could use the tunnel; {advice}")]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

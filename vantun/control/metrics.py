@@ -1,0 +1,216 @@
+"""The status document as Prometheus metrics: counters go up for ever, names carry base units, labels are bounded.
+
+A lane's counters end with the lane. :class:`Totals` carries them over, so that what Prometheus sees never falls; what a
+lane moves between the last look (every 2 s) and its end is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector, CollectorRegistry
+
+Document = Mapping[str, object]
+Row = Mapping[str, object]
+
+MOST_PATHS = 256
+"""Pairs of labels (path, peer) kept apart; names come from clients, so the rest is counted as one, ``other``."""
+OTHER = ("other", "other")
+
+_LANE_COUNTERS = {
+    "received_bytes": ("vantun_path_receive_bytes", "Bytes received by UDP, authenticated."),
+    "sent_bytes": ("vantun_path_transmit_bytes", "Bytes sent by UDP."),
+    "received": ("vantun_path_receive_packets", "Packets received, authenticated."),
+    "sent": ("vantun_path_transmit_packets", "Packets sent."),
+    "acked": ("vantun_path_acknowledged_packets", "Packets that the peer has acknowledged."),
+    "lost": ("vantun_path_lost_packets", "Packets given up as lost."),
+    "bad_tags": ("vantun_path_bad_packets", "Packets whose authentication failed."),
+}
+_CHANNEL_COUNTERS = {
+    "shards": ("vantun_fec_data_shards", "Data shards sent for the first time."),
+    "parity": ("vantun_fec_parity_shards", "Parity shards sent."),
+    "resent": ("vantun_fec_resent_shards", "Data shards sent again."),
+    "rx_shards": ("vantun_fec_received_shards", "Data shards received."),
+    "rx_parity": ("vantun_fec_received_parity_shards", "Parity shards received."),
+    "rx_recovered": ("vantun_fec_recovered_packets", "Packets that parity has recovered."),
+    "rx_residual": ("vantun_fec_residual_packets", "Packets given up at their deadline, lost for the application."),
+}
+_LANE_GAUGES = {
+    "rtt_ms": ("vantun_path_rtt_seconds", "Smoothed round-trip time.", 1e-3),
+    "loss": ("vantun_path_loss_ratio", "Share of packets lost, smoothed.", 1.0),
+    "rate_bps": ("vantun_path_pacing_bytes_per_second", "Rate that packets are paced at.", 0.125),
+    "cwnd": ("vantun_path_congestion_window_bytes", "Congestion window.", 1.0),
+    "in_flight": ("vantun_path_in_flight_bytes", "Bytes sent and not acknowledged.", 1.0),
+    "mtu": ("vantun_path_mtu_bytes", "UDP payload of a full packet.", 1.0),
+}
+
+
+def rows(document: Document, name: str) -> list[Row]:
+    """Return a list of mappings of the document; anything else in its place counts as empty."""
+    found = document.get(name)
+    return [row for row in found if isinstance(row, Mapping)] if isinstance(found, list) else []
+
+
+def number(row: Row, name: str) -> float:
+    """Return a number of ``row``; 0 for anything that is none."""
+    value = row.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+
+
+class Totals:
+    """Counters of things that come and go, summed up per label for ever.
+
+    Parameters
+    ----------
+    fields
+        The counters.
+    most
+        Labels kept apart; what comes later is counted under OTHER.
+    """
+
+    def __init__(self, fields: Iterable[str], most: int = MOST_PATHS) -> None:
+        self._fields = tuple(fields)
+        self._most = most
+        self._seen: dict[tuple[str, ...], dict[str, float]] = {}
+        self.sums: dict[tuple[str, str], dict[str, float]] = {}
+
+    def label(self, wanted: tuple[str, str]) -> tuple[str, str]:
+        """Return the label under which ``wanted`` is counted."""
+        if wanted not in self.sums and len(self.sums) >= self._most:
+            wanted = OTHER
+        self.sums.setdefault(wanted, dict.fromkeys(self._fields, 0.0))
+        return wanted
+
+    def update(self, present: Mapping[tuple[str, ...], tuple[tuple[str, str], Row]]) -> None:
+        """Add what each thing has counted since the last look: ``present`` is identity -> (label, its counters)."""
+        seen: dict[tuple[str, ...], dict[str, float]] = {}
+        for identity, (wanted, row) in present.items():
+            before = self._seen.get(identity, {})
+            sums = self.sums[self.label(wanted)]
+            seen[identity] = {}
+            for name in self._fields:
+                value = number(row, name)
+                last = before.get(name, 0.0)
+                sums[name] += value - last if value >= last else value  # a worker that was replaced counts from 0
+                seen[identity][name] = value
+        self._seen = seen
+
+
+class Exporter(Collector):
+    """Turns the latest document into metrics.
+
+    :meth:`look` takes a document; :meth:`page` returns what was seen last as Prometheus' text.
+    """
+
+    def __init__(self) -> None:
+        self._lanes = Totals(_LANE_COUNTERS)
+        self._channels = Totals(_CHANNEL_COUNTERS)
+        self._document: Document = {}
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def look(self, document: Document) -> None:
+        """Take in a document; call it at every look at the worker, scrape or not."""
+        if not document:
+            return
+        self._document = document
+        self._lanes.update(
+            {
+                (str(lane.get("session")), str(lane.get("path"))): (_path_label(document, lane), lane)
+                for lane in rows(document, "lanes")
+            }
+        )
+        self._channels.update(
+            {
+                (str(row.get("session")), str(row.get("channel"))): ((str(row.get("class")), ""), row)
+                for row in rows(document, "channels")
+            }
+        )
+
+    def page(self) -> bytes:
+        """Return the metrics as text (text/plain; version=0.0.4)."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric; called by prometheus-client."""
+        document = self._document
+        yield _info(document)
+        yield GaugeMetricFamily("vantun_up", "Whether it can do its work.", value=float(bool(document.get("ready"))))
+        yield GaugeMetricFamily("vantun_uptime_seconds", "Since its start.", value=number(document, "uptime"))
+        yield from _counters(_LANE_COUNTERS, self._lanes, ("path", "peer"))
+        yield from _counters(_CHANNEL_COUNTERS, self._channels, ("class",))
+        yield from _lane_gauges(document, self._lanes)
+        yield from _engines(document)
+        yield from _stages(document)
+        yield from _worker(document)
+
+
+def _path_label(document: Document, lane: Row) -> tuple[str, str]:
+    """Return (path, peer): the peer of a client is the server's address, that of a server the user."""
+    peer = lane.get("user") if document.get("role") == "server" else lane.get("peer")
+    return str(lane.get("name", ""))[:64], str(peer or "")[:64]
+
+
+def _info(document: Document) -> Metric:
+    facts = {"version": str(document.get("version", "")), "role": str(document.get("role", ""))}
+    return InfoMetricFamily("vantun_build", "What runs here.", value=facts)
+
+
+def _counters(
+    names: Mapping[str, tuple[str, str]], totals: Totals, labels: tuple[str, ...]
+) -> Iterator[CounterMetricFamily]:
+    for field, (name, text) in names.items():
+        family = CounterMetricFamily(name, text, labels=labels)
+        for values, sums in totals.sums.items():
+            family.add_metric(values[: len(labels)], sums[field])
+        yield family
+
+
+def _lane_gauges(document: Document, totals: Totals) -> Iterator[Metric]:
+    lanes = {totals.label(_path_label(document, lane)): lane for lane in rows(document, "lanes")}
+    for field, (name, text, factor) in _LANE_GAUGES.items():
+        family = GaugeMetricFamily(name, text, labels=("path", "peer"))
+        for label, lane in lanes.items():
+            family.add_metric(label, number(lane, field) * factor)
+        yield family
+    up = GaugeMetricFamily("vantun_path_up", "Whether packets pass.", labels=("path", "peer"))
+    for label, lane in lanes.items():
+        up.add_metric(label, float(lane.get("state") == "active"))
+    yield up
+
+
+def _engines(document: Document) -> Iterator[Metric]:
+    family = InfoMetricFamily("vantun_engine", "The engine that serves an operation.", labels=("kind", "name"))
+    engines = document.get("engines")
+    for kind, name in engines.items() if isinstance(engines, Mapping) else ():
+        family.add_metric((str(kind), str(name)), {})
+    yield family
+
+
+def _stages(document: Document) -> Iterator[Metric]:
+    for field, unit, factor in (("calls", "calls", 1.0), ("packets", "packets", 1.0), ("ns", "seconds", 1e-9)):
+        family = CounterMetricFamily(f"vantun_stage_{unit}", f"{unit.capitalize()} of a stage.", labels=("stage",))
+        for row in rows(document, "stages"):
+            family.add_metric((str(row.get("name")),), number(row, field) * factor)
+        yield family
+
+
+def _worker(document: Document) -> Iterator[Metric]:
+    drops = CounterMetricFamily("vantun_dropped_packets", "Packets dropped, by reason.", labels=("reason",))
+    found = document.get("drops")
+    for reason, count in found.items() if isinstance(found, Mapping) else ():
+        drops.add_metric((str(reason),), float(count))
+    yield drops
+    flows, worker, pool = (document.get(name) for name in ("flows", "worker", "pool"))
+    if isinstance(flows, Mapping):
+        yield GaugeMetricFamily("vantun_flows_open", "Open flows.", value=number(flows, "open"))
+    sessions = {lane.get("session") for lane in rows(document, "lanes")}
+    yield GaugeMetricFamily("vantun_sessions_open", "Sessions with a path.", value=float(len(sessions)))
+    if isinstance(pool, Mapping):
+        for name in ("rows", "rows_free"):
+            yield GaugeMetricFamily(f"vantun_pool_{name}", "Packet buffers.", value=number(pool, name))
+    if isinstance(worker, Mapping):
+        yield CounterMetricFamily("vantun_worker_cpu_seconds", "Processor time.", value=number(worker, "cpu_s"))
+        yield GaugeMetricFamily("vantun_worker_resident_bytes", "Memory.", value=number(worker, "rss_bytes"))
