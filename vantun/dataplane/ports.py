@@ -23,7 +23,23 @@ class RefusalCode(IntEnum):
     TIMED_OUT = 6
 
 
-class StreamPort(Protocol):
+class Port(Protocol):
+    """What every port does, whatever it carries. No method blocks."""
+
+    def accepted(self) -> None:
+        """Learn that the far end is connected to the target."""
+
+    def refused(self, code: int) -> None:
+        """Learn that the far end could not connect (a :class:`RefusalCode`); the port closes itself."""
+
+    def reset(self) -> None:
+        """Close abortively (a stream: TCP RST): the flow was reset, by the peer or by the end of its session."""
+
+    def close(self) -> None:
+        """Close; both directions have ended."""
+
+
+class StreamPort(Port, Protocol):
     """One end of a byte stream outside the tunnel.
 
     ``iov`` is [shape=(n, 2), dtype=uint64] rows of (address, length), laid out as ``struct iovec``. No method blocks.
@@ -38,17 +54,36 @@ class StreamPort(Protocol):
     def writev(self, iov: NDArray[np.uint64], count: int) -> int:
         """Take bytes from the first ``count`` rows; return how many, or WOULD_BLOCK. Raises ConnectionError."""
 
-    def accepted(self) -> None:
-        """Learn that the far end is connected to the target."""
-
-    def refused(self, code: int) -> None:
-        """Learn that the far end could not connect (a :class:`RefusalCode`); the port closes itself."""
-
     def shutdown_write(self) -> None:
         """Half-close: the peer has sent FIN and every byte before it was written."""
 
-    def reset(self) -> None:
-        """Close abortively (TCP RST)."""
 
-    def close(self) -> None:
-        """Close; both directions have ended."""
+class PacketPort(Port, Protocol):
+    """Where the packets of a packet flow enter and leave: a TUN device, the sockets of a UDP association.
+
+    The port moves packets itself, in batches, by the kernels of ``vantun.session.packets``, which it is given the
+    tables for; Python runs per batch. No method blocks. ``readable`` and ``writable`` of the data plane are
+    edge-triggered: the port remembers that there was more, and says so again.
+
+    Attributes
+    ----------
+    handle
+        The flow's handle, set by whoever opens or attaches the flow, right after.
+    """
+
+    handle: int
+
+    def fill(self, now: float) -> None:
+        """Read from outside and ``put_packet``, while ``packet_room`` has room for one more of the largest packets.
+
+        Called by the refill stage once per ``Dataplane.readable(handle)``. A port that stopped for lack of room, or
+        after its share of the turn, calls ``Dataplane.readable(handle)`` again; one that found nothing more does not.
+        Raises ConnectionError when the flow is to be reset at both ends.
+        """
+
+    def drain(self, flow_index: int, now: float) -> int:
+        """Write out what ``next_packet`` gives, ``packet_done`` behind each, until it gives nothing; return bytes.
+
+        Called by the deliver stage when packets may have come, or a deadline is over. A port that is full just stops,
+        and calls ``Dataplane.writable(handle)`` when it may go on. Raises ConnectionError as above.
+        """
