@@ -40,12 +40,11 @@ from vantun.wire.frames import (
 )
 from vantun.wire.integers import int64, uint64
 from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
-from vantun.wire.short_header import HEADER_LENGTH, KEY_PHASE, LONG_HEADER, get_cid
+from vantun.wire.short_header import HEADER_LENGTH, KEY_PHASE, LONG_HEADER, TAG_LENGTH, get_cid
 from vantun.wire.varint import get_varint
 
 assert PACKET_START == ROW_UNIT - SHARD_HEADER - HEADER_LENGTH
 """Where a packet's header starts in its row."""
-TAG_LENGTH = 16
 _RECEIPT_PACKETS = 64
 _STATUS_DONE = 1
 

@@ -7,71 +7,29 @@ credit in time, which spreads it over the lanes in proportion to their rates.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from vantun.session.blocks import CLOSED_DATA, close_due, find_block, release_if_done
-from vantun.session.ingest import TAG_LENGTH
+from vantun.session.departures import FRAME_START, Departures, emit, is_full
+from vantun.session.lane_frames import plan_lane
 from vantun.session.layout import BLOCK_SPAN
-from vantun.session.limits import PACKET_START
-from vantun.session.pool import EVENT_REKEY_SENT, ROW_UNIT, clear_bit, get_bit, push_event, release_row, take_row
+from vantun.session.pool import clear_bit, get_bit, release_row
 from vantun.session.rate import refill_tokens
-from vantun.session.recovery import (
-    ACTIVE,
-    probe_timeout,
-    register_sent,
-    register_silent,
-    run_timers,
-)
+from vantun.session.recovery import ACTIVE, register_sent, run_timers
 from vantun.session.signals import flush_signals
 from vantun.session.tables import BULK, CHANNELS, INFLIGHT, SESSION_LANES, WINDOW, Tables, head
 from vantun.wire.frames import (
     DATA,
-    MAX_RANGES,
     PARITY,
-    PROBE,
-    PROBE_DATA,
-    PROBE_RESPONSE,
     SHARD_HEADER,
-    put_ranges,
-    put_receipt_head,
     put_shard_header,
 )
-from vantun.wire.integers import int64, uint64
-from vantun.wire.short_header import HEADER_LENGTH, put_header
-from vantun.wire.varint import put_varint
+from vantun.wire.integers import int64
+from vantun.wire.short_header import HEADER_LENGTH, TAG_LENGTH
 
-_FRAME = ROW_UNIT - SHARD_HEADER
 _FRESH, _REPAIR = range(2)
 """Urgency of a shard: repairs take the fastest lane, because a whole block waits for them."""
-
-
-class Departures(NamedTuple):
-    """Packets to be sealed and sent: the columns of a SealJob, and where they go."""
-
-    source_offset: NDArray[np.int64]
-    length: NDArray[np.int32]
-    slot: NDArray[np.int32]
-    number: NDArray[np.int64]
-    status: NDArray[np.int8]
-    lane: NDArray[np.int32]
-    socket: NDArray[np.int32]
-    peer: NDArray[np.int32]
-    spare: NDArray[np.int32]
-    """Row to be freed once sealed, or -1."""
-    planned: NDArray[np.int64]
-    """[1] packets planned so far; at most the length of the columns."""
-    now: NDArray[np.float64]
-    """[1] the time of this plan, seconds."""
-
-
-@njit(cache=True)
-def is_full(d: Departures) -> bool:
-    """Return whether no further packet fits."""
-    return bool(d.planned[0] >= len(d.length))
 
 
 @njit(cache=True)
@@ -89,140 +47,12 @@ def plan(t: Tables, d: Departures, now: float) -> tuple[int, float]:
             if lane >= 0:
                 refill_tokens(t.lane[lane], now)
                 due = min(due, run_timers(t, lane, now))
-                due = min(due, _plan_lane(t, d, lane))
+                due = min(due, plan_lane(t, d, lane))
         flush_signals(t, session, now)
         for kind in range(CHANNELS):
             due = min(due, close_due(t, session * CHANNELS + kind, now))
         due = min(due, _plan_channels(t, d, session))
     return int64(d.planned[0]), due
-
-
-@njit(cache=True)
-def _emit(t: Tables, d: Departures, lane: int, row: int, payload: int, number: int, spare: int) -> None:
-    """Write the packet header and enter the packet in ``d``; ``payload`` = bytes of its frames."""
-    record = t.lane[lane]
-    count = d.planned[0]
-    d.planned[0] += 1
-    start = row * t.pool[0].stride + PACKET_START
-    put_header(t.memory, start, record.send_cid, record.phase, number)
-    d.source_offset[count] = start
-    d.length[count] = HEADER_LENGTH + payload
-    d.slot[count] = record.slot
-    d.number[count] = number
-    d.status[count] = 0
-    d.lane[count] = lane
-    d.socket[count] = record.socket
-    d.peer[count] = record.peer
-    d.spare[count] = spare
-    size = HEADER_LENGTH + payload + TAG_LENGTH
-    record.sent += 1
-    record.sent_bytes += size
-    record.last_sent = d.now[0]
-    _turn_phase(t, lane, d.now[0])
-
-
-@njit(cache=True)
-def _turn_phase(t: Tables, lane: int, now: float) -> None:
-    """Start the next key phase when this is used up and acknowledged, and the peer had time (RFC 9001, 6.1, 6.5)."""
-    record = t.lane[lane]
-    if record.next_pn - record.phase_start < t.policy[0].rekey_after or record.phase_acked_at == 0.0:
-        return
-    if now - record.phase_acked_at < 3.0 * probe_timeout(record):
-        return
-    record.phase ^= 1
-    record.phase_start = record.next_pn
-    record.phase_acked_at = 0.0
-    push_event(t, EVENT_REKEY_SENT, record.session, lane, record.phase, 0, 0)
-
-
-@njit(cache=True)
-def _plan_lane(t: Tables, d: Departures, lane: int) -> float:
-    """Send what belongs to the lane itself: RECEIPT, PROBE_RESPONSE, PROBE; return when its next RECEIPT is due."""
-    record = t.lane[lane]
-    if record.receipt_due > 0.0 and d.now[0] >= record.receipt_due and not is_full(d):
-        _send_receipt(t, d, lane)
-    if record.response_due and not is_full(d):
-        _send_response(t, d, lane)
-    if record.probe_due and not is_full(d):
-        _send_probe(t, d, lane)
-    return np.float64(record.receipt_due) if record.receipt_due > 0.0 else np.inf
-
-
-@njit(cache=True)
-def _probe_frame(t: Tables, row: int, kind: int, value: int) -> None:
-    start = row * t.pool[0].stride + _FRAME
-    t.memory[start] = np.uint8(kind)
-    for i in range(PROBE_DATA):
-        t.memory[start + 1 + i] = np.uint8((value >> np.uint64(56 - 8 * i)) & np.uint64(0xFF))
-
-
-@njit(cache=True)
-def _send_response(t: Tables, d: Departures, lane: int) -> None:
-    record = t.lane[lane]
-    row = take_row(t)
-    if row < 0:
-        return
-    _probe_frame(t, row, PROBE_RESPONSE, uint64(record.response_value))
-    record.response_due = 0
-    _emit(t, d, lane, row, 1 + PROBE_DATA, register_silent(t, lane), row)
-
-
-@njit(cache=True)
-def _send_probe(t: Tables, d: Departures, lane: int) -> None:
-    record = t.lane[lane]
-    row = take_row(t)
-    if row < 0:
-        return
-    # an LCG from a secret start (Knuth, MMIX): only whoever opened the packet can answer, which the AEAD ensures anyway
-    record.probe_value = record.probe_value * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-    _probe_frame(t, row, PROBE, uint64(record.probe_value))
-    record.probe_sent = d.now[0]
-    record.probe_due = 0
-    size = HEADER_LENGTH + 1 + PROBE_DATA + TAG_LENGTH
-    _emit(t, d, lane, row, 1 + PROBE_DATA, register_sent(t, lane, PROBE, 0, 0, size, d.now[0]), row)
-
-
-@njit(cache=True)
-def _send_receipt(t: Tables, d: Departures, lane: int) -> None:
-    """Report what ``lane`` received, on the lane itself, or on the best other one while it is in doubt."""
-    record = t.lane[lane]
-    if record.rx_ranges == 0:
-        record.receipt_due = 0.0
-        return
-    row = take_row(t)
-    if row < 0:
-        return
-    session = int64(record.session)
-    start = row * t.pool[0].stride + _FRAME
-    delay = int64(max(0.0, d.now[0] - record.largest_rx_at) * 1e6)
-    ranges = t.rx_range[lane, : record.rx_ranges]
-    largest = ranges[len(ranges) - 1, 1]
-    end = put_receipt_head(t.memory, start, int64(record.path), largest, delay, 0)
-    end = put_ranges(t.memory, end, ranges, min(len(ranges), MAX_RANGES))
-    end = put_varint(t.memory, end, CHANNELS)
-    for kind in range(CHANNELS):
-        ch = t.channel[session * CHANNELS + kind]
-        t.memory[end] = np.uint8(kind)
-        end = put_varint(t.memory, end + 1, ch.floor + WINDOW)
-    record.receipt_due = 0.0
-    record.unreported = 0
-    way = lane
-    if record.state != ACTIVE:
-        other = fastest_lane(t, session)
-        way = other if other >= 0 else lane
-    _emit(t, d, way, row, end - start, register_silent(t, way), row)
-
-
-@njit(cache=True)
-def fastest_lane(t: Tables, session: int) -> int:
-    """Return the active lane with the smallest RTT, or -1."""
-    t = head(t)
-    best = -1
-    for i in range(SESSION_LANES):
-        lane = int64(t.session_lane[session, i])
-        if lane >= 0 and t.lane[lane].state == ACTIVE and (best < 0 or t.lane[lane].srtt < t.lane[best].srtt):
-            best = lane
-    return best
 
 
 @njit(cache=True)
@@ -328,11 +158,11 @@ def _send_data(t: Tables, d: Departures, channel: int, block: np.record, column:
     if lane < 0:
         return False
     seq = block.number * BLOCK_SPAN + column
-    start = row * t.pool[0].stride + _FRAME
+    start = row * t.pool[0].stride + FRAME_START
     put_shard_header(t.memory, start, DATA, channel % CHANNELS, seq, int64(block.k), 0)
     kind = CLOSED_DATA if block.k > 0 else DATA
     number = register_sent(t, lane, kind, channel, seq, size, d.now[0])
-    _emit(t, d, lane, row, SHARD_HEADER + unit, number, -1)
+    emit(t, d, lane, row, SHARD_HEADER + unit, number, -1)
     return True
 
 
@@ -366,10 +196,10 @@ def _send_row(t: Tables, d: Departures, channel: int, k: int, row: int) -> bool:
     if lane < 0:
         return False
     seq = t.row_seq[row]
-    start = row * t.pool[0].stride + _FRAME
+    start = row * t.pool[0].stride + FRAME_START
     put_shard_header(t.memory, start, PARITY, channel % CHANNELS, seq, k, int64(t.row_tag[row]))
     number = register_sent(t, lane, PARITY, channel, seq, size, d.now[0])
-    _emit(t, d, lane, row, SHARD_HEADER + unit, number, row)
+    emit(t, d, lane, row, SHARD_HEADER + unit, number, row)
     return True
 
 

@@ -19,6 +19,8 @@ from vantun.wire.integers import uint64
 
 HEADER_LENGTH = 13
 """Bytes of the header; constant, and all of it is the AAD."""
+TAG_LENGTH = 16
+"""Bytes of the AEAD tag at the end of a packet."""
 LONG_HEADER = 0x80
 FIRST_BYTE = 0x43
 """First byte before protection, key phase 0."""

@@ -7,7 +7,7 @@ import numpy as np
 from vantun.dataplane.context import Context
 from vantun.dataplane.flows import Flow, FlowBook
 from vantun.session.flows import delivered, gather, grant_credit
-from vantun.session.scheduler import fastest_lane
+from vantun.session.lane_frames import fastest_lane
 
 _IOVECS = 256
 

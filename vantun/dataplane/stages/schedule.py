@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from vantun.dataplane.context import Context
-from vantun.session.scheduler import Departures, plan
+from vantun.session.departures import Departures
+from vantun.session.scheduler import plan
 
 
 class ScheduleStage:

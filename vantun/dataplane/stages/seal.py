@@ -12,8 +12,8 @@ from accel.engine import TAG_LENGTH, SealJob
 from drivers.arena import Arena
 from drivers.batch import PacketBatch, packet_batch
 from vantun.dataplane.context import Context
+from vantun.session.departures import Departures
 from vantun.session.pool import release_row
-from vantun.session.scheduler import Departures
 from vantun.session.tables import Tables, head
 from vantun.wire.integers import int64
 
