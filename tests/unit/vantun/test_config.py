@@ -181,7 +181,10 @@ def test_server_problems(tmp_path: Path, text: str, message: str) -> None:
         (CLIENT + "socks5: {listen: ':1080'}\n", "socks5.listen: anybody who reaches it could use the tunnel"),
         (CLIENT + "congestion: {type: brutal}\n", "set bandwidth.up, or `up` of the path (missing for: default)"),
         (CLIENT + "tls: {pinSHA256: ab}\n", "tls.pinSHA256: expected a SHA-256 fingerprint"),
-        (CLIENT + "listen: ':443'\n", "vantun.yaml:3: listen: unknown key; did you mean metrics.listen or socks5.listen?"),
+        (
+            CLIENT + "listen: ':443'\n",
+            "vantun.yaml:3: listen: unknown key; did you mean metrics.listen or socks5.listen?",
+        ),
     ],
 )
 def test_client_problems(tmp_path: Path, text: str, message: str) -> None:

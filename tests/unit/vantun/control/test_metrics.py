@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from vantun.control.metrics import MOST_PATHS, OTHER, Exporter, Totals
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    lane = {
+        "session": "1f",
+        "path": 0,
+        "name": "dsl",
+        "user": "alice",
+        "peer": "192.0.2.1:443",
+        "state": "active",
+        "rtt_ms": 40.5,
+        "loss": 0.05,
+        "received_bytes": 1000,
+        "sent": 7,
+        **changes,
+    }
+    return {
+        "role": "client",
+        "version": "0.1.0",
+        "ready": True,
+        "uptime": 12.5,
+        "lanes": [lane],
+        "channels": [{"session": "1f", "channel": 2, "class": "bulk", "rx_recovered": 3}],
+        "engines": {"fec.encode": "simd"},
+        "stages": [{"name": "seal", "calls": 2, "packets": 64, "ns": 5_000}],
+        "drops": {"replay": 4},
+        "flows": {"open": 9},
+        "worker": {"rss_bytes": 1 << 20, "cpu_s": 0.5},
+        "pool": {"rows": 100, "rows_free": 90},
+    }
+
+
+def samples(exporter: Exporter) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(exporter.page().decode())
+        for sample in family.samples
+    }
+
+
+def test_names_units_and_labels() -> None:
+    exporter = Exporter()
+    exporter.look(document())
+    found = samples(exporter)
+    path = (("path", "dsl"), ("peer", "192.0.2.1:443"))
+    assert found["vantun_path_receive_bytes_total", path] == 1000
+    assert found["vantun_path_rtt_seconds", path] == 0.0405
+    assert found["vantun_path_up", path] == 1
+    assert found["vantun_fec_recovered_packets_total", (("class", "bulk"),)] == 3
+    assert found["vantun_engine_info", (("kind", "fec.encode"), ("name", "simd"))] == 1
+    assert found["vantun_stage_seconds_total", (("stage", "seal"),)] == 5e-6
+    assert found["vantun_dropped_packets_total", (("reason", "replay"),)] == 4
+    assert found["vantun_sessions_open", ()] == 1
+    assert found["vantun_build_info", (("role", "client"), ("version", "0.1.0"))] == 1
+
+
+def test_a_server_names_the_user_and_not_the_address() -> None:
+    exporter = Exporter()
+    exporter.look({**document(), "role": "server"})
+    assert samples(exporter)["vantun_path_receive_bytes_total", (("path", "dsl"), ("peer", "alice"))] == 1000
+
+
+def test_counters_never_fall_when_lanes_come_and_go() -> None:
+    exporter = Exporter()
+    path = (("path", "dsl"), ("peer", "192.0.2.1:443"))
+    expected = 0.0
+    for session, values in (("a", (10, 30)), ("b", (5, 25)), ("b", (7,))):
+        for value in values:
+            exporter.look(document(session=session, received_bytes=value))
+        expected += values[-1]
+        assert samples(exporter)["vantun_path_receive_bytes_total", path] == expected
+
+
+def test_no_document_keeps_what_was_known() -> None:
+    exporter = Exporter()
+    exporter.look(document())
+    exporter.look({})
+    assert samples(exporter)["vantun_flows_open", ()] == 9
+
+
+@given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), max_size=40))
+def test_labels_are_bounded(labels: list[tuple[str, str]]) -> None:
+    totals = Totals(("sent",), most=8)
+    for number, label in enumerate(labels):
+        totals.update({(str(number),): (label, {"sent": 1})})
+    assert len(totals.sums) <= 9
+    assert sum(sums["sent"] for sums in totals.sums.values()) == len(labels)
+
+
+def test_clients_that_invent_names_are_counted_as_one() -> None:
+    exporter = Exporter()
+    many = [{**document()["lanes"][0], "path": number, "name": f"path {number}"} for number in range(MOST_PATHS + 9)]
+    exporter.look({**document(), "lanes": many})
+    other = (("path", OTHER[0]), ("peer", OTHER[1]))
+    assert samples(exporter)["vantun_path_receive_bytes_total", other] == 9000
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["lanes", "channels", "engines", "drops", "worker"]), st.none() | st.integers() | st.text()
+    )
+)
+def test_a_document_of_another_version_is_no_error(odd: dict[str, Any]) -> None:
+    exporter = Exporter()
+    exporter.look({"role": "client", **odd})
+    assert b"vantun_up" in exporter.page()

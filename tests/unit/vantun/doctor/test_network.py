@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drivers.errors import Capability, Unavailable
+from drivers.linux.probe import UdpProbe
+from vantun.doctor import network
+from vantun.doctor.finding import Level
+
+
+def interface(root: Path, name: str, state: str, mtu: int) -> None:
+    place = root / "sys/class/net" / name
+    place.mkdir(parents=True)
+    (place / "operstate").write_text(f"{state}\n")
+    (place / "mtu").write_text(f"{mtu}\n")
+
+
+def test_interfaces_that_are_up_are_measured(tmp_path: Path) -> None:
+    interface(tmp_path, "lo", "unknown", 65536)
+    interface(tmp_path, "eth0", "up", 1500)
+    interface(tmp_path, "eth1", "down", 1500)
+    interface(tmp_path, "wwan0", "unknown", 1200)
+    good, small = network.interfaces(tmp_path)
+    assert (good.subject, good.level) == ("interface eth0", Level.OK)
+    assert (small.subject, small.level) == ("interface wwan0", Level.PROBLEM)
+    assert "dev wwan0" in small.fix
+
+
+def test_no_interface_is_a_problem(tmp_path: Path) -> None:
+    (found,) = network.interfaces(tmp_path)
+    assert found.level is Level.PROBLEM
+
+
+def test_ipv6(tmp_path: Path) -> None:
+    assert "kernel has none" in network.ipv6(tmp_path).text
+    (tmp_path / "proc/net").mkdir(parents=True)
+    (tmp_path / "proc/net/if_inet6").touch()
+    assert network.ipv6(tmp_path).level is Level.OK
+    place = tmp_path / "proc/sys/net/ipv6/conf/all/disable_ipv6"
+    place.parent.mkdir(parents=True)
+    place.write_text("1\n")
+    assert "switched off" in network.ipv6(tmp_path).text
+
+
+@pytest.mark.parametrize(("needed", "level"), [(True, Level.PROBLEM), (False, Level.NOTE)])
+def test_what_only_tun_needs(tmp_path: Path, needed: bool, level: Level) -> None:
+    assert network.tun(tmp_path, needed=needed).level is level
+    assert network.packet_filter(needed=needed, which=lambda _name: None).level is level
+
+
+def test_what_tun_needs_is_there(tmp_path: Path) -> None:
+    (tmp_path / "dev/net").mkdir(parents=True)
+    (tmp_path / "dev/net/tun").touch()
+    assert network.tun(tmp_path, needed=True).level is Level.OK
+    assert network.packet_filter(needed=True, which=lambda name: f"/sbin/{name}").level is Level.OK
+
+
+def test_offloads_show_the_reason_and_the_next_step() -> None:
+    found = network.offloads(
+        lambda: UdpProbe(batches=Capability("x"), gso=Unavailable("too old", "newer kernel"), gro=Capability("x"))
+    )
+    assert [each.level for each in found] == [Level.OK, Level.WARNING, Level.OK]
+    assert (found[1].text, found[1].fix) == ("too old", "newer kernel")
