@@ -185,6 +185,9 @@ class ClientConfig:
 
 def default_status_socket(role: Role) -> Path:
     """Return where an appliance of ``role`` listens for `vantun status` when its file does not say."""
+    service = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]  # systemd's, for a unit that has one
+    if service:
+        return Path(service) / f"{role}.sock"
     if os.geteuid() == 0:
         return Path("/run/vantun") / f"{role}.sock"
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/vantun-{os.geteuid()}"

@@ -17,6 +17,7 @@ from vantun.config_schema import Role
 from vantun.control.logs import set_up_logging
 from vantun.control.metrics import Exporter
 from vantun.control.metrics_server import MetricsServer
+from vantun.control.notify import notify
 from vantun.control.resolver import Resolver
 from vantun.control.status_server import StatusServer
 from vantun.control.udp_sockets import UdpSockets
@@ -139,6 +140,7 @@ class Appliance(ABC):
             if serving.done():
                 serving.result()
             log.info("vantun %s: stopping", self.role)
+            notify("STOPPING=1")
         finally:
             for task in (serving, stopping):
                 task.cancel()
@@ -170,6 +172,7 @@ class Appliance(ABC):
             link = await WorkerLink.start(settings, self._common.accel, self)
             self.link = link
             self.begin(link)
+            notify("READY=1")
             reason = await self._keep()
             log.error("the data worker is lost: %s; starting another one", reason)
             self.link = None

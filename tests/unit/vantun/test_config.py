@@ -262,3 +262,5 @@ def test_the_status_socket_of_root_and_of_a_user(monkeypatch: pytest.MonkeyPatch
     assert default_status_socket("client") == Path("/run/user/1000/vantun/client.sock")
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     assert default_status_socket("client") == Path("/tmp/vantun-1000/vantun/client.sock")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/vantun:/run/other")
+    assert default_status_socket("server") == Path("/run/vantun/server.sock")
