@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.report import save
 from vantun.demo.appliances import Appliances, Workplace
-from vantun.demo.load import connect_through
+from vantun.socks5_client import connect_through
 
 _BLOCK = 1 << 20
 _TICK = os.sysconf("SC_CLK_TCK")

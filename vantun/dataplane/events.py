@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from vantun.udp_messages import UdpReport
 
 
-
 @dataclass(frozen=True)
 class FlowOpened:
     """The peer opened a flow to ``target`` (``host:port``); answer with ``attach_flow`` or ``refuse_flow``."""

@@ -7,7 +7,6 @@ threads may read at any time; an error ends the program and is kept, never raise
 from __future__ import annotations
 
 import hashlib
-import socket
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 
 from vantun.demo.origin import random_bytes
 from vantun.errors import VantunError
+from vantun.socks5_client import connect_through
 
 CHUNK = 1 << 18
 """Bytes read or written at once."""
@@ -25,62 +25,14 @@ PERIOD = 0.05
 PATIENCE = 20.0
 """Seconds without a byte after which a transfer has failed."""
 
-_REFUSALS = {
-    1: "general failure",
-    2: "not allowed",
-    3: "network unreachable",
-    4: "host unreachable",
-    5: "connection refused",
-    6: "timed out",
-}
-
 Address = tuple[str, int]
-
-
-def connect_through(proxy: Address, target: Address) -> socket.socket:
-    """Return a connection to an IPv4 literal and a port through a SOCKS5 proxy (RFC 1928, section 4).
-
-    Raises
-    ------
-    VantunError
-        When the proxy refuses.
-    OSError
-        When it cannot be reached.
-    """
-    sock = socket.create_connection(proxy, PATIENCE)
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.sendall(b"\x05\x01\x00")
-        if _exactly(sock, 2) != b"\x05\x00":
-            raise VantunError(f"the proxy {proxy[0]}:{proxy[1]} asks for a login; the demo has none")
-        host, port = target
-        sock.sendall(b"\x05\x01\x00\x01" + socket.inet_aton(host) + port.to_bytes(2, "big"))
-        code = _exactly(sock, 4)[1]
-        if code:
-            reason = _REFUSALS.get(code, f"code {code}")
-            raise VantunError(f"the proxy {proxy[0]}:{proxy[1]} refused {host}:{port}: {reason}")
-        _exactly(sock, 6)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _exactly(sock: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        part = sock.recv(count - len(data))
-        if not part:
-            raise VantunError(f"the proxy closed the connection after {len(data)} of {count} bytes of its answer")
-        data += part
-    return data
 
 
 class Http:
     """One HTTP/1.1 connection: just enough for the origin."""
 
     def __init__(self, proxy: Address, origin: Address) -> None:
-        self.socket = connect_through(proxy, origin)
+        self.socket = connect_through(proxy, origin, patience=PATIENCE)
         self._rest = bytearray()
 
     def ask(self, method: str, path: str, length: int = 0) -> None:

@@ -6,9 +6,10 @@ import socket
 import pytest
 
 from tests.unit.vantun.demo.direct_proxy import direct_proxy, route_to
-from vantun.demo.load import Download, Requests, Upload, connect_through
+from vantun.demo.load import Download, Requests, Upload
 from vantun.demo.origin import Origin, OriginProcess, random_bytes
 from vantun.errors import VantunError
+from vantun.socks5_client import connect_through
 
 DATA = random_bytes(700_000, 5)
 DIGEST = hashlib.sha256(DATA).hexdigest()

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from vantun.cli import doctor
 from vantun.doctor import examine as module
+from vantun.doctor import system
 from vantun.doctor.examine import examine
 from vantun.doctor.finding import Finding, Level, ok, problem, warning
 
@@ -26,7 +27,7 @@ def test_a_check_that_fails_does_not_hide_the_others(monkeypatch: pytest.MonkeyP
     def broken(_root: Path) -> Finding:
         raise ValueError("nonsense in /proc")
 
-    monkeypatch.setattr(module.system, "kernel_release", broken)
+    monkeypatch.setattr(system, "kernel_release", broken)
     found = examine(None)
     assert any("nonsense in /proc" in finding.text for finding in found)
     assert any(finding.subject == "clock" for finding in found)

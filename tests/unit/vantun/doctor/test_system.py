@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from drivers.linux.udp_bind import RECEIVE_BUFFER
 from vantun.doctor import system
 from vantun.doctor.finding import Level
 
@@ -36,7 +37,7 @@ def test_small_buffers_are_named_with_the_sysctl_that_mends_them(tmp_path: Path)
     put(tmp_path, "proc/sys/net/core/wmem_max", "8388608\n")
     receive, send = system.socket_buffers(tmp_path)
     assert receive.level is Level.WARNING
-    assert receive.fix == f"sysctl -w net.core.rmem_max={system.RECEIVE_BUFFER}"
+    assert receive.fix == f"sysctl -w net.core.rmem_max={RECEIVE_BUFFER}"
     assert send.level is Level.OK
 
 
