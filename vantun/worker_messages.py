@@ -15,6 +15,7 @@ from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ProtocolError
 from vantun.lanes import LaneSpec
 from vantun.plain_values import from_plain, to_plain
+from vantun.tun_messages import TUN_MESSAGES, TunCommand, TunReport
 from vantun.udp_messages import UDP_MESSAGES, UdpCommand, UdpReport
 
 MAX_MESSAGE = 64_000
@@ -193,6 +194,7 @@ Command = (
     | AskSnapshot
     | Ping
     | Stop
+    | TunCommand
     | UdpCommand
 )
 Report = (
@@ -207,6 +209,7 @@ Report = (
     | LaneClosed
     | LaneRefused
     | SessionViolated
+    | TunReport
     | UdpReport
 )
 Message = Command | Report
@@ -235,6 +238,7 @@ MESSAGES: dict[str, type[Message]] = {
     "lane closed": LaneClosed,
     "lane refused": LaneRefused,
     "session violated": SessionViolated,
+    **TUN_MESSAGES,
     **UDP_MESSAGES,
 }
 """The name of every message on the wire; both ends are of one version, so names and fields may change freely."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vantun.tun_messages import TunReport
 from vantun.udp_messages import UdpReport
 
 
@@ -60,4 +61,4 @@ class LaneRefused:
     reason: str
 
 
-Event = FlowOpened | FlowClosed | LaneChanged | LaneClosed | LaneRefused | SessionViolated | UdpReport
+Event = FlowOpened | FlowClosed | LaneChanged | LaneClosed | LaneRefused | SessionViolated | TunReport | UdpReport
