@@ -36,17 +36,20 @@ def proxy(*dialogue: tuple[bytes, bytes]) -> Iterator[Address]:
 
 def test_a_name_is_resolved_at_the_far_end() -> None:
     ask = b"\x05\x01\x00\x03\x0bexample.org\x01\xbb"
-    with proxy((b"\x05\x01\x00", b"\x05\x00"), (ask, b"\x05\x00\x00\x01" + bytes(6) + b"hello")) as where:
-        with connect_through(where, ("example.org", 443)) as sock:
-            assert sock.recv(5) == b"hello"
+    answer = b"\x05\x00\x00\x01" + bytes(6) + b"hello"
+    with (
+        proxy((b"\x05\x01\x00", b"\x05\x00"), (ask, answer)) as where,
+        connect_through(where, ("example.org", 443)) as sock,
+    ):
+        assert sock.recv(5) == b"hello"
 
 
 @pytest.mark.parametrize("bound", [b"\x01" + bytes(4), b"\x04" + bytes(16), b"\x03\x02ab"])
 def test_the_bound_address_is_read_whatever_it_is(bound: bytes) -> None:
     ask = b"\x05\x01\x00\x04" + bytes(15) + b"\x01\x00\x50"
-    with proxy((b"\x05\x01\x00", b"\x05\x00"), (ask, b"\x05\x00\x00" + bound + b"\x00\x00!")) as where:
-        with connect_through(where, ("::1", 80)) as sock:
-            assert sock.recv(1) == b"!"
+    answer = b"\x05\x00\x00" + bound + b"\x00\x00!"
+    with proxy((b"\x05\x01\x00", b"\x05\x00"), (ask, answer)) as where, connect_through(where, ("::1", 80)) as sock:
+        assert sock.recv(1) == b"!"
 
 
 def test_login() -> None:
