@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
-from vantun.config_checks import check_auth, check_link, check_masquerade, check_socks5
+from vantun.acl import AccessList, Guard
+from vantun.config_acl import read_acl
+from vantun.config_checks import check_auth, check_link, check_masquerade
 from vantun.config_kinds import Endpoint
+from vantun.config_proxies import Socks5Config, read_socks5
 from vantun.config_said import Said, needs
 from vantun.config_schema import (
     CLIENT_KEYS,
     DEFAULT_LISTEN,
     DEFAULT_MEMORY,
     DEFAULT_RESIDUAL_LOSS,
-    DEFAULT_SOCKS5,
     SERVER_KEYS,
     Role,
 )
@@ -125,6 +127,7 @@ class ServerConfig:
     """Bytes for packet buffers."""
     metrics: Endpoint | None = None
     """Where Prometheus fetches figures; None = nowhere."""
+    acl: AccessList = field(default_factory=AccessList)
 
 
 @dataclass(frozen=True)
@@ -152,15 +155,6 @@ class PathConfig:
 
 
 @dataclass(frozen=True)
-class Socks5Config:
-    """The SOCKS5 proxy; with an empty user name no authentication is asked for."""
-
-    listen: Endpoint = DEFAULT_SOCKS5
-    username: str = ""
-    password: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True)
 class ClientConfig:
     """Everything in client.yaml, and in the link that it may hold."""
 
@@ -169,7 +163,7 @@ class ClientConfig:
     paths: tuple[PathConfig, ...]
     """At least one; names are different."""
     tls: ClientTlsConfig = ClientTlsConfig()
-    socks5: Socks5Config = Socks5Config()
+    socks5: Socks5Config = field(default_factory=Socks5Config)
     bandwidth: BandwidthConfig = BandwidthConfig()
     congestion: CongestionConfig = CongestionConfig()
     fec: FecConfig = FecConfig()
@@ -181,6 +175,7 @@ class ClientConfig:
     """Bytes for packet buffers."""
     metrics: Endpoint | None = None
     """Where Prometheus fetches figures; None = nowhere."""
+    acl: AccessList = field(default_factory=lambda: AccessList(guard=Guard.NONE))
 
 
 def default_status_socket(role: Role) -> Path:
@@ -201,6 +196,8 @@ def load_server(path: str | Path) -> ServerConfig:
     problems += missing_keys(values, SERVER_KEYS)
     said = Said(values, source.parent)
     problems += check_auth(said) + check_masquerade(said)
+    acl, acl_problems = read_acl(values, source.parent, Guard.ALL)
+    problems += acl_problems
     if said.get("congestion.type", "bbr") == "brutal" and "bandwidth.up" not in values.line:
         problems.append(needs(said, "congestion.type", "brutal needs bandwidth.up, the rate to send at"))
     if problems:
@@ -222,6 +219,7 @@ def load_server(path: str | Path) -> ServerConfig:
         status_socket=said.path("status.socket") if said.has("status.socket") else None,
         memory=said.get("limits.memory", DEFAULT_MEMORY),
         metrics=said.get("metrics.listen", None),
+        acl=acl,
     )
 
 
@@ -232,10 +230,12 @@ def load_client(path: str | Path) -> ClientConfig:
     problems += missing_keys(values, CLIENT_KEYS)
     said = Said(values, source.parent)
     link = said.get("server", ServerLink(Endpoint("", 0)))
-    problems += check_link(said, link) + check_socks5(said)
+    socks5, socks5_problems = read_socks5(said)
+    problems += check_link(said, link) + socks5_problems
     bandwidth = BandwidthConfig(said.get("bandwidth.up", 0), said.get("bandwidth.down", 0))
     paths, path_problems = _paths(said, link.server, bandwidth)
-    problems += path_problems
+    acl, acl_problems = read_acl(values, source.parent, Guard.NONE)
+    problems += path_problems + acl_problems
     if problems:
         raise ConfigError(source, problems)
     return ClientConfig(
@@ -248,11 +248,7 @@ def load_client(path: str | Path) -> ClientConfig:
             insecure=said.get("tls.insecure", link.insecure),
         ),
         paths=paths,
-        socks5=Socks5Config(
-            listen=said.get("socks5.listen", DEFAULT_SOCKS5),
-            username=said.get("socks5.username", ""),
-            password=said.get("socks5.password", ""),
-        ),
+        socks5=socks5,
         bandwidth=bandwidth,
         congestion=_congestion(said),
         fec=_fec(said),
@@ -261,6 +257,7 @@ def load_client(path: str | Path) -> ClientConfig:
         status_socket=said.path("status.socket") if said.has("status.socket") else None,
         memory=said.get("limits.memory", DEFAULT_MEMORY),
         metrics=said.get("metrics.listen", None),
+        acl=acl,
     )
 
 

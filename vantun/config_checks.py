@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from vantun.config_said import Said, needs
-from vantun.config_schema import DEFAULT_SOCKS5
 from vantun.config_uri import ServerLink
 from vantun.errors import Problem
 
@@ -54,22 +51,3 @@ def check_link(said: Said, link: ServerLink) -> list[Problem]:
         line = said.values.under("tls.insecure") or said.values.under("server")
         problems.append(Problem("tls.insecure: true makes tls.ca and tls.pinSHA256 useless; keep one", line))
     return problems
-
-
-def check_socks5(said: Said) -> list[Problem]:
-    """Check that a proxy which others reach asks for a password."""
-    named = [name for name in ("socks5.username", "socks5.password") if said.has(name)]
-    if len(named) == 1:
-        return [needs(said, named[0], "socks5.username and socks5.password go together; one is missing")]
-    host = said.get("socks5.listen", DEFAULT_SOCKS5).host
-    if named or host == "localhost" or (host and _is_loopback(host)):
-        return []
-    advice = "listen on 127.0.0.1, or set socks5.username and socks5.password"
-    return [needs(said, "socks5.listen", f"anybody who reaches {host or 'it'} could use the tunnel; {advice}")]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

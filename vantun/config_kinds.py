@@ -55,6 +55,15 @@ class TextMap:
     """Raises ValueError for an entry that is not allowed."""
 
 
+@dataclass(frozen=True)
+class TextList:
+    """A list of texts."""
+
+    allowed: str
+    check: Callable[[str], object] = lambda _text: None
+    """Raises ValueError for an entry that is not allowed."""
+
+
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 
 

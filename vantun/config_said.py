@@ -30,6 +30,11 @@ class Said:
         """Return a file name of the configuration; a relative one is relative to the configuration's own folder."""
         return self.folder / Path(self.get(name, "")).expanduser()
 
+    def items(self, name: str) -> list[Said]:
+        """Return the items of a list of mappings."""
+        items: list[Values] = self.get(name, [])
+        return [Said(item, self.folder) for item in items]
+
 
 def needs(said: Said, name: str, text: str) -> Problem:
     """Return a problem of the key ``name``, at its line."""

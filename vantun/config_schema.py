@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from vantun.config_acl import ACL_KEYS
 from vantun.config_kinds import (
     ADDRESS,
     BOOLEAN,
@@ -32,13 +33,13 @@ from vantun.config_kinds import (
     parse_remote,
 )
 from vantun.config_metrics import METRICS_KEYS
+from vantun.config_proxies import PROXY_KEYS
 from vantun.config_uri import SCHEME, ServerLink, parse_link
 from vantun.config_yaml import Key, read_values
 
 Role = Literal["server", "client"]
 
 DEFAULT_LISTEN = Endpoint("", 443)
-DEFAULT_SOCKS5 = Endpoint("127.0.0.1", 1080)
 DEFAULT_RESIDUAL_LOSS = 1e-3
 DEFAULT_MEMORY = 128 * 10**6
 
@@ -109,6 +110,7 @@ _COMMON = (
     ),
     Key("limits.memory", SIZE, "Memory for packet buffers, all sessions together.", "128 MB", "128 MB"),
     *METRICS_KEYS,
+    *ACL_KEYS,
 )
 
 SERVER_KEYS = (
@@ -200,9 +202,7 @@ CLIENT_KEYS = (
         "false",
     ),
     Key("paths", PATH_KEYS, "The paths to use at once. Without it one path, named `default`.", "[{name: dsl}]"),
-    Key("socks5.listen", LISTEN, "Address of the SOCKS5 proxy.", "127.0.0.1:1080", "127.0.0.1:1080"),
-    Key("socks5.username", TEXT, "User name that programs must give to the proxy.", "local"),
-    Key("socks5.password", SECRET, "Password that programs must give to the proxy.", "s3cret"),
+    *PROXY_KEYS,
     Key(
         "bandwidth.up",
         RATE,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 
-from vantun.config_kinds import TextMap
 from vantun.config_schema import KEYS, Role
 from vantun.config_yaml import Key
 
@@ -92,11 +91,6 @@ def documentation(role: Role) -> str:
 
 
 def _row(key: Key, name: str) -> str:
-    if isinstance(key.kind, tuple):
-        allowed = "a list"
-    elif isinstance(key.kind, TextMap):
-        allowed = key.kind.allowed
-    else:
-        allowed = key.kind.allowed
+    allowed = "a list" if isinstance(key.kind, tuple) else key.kind.allowed
     default = "required" if key.required else f"`{key.default}`" if key.default else ""
     return f"| `{name}` | {allowed} | {default} | {key.help} |"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from vantun.config_kinds import Kind, TextMap
+from vantun.config_kinds import Kind, TextList, TextMap
 from vantun.errors import ConfigError, Problem
 
 LARGEST_FILE = 2**20
@@ -41,7 +41,7 @@ class Key:
     """
 
     name: str
-    kind: Kind | TextMap | tuple[Key, ...]
+    kind: Kind | TextMap | TextList | tuple[Key, ...]
     help: str
     example: str = ""
     default: str = ""
@@ -159,6 +159,8 @@ class _Walk:
             self._list(name, key.kind, node)
         elif isinstance(key.kind, TextMap):
             self._text_map(name, key.kind, node)
+        elif isinstance(key.kind, TextList):
+            self._text_list(name, key.kind, node)
         else:
             self._scalar(name, key.kind, node)
 
@@ -202,6 +204,22 @@ class _Walk:
                     self.complain(key_node, f"{name}.{key_node.value}: {error}")
                 entries[key_node.value] = value_node.value
         self.values.value[name] = entries
+
+    def _text_list(self, name: str, kind: TextList, node: yaml.Node) -> None:
+        if not isinstance(node, yaml.SequenceNode):
+            self.complain(node, f"{name}: expected {kind.allowed}, found {_describe(node)}")
+            return
+        entries: list[str] = []
+        for number, item in enumerate(node.value):
+            if not isinstance(item, yaml.ScalarNode) or item.tag == _NULL:
+                self.complain(item, f"{name}[{number}]: expected a text, found {_describe(item)}")
+                continue
+            try:
+                kind.check(item.value)
+            except ValueError as error:
+                self.complain(item, f"{name}[{number}]: {error}")
+            entries.append(item.value)
+        self.values.value[name] = tuple(entries)
 
     def _list(self, name: str, keys: tuple[Key, ...], node: yaml.Node) -> None:
         if not isinstance(node, yaml.SequenceNode):

@@ -142,6 +142,7 @@ def make_pair(folder: Path, fingerprint: str, udp: int, ports: tuple[int, ...] =
             "listen": f"127.0.0.1:{udp}",
             "tls": {"cert": "cert.pem", "key": "key.pem"},
             "auth": {"type": "userpass", "userpass": {"alice": "s3cret"}},
+            "acl": {"inline": ["allow(127.0.0.0/8)", "allow(::1/128)"]},
             "limits": {"memory": "64 MB"},
         },
     )

@@ -1,4 +1,6 @@
-"""The server's connections to targets: a flow's ``host:port`` becomes a connected TCP socket, or a refusal.
+"""Connections to targets: a flow's ``host:port`` becomes a connected TCP socket, or a refusal.
+
+Every address is judged by the access list, after the lookup, and only what was judged is connected to.
 
 Addresses are tried as in RFC 8305: families take turns, the next address starts 250 ms after the one before, or as soon
 as that fails; the first connection wins.
@@ -9,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import logging
 import socket
 from collections.abc import Callable, Iterable
 
+from vantun.acl import AccessList
 from vantun.config_kinds import Endpoint, parse_endpoint
 from vantun.control.resolver import Address, Resolver
 from vantun.dataplane.ports import RefusalCode
@@ -83,6 +87,28 @@ def most_telling(errors: list[OSError]) -> OSError:
     return min(errors, key=lambda error: _TELLING.index(refusal(error)))
 
 
+class NotAllowedError(OSError):
+    """The access list refuses every address of a target."""
+
+    def __init__(self, target: Endpoint, reasons: list[str]) -> None:
+        super().__init__(errno.EACCES, f"{target} is not allowed: {'; '.join(reasons)}")
+
+
+def permitted(access: AccessList, target: Endpoint, addresses: Iterable[Address], protocol: str) -> list[Address]:
+    """Return those of a target's addresses that may be connected to. Raises NotAllowedError when there are none."""
+    allowed: list[Address] = []
+    reasons: dict[str, None] = {}
+    for address in addresses:
+        verdict = access.judge(target.host, ipaddress.ip_address(address.host), address.port, protocol)
+        if verdict.action == "reject":
+            reasons[verdict.reason] = None
+        else:
+            allowed.append(address)
+    if not allowed:
+        raise NotAllowedError(target, list(reasons))
+    return allowed
+
+
 class Connector:
     """Connects flows to their targets, each in a task of its own.
 
@@ -92,6 +118,13 @@ class Connector:
         Takes a flow's handle and its connected socket, which is the callee's from then on.
     refuse
         Takes a flow's handle and why there is no connection.
+
+    Attributes
+    ----------
+    access
+        Judges targets; may be replaced, what is connected stays so.
+    denied
+        Flows that the access list refused.
     """
 
     def __init__(
@@ -99,8 +132,11 @@ class Connector:
         resolver: Resolver,
         attach: Callable[[int, socket.socket], None],
         refuse: Callable[[int, RefusalCode], None],
+        access: AccessList | None = None,
         time_limit: float = TIME_LIMIT,
     ) -> None:
+        self.access = access if access is not None else AccessList()
+        self.denied = 0
         self._resolver = resolver
         self._attach = attach
         self._refuse = refuse
@@ -145,7 +181,12 @@ class Connector:
         try:
             async with asyncio.timeout(self._time_limit):
                 addresses = await self._resolver.resolve(target.host, target.port)
-                sock = await connect_first(interleave(addresses)[:ADDRESSES_TRIED])
+                allowed = permitted(self.access, target, addresses, "tcp")
+                sock = await connect_first(interleave(allowed)[:ADDRESSES_TRIED])
+        except NotAllowedError as error:
+            self.denied += 1
+            log.info("flow refused: %s", error.strerror)
+            self._refuse(handle, RefusalCode.NOT_ALLOWED)
         except OSError as error:
             log.debug("flow to %s refused: %s", target, str(error) or f"no answer within {self._time_limit:g} s")
             self._refuse(handle, refusal(error))

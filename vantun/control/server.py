@@ -80,7 +80,7 @@ class Server(Appliance):
         """Serve by a new worker."""
         assert self._socket is not None
         link.add_socket(SOCKET, self._socket)
-        self._connector = Connector(self.resolver, link.attach_flow, link.refuse_flow)
+        self._connector = Connector(self.resolver, link.attach_flow, link.refuse_flow, self._config.acl)
         # What the worker before had is gone: clients that hear of it come back at once.
         for session in {session for session, _ in self._known}:
             self._end_session(session, _INTERNAL_ERROR, "the data worker was restarted")

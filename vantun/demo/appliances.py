@@ -196,6 +196,7 @@ class Appliances:
                 "listen": f"{self.server[0]}:{self.server[1]}",
                 "tls": {"cert": "cert.pem", "key": "key.pem"},
                 "auth": {"type": "password", "password": self._place.password},
+                "acl": {"inline": ["allow(127.0.0.0/8)"]},
             },
         )
 

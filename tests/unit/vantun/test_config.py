@@ -108,7 +108,7 @@ congestion: {{type: brutal}}
         ("lisen: ':1'\n" + SERVER, "vantun.yaml:1: lisen: unknown key; did you mean listen?"),
         (SERVER + "fec: {Mode: on}\n", "vantun.yaml:3: fec.Mode: unknown key; did you mean fec.mode?"),
         (SERVER + "residualLoss: 1\n", "vantun.yaml:3: residualLoss: unknown key; did you mean fec.residualLoss?"),
-        (SERVER + "zzz: 1\n", "vantun.yaml:3: zzz: unknown key; known here: accel, auth,"),
+        (SERVER + "zzz: 1\n", "vantun.yaml:3: zzz: unknown key; known here: accel, acl, auth,"),
         (SERVER + "? [a]\n: b\n", "a list: unknown key"),
         (SERVER + "log: {level: loud}\n", "log.level: expected debug, info, warning or error, found 'loud'"),
         (
@@ -145,7 +145,7 @@ congestion: {{type: brutal}}
             "auth: {type: userpass, userpass: {a: [b]}}\n",
             "auth.userpass: expected a mapping from user names to passwords",
         ),
-        ("just words\n", "the file: expected keys (accel, auth,"),
+        ("just words\n", "the file: expected keys (accel, acl, auth,"),
         ("a: [\n", "vantun.yaml:2: this is not YAML:"),
         ("a: b: c\n", "vantun.yaml:1: this is not YAML: mapping values are not allowed here"),
         ("a: 1\n--- \nb: 1\n", "this is not YAML: expected a single document"),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vantun.acl import AccessList
 from vantun.config_kinds import Endpoint
 from vantun.control import connector
 from vantun.control.connector import Connector, interleave, most_telling, parse_target, refusal
@@ -91,7 +92,11 @@ def closed_port() -> int:
 
 
 def connect(
-    target: str, addresses: list[Address], time_limit: float = 10, act: Callable[[Connector], None] = lambda _: None
+    target: str,
+    addresses: list[Address],
+    time_limit: float = 10,
+    act: Callable[[Connector], None] = lambda _: None,
+    rules: tuple[str, ...] = ("allow(127.0.0.0/8)", "allow(::1)"),
 ) -> socket.socket | RefusalCode | None:
     """Open one flow and return what came of it; None when neither callback was called."""
     outcome: list[socket.socket | RefusalCode] = []
@@ -101,6 +106,7 @@ def connect(
             Resolver(lambda _host, _port: addresses),
             lambda handle, sock: outcome.append(sock) if handle == 7 else None,
             lambda handle, code: outcome.append(code) if handle == 7 else None,
+            AccessList.parse(rules),
             time_limit,
         )
         made.open(7, target)
@@ -162,3 +168,55 @@ def test_a_flow_that_has_ended_is_not_answered() -> None:
 def test_too_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connector, "CONCURRENT", 0)
     assert connect("127.0.0.1:80", []) is RefusalCode.GENERAL
+
+
+def test_targets_in_the_neighbourhood_are_refused_by_default() -> None:
+    with listening() as (_, port):
+        assert connect(f"127.0.0.1:{port}", [], rules=()) is RefusalCode.NOT_ALLOWED
+        assert connect(f"[::ffff:127.0.0.1]:{port}", [], rules=()) is RefusalCode.NOT_ALLOWED
+        assert connect("169.254.169.254:80", [], rules=()) is RefusalCode.NOT_ALLOWED
+
+
+def test_an_answer_of_the_name_server_is_judged_address_by_address() -> None:
+    """DNS rebinding: a public and a private address behind one name."""
+    with listening("127.0.0.2") as (_, port):
+        answer = [Address(V4, "127.0.0.1", port), Address(V4, "127.0.0.2", port)]
+        sock = connect(f"x.test:{port}", answer, rules=("reject(127.0.0.1)", "allow(127.0.0.2)"))
+        assert isinstance(sock, socket.socket)
+        with sock:
+            assert sock.getpeername() == ("127.0.0.2", port)
+        assert connect(f"x.test:{port}", answer, rules=("allow(x.test)", "allow(all)")) is RefusalCode.NOT_ALLOWED
+        assert connect(f"X.TEST.:{port}", answer, rules=("reject(x.test)", "allow(127.0.0.0/8)")) is (
+            RefusalCode.NOT_ALLOWED
+        )
+
+
+@pytest.mark.parametrize("odd", ["0x7f000001", "0X7F000001", "0177.0.0.0x1", "localhost", "LOCALHOST."])
+def test_odd_spellings_are_judged_by_what_the_resolver_makes_of_them(odd: str) -> None:
+    outcome: list[socket.socket | RefusalCode] = []
+
+    async def scenario() -> None:
+        made = Connector(Resolver(), lambda _, sock: outcome.append(sock), lambda _, code: outcome.append(code))
+        made.open(7, f"{odd}:1")
+        while len(made):
+            await asyncio.sleep(0.001)
+
+    asyncio.run(scenario())
+    assert outcome[0] in (RefusalCode.NOT_ALLOWED, RefusalCode.HOST_UNREACHABLE, RefusalCode.GENERAL)
+
+
+def test_a_host_without_ipv6_goes_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = socket.socket
+
+    def without(family: int = -1, *arguments: int, **named: int) -> socket.socket:
+        if family == V6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return make(family, *arguments, **named)
+
+    monkeypatch.setattr(connector, "STAGGER", 1000)
+    with listening() as (_, port):
+        monkeypatch.setattr(socket, "socket", without)
+        sock = connect("x.test:80", [Address(V6, "::1", port), Address(V4, "127.0.0.1", port)])
+        monkeypatch.undo()
+        assert isinstance(sock, socket.socket)
+        sock.close()
