@@ -85,7 +85,8 @@ def slow_judge(rules: list[str], host: str | None, address: IPAddress | None, po
                 network = ipaddress.ip_network(
                     f"{ipaddress.IPv4Address(int(network[0]) & 0xFFFFFFFF)}/{network.prefixlen - 96}"
                 )
-            if address in network or (inner in network and action == "reject"):
+            held = [one is not None and one in network for one in (address, inner)]
+            if held[0] or (held[1] and action == "reject"):
                 return action
             continue
         if guarded and action != "reject":
