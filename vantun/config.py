@@ -25,6 +25,7 @@ from vantun.config_schema import (
     SERVER_KEYS,
     Role,
 )
+from vantun.config_tun import ClientTunConfig, ServerTunConfig, read_client_tun, read_server_tun
 from vantun.config_uri import ServerLink
 from vantun.config_yaml import Values, missing_keys, read_values
 from vantun.errors import ConfigError, Problem
@@ -128,6 +129,7 @@ class ServerConfig:
     metrics: Endpoint | None = None
     """Where Prometheus fetches figures; None = nowhere."""
     acl: AccessList = field(default_factory=AccessList)
+    tun: ServerTunConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ class ClientConfig:
     metrics: Endpoint | None = None
     """Where Prometheus fetches figures; None = nowhere."""
     acl: AccessList = field(default_factory=lambda: AccessList(guard=Guard.NONE))
+    tun: ClientTunConfig | None = None
 
 
 def default_status_socket(role: Role) -> Path:
@@ -197,7 +200,8 @@ def load_server(path: str | Path) -> ServerConfig:
     said = Said(values, source.parent)
     problems += check_auth(said) + check_masquerade(said)
     acl, acl_problems = read_acl(values, source.parent, Guard.ALL)
-    problems += acl_problems
+    tun, tun_problems = read_server_tun(said)
+    problems += acl_problems + tun_problems
     if said.get("congestion.type", "bbr") == "brutal" and "bandwidth.up" not in values.line:
         problems.append(needs(said, "congestion.type", "brutal needs bandwidth.up, the rate to send at"))
     if problems:
@@ -220,6 +224,7 @@ def load_server(path: str | Path) -> ServerConfig:
         memory=said.get("limits.memory", DEFAULT_MEMORY),
         metrics=said.get("metrics.listen", None),
         acl=acl,
+        tun=tun,
     )
 
 
@@ -235,7 +240,8 @@ def load_client(path: str | Path) -> ClientConfig:
     bandwidth = BandwidthConfig(said.get("bandwidth.up", 0), said.get("bandwidth.down", 0))
     paths, path_problems = _paths(said, link.server, bandwidth)
     acl, acl_problems = read_acl(values, source.parent, Guard.NONE)
-    problems += path_problems + acl_problems
+    tun, tun_problems = read_client_tun(said)
+    problems += path_problems + acl_problems + tun_problems
     if problems:
         raise ConfigError(source, problems)
     return ClientConfig(
@@ -258,6 +264,7 @@ def load_client(path: str | Path) -> ClientConfig:
         memory=said.get("limits.memory", DEFAULT_MEMORY),
         metrics=said.get("metrics.listen", None),
         acl=acl,
+        tun=tun,
     )
 
 

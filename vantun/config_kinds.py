@@ -62,6 +62,8 @@ class TextList:
     allowed: str
     check: Callable[[str], object] = lambda _text: None
     """Raises ValueError for an entry that is not allowed."""
+    alone: str = ""
+    """A word that may stand in place of a list, and means an empty one."""
 
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")

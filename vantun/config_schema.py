@@ -34,6 +34,7 @@ from vantun.config_kinds import (
 )
 from vantun.config_metrics import METRICS_KEYS
 from vantun.config_proxies import PROXY_KEYS
+from vantun.config_tun import CLIENT_TUN_KEYS, SERVER_TUN_KEYS
 from vantun.config_uri import SCHEME, ServerLink, parse_link
 from vantun.config_yaml import Key, read_values
 
@@ -155,6 +156,7 @@ SERVER_KEYS = (
         "1 gbps",
     ),
     Key("bandwidth.down", RATE, "The most that a client may send on each of its paths.", "1 gbps"),
+    *SERVER_TUN_KEYS,
     *_COMMON,
 )
 
@@ -215,6 +217,7 @@ CLIENT_KEYS = (
         "Rate from the server, each path: the most that the server is asked to send.",
         "100 mbps",
     ),
+    *CLIENT_TUN_KEYS,
     *_COMMON,
 )
 

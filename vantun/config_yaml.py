@@ -206,6 +206,9 @@ class _Walk:
         self.values.value[name] = entries
 
     def _text_list(self, name: str, kind: TextList, node: yaml.Node) -> None:
+        if kind.alone and isinstance(node, yaml.ScalarNode) and node.value == kind.alone:
+            self.values.value[name] = ()
+            return
         if not isinstance(node, yaml.SequenceNode):
             self.complain(node, f"{name}: expected {kind.allowed}, found {_describe(node)}")
             return

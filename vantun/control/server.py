@@ -22,6 +22,7 @@ from vantun.control.session_messages import (
     SessionRequest,
     TunAnswer,
     TunCode,
+    TunRequest,
 )
 from vantun.dataplane.events import FlowClosed, FlowOpened, LaneChanged, LaneClosed, LaneRefused, SessionViolated
 from vantun.errors import ResourceError
@@ -175,13 +176,22 @@ class Server(Appliance):
                 log.info("session %x: ended", session)
                 self._forget(session)
             case MessageReceived(session, _, number, message):
-                self._paths.send(session, number, self._answer(message))
+                self._request(session, number, message)
 
-    def _answer(self, message: SessionRequest | SessionAnswer) -> SessionAnswer:
-        """Return the answer to a session's request."""
-        if isinstance(message, ListenRequest):
-            return ListenAnswer(message.listener, ListenCode.NOT_ALLOWED, "this server listens for nobody", 0)
-        return TunAnswer(TunCode.NOT_OFFERED, "this server has no `tun`", (), (), (), 0, 0)
+    def _request(self, session: int, number: int, message: SessionRequest | SessionAnswer) -> None:
+        """Act on a session's request, which is new; :meth:`_reply` may come later."""
+        match message:
+            case ListenRequest(listener):
+                reason = "this server listens for nobody"
+                self._reply(session, number, ListenAnswer(listener, ListenCode.NOT_ALLOWED, reason, 0))
+            case TunRequest():
+                reason = "this server has no `tun`"
+                self._reply(session, number, TunAnswer(TunCode.NOT_OFFERED, reason, (), (), (), 0, 0))
+
+    def _reply(self, session: int, number: int, answer: SessionAnswer) -> None:
+        """Answer a session's request; nothing happens when the session has ended meanwhile."""
+        self._paths.send(session, number, answer)
+        self._pump.wake()
 
     def _install(self, lane: LaneSpec) -> None:
         self._known[lane.session, lane.path] = _Path(lane, lane.user, self._loop.time())

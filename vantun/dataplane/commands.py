@@ -69,8 +69,8 @@ class Commands:
                 self._plane.close_lane(session, path, now)
             case EndSession(session):
                 self._plane.end_session(session, now)
-            case OpenFlow(session, target, reply, first):
-                self._ports.open(session, target, _take(descriptors, socket.SOCK_STREAM), reply, first)
+            case OpenFlow(session, target, reply):
+                self._ports.open(session, target, _take(descriptors, socket.SOCK_STREAM), reply)
             case AttachFlow(handle):
                 if descriptors:
                     self._ports.attach(handle, _take(descriptors, socket.SOCK_STREAM))
