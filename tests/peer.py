@@ -23,7 +23,7 @@ SMALL = DataplaneConfig(limits=Limits(sessions=4, flows=64, rows=512, flows_per_
 CID = b"\0handmad"
 ANSWER_CID = b"\0answers"
 SECRETS = bytes(range(32)), bytes(range(32, 64))
-INTERACTIVE, BULK = 1, 2
+INTERACTIVE, BULK, PACKETS = 1, 2, 3
 
 
 def varint(value: int, size: int = 0) -> bytes:
@@ -101,6 +101,17 @@ def stream(flow: int, offset: int, payload: bytes, *, counted: bool = True) -> b
     if not counted:
         return b"\x10" + varint(flow) + varint(offset) + payload
     return b"\x11" + varint(flow) + varint(offset) + varint(len(payload)) + payload
+
+
+def packets(flow: int, offset: int, first: int, payload: bytes, *, counted: bool = True) -> bytes:
+    """Return a PACKETS record, by default with a length, so that another may follow."""
+    head = varint(flow) + varint(offset) + varint(first)
+    return b"\x21" + head + varint(len(payload)) + payload if counted else b"\x20" + head + payload
+
+
+def body(payload: bytes) -> bytes:
+    """Return a packet as it stands in the stream of a packet flow."""
+    return len(payload).to_bytes(4, "big") + payload
 
 
 def open_record(flow: int, target: bytes = b"a:1") -> bytes:

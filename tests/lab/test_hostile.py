@@ -61,7 +61,7 @@ def run_under_attack(
     transfer.check(network)
     for end in (network.client, network.server):
         assert len(end.plane.flows) == 0
-        assert end.rows_in_use <= 2 * 3 * 128
+        assert end.rows_in_use <= 2 * 4 * 128
         assert not [event for event in end.events if type(event).__name__ == "SessionViolated"]
     return network
 
@@ -198,7 +198,7 @@ def in_stream(*records: bytes) -> bytes:
         (in_stream(stream(2 * 16, 0, b"x")), "flow id"),  # the 17th flow
         (in_stream(stream(1 << 44, 0, b"x")), "flow id"),
         (in_stream(stream((1 << 62) - 2, 0, b"x")), "flow id"),
-        (in_stream(pair(3, 0, 262145)), "final"),
+        (in_stream(open_record(0), pair(3, 0, 262145)), "final"),
         (in_stream(pair(3, 0, 5), pair(3, 0, 6)), "final"),
         (in_stream(stream(0, 0, b"123456"), pair(3, 0, 5)), "final"),
         (in_stream(pair(3, 0, 5), stream(0, 0, b"123456")), "final"),
@@ -215,7 +215,7 @@ def in_stream(*records: bytes) -> bytes:
         (parity(BULK, 1, 4, 0, bytes(40)), "contradicts"),
         (parity(BULK, 0, 0, 0, bytes(40)), "contradicts"),
         (parity(BULK, 0, 4, 127, bytes(40)), "contradicts"),
-        (data(3, 0, stream(0, 0, b"x")), ""),
+        (data(4, 0, stream(0, 0, b"x")), ""),
     ],
 )
 def test_a_violation_ends_the_session_and_not_the_process(frames: bytes, reason: str) -> None:

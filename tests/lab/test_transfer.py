@@ -29,7 +29,7 @@ def run_transfer(network: Network, size: int, limit: float = 120.0) -> None:
     for end in (network.client, network.server):
         assert len(end.plane.flows) == 0
         # what is left is the open block of each channel, kept because it might still need parity
-        assert end.rows_in_use <= 2 * 3 * 128
+        assert end.rows_in_use <= 2 * 4 * 128
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.05, 0.15, 0.30])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vantun.dataplane.pipeline import Dataplane
+from vantun.session.flows import PACKET_FLOW
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.recovery import IN_FLIGHT
 from vantun.session.tables import CHANNELS, INFLIGHT, WINDOW
@@ -36,6 +37,9 @@ def check_tables(plane: Dataplane) -> None:
         for channel in range(session * CHANNELS, session * CHANNELS + CHANNELS):
             _check_sending(t, channel, refs, in_flight)
             _check_receiving(t, channel, refs)
+        here = (t.flow["used"] == 1) & (t.flow["session"] == session)
+        waiting = int(t.flow["pieces"][here].sum())
+        assert int(t.session[session]["pieces"]) == waiting <= int(t.policy[0]["pieces_per_session"])
         assert int(t.session[session]["flows"]) == int(np.sum((t.flow["used"] == 1) & (t.flow["session"] == session)))
     for index in np.flatnonzero(t.flow["used"] == 1):
         flow = t.flow[index]
@@ -44,7 +48,15 @@ def check_tables(plane: Dataplane) -> None:
         assert int(flow["tail"]) == (mine[-1] if mine else -1)
         starts = [int(t.span[piece]["offset"]) for piece in mine]
         assert starts == sorted(starts)
-        assert all(int(t.span[p]["offset"]) + int(t.span[p]["length"]) <= int(flow["granted"]) for p in mine)
+        if flow["kind"] == PACKET_FLOW:
+            since = [float(t.span[piece]["at"]) for piece in mine]
+            assert since == sorted(since)
+            assert int(flow["pieces"]) == len(mine) <= int(t.policy[0]["pieces_per_flow"])
+            assert int(flow["hint"]) in (-1, *mine)
+            assert int(flow["scan"]) in (-1, *mine)
+        else:
+            assert int(flow["pieces"]) == 0
+            assert all(int(t.span[p]["offset"]) + int(t.span[p]["length"]) <= int(flow["granted"]) for p in mine)
         pieces += mine
     for piece in pieces:
         refs[int(t.span[piece]["row"])] += 1

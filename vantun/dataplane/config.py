@@ -32,6 +32,9 @@ class DataplaneConfig:
     window_initial: int = 256 * 1024
     window_max: int = 16 * 1024 * 1024
     bulk_after: int = 48 * 1024
+    packet_hold_min: float = 0.04
+    packet_hold_max: float = 0.4
+    """Bounds of the time that packets wait for missing ones: 1.5 round trips and 30 ms in between."""
     batch: int = 512
     """Packets per sealed batch: the send arena stays in L2."""
 
@@ -44,8 +47,14 @@ class DataplaneConfig:
         policy["k_control"] = 8
         policy["k_interactive"] = 16
         policy["k_bulk"] = 64
+        policy["k_packets"] = 64
         policy["budget_control"] = 0.002
         policy["budget_interactive"] = 0.004
+        policy["budget_packets"] = 0.006
+        policy["hold_min"] = self.packet_hold_min
+        policy["hold_max"] = self.packet_hold_max
+        policy["pieces_per_flow"] = max(self.limits.rows // 8, 1)
+        policy["pieces_per_session"] = max(self.limits.rows // 4, 1)
         policy["rekey_after"] = self.rekey_after
         policy["silence"] = self.silence
         policy["dead_after"] = self.dead_after

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vantun.dataplane.context import Context
 from vantun.dataplane.events import Event, FlowClosed, FlowOpened
-from vantun.dataplane.ports import RefusalCode, StreamPort
+from vantun.dataplane.ports import GENERATION_SHIFT, PacketPort, Port, RefusalCode, StreamPort, flow_index
 from vantun.errors import ResourceError
 from vantun.session import flows, pool, signals
+from vantun.session.inbox import packet_mode
 from vantun.session.tables import Tables
 from vantun.wire.records import FIN, MAX_TARGET, OPEN, RESET
 
 RESET_BY_PORT = 16
 """RESET code: the stream outside the tunnel was reset. Codes below are a :class:`RefusalCode`."""
-_GENERATION_SHIFT = 24
+AnyPort = StreamPort | PacketPort
 
 
 @dataclass
@@ -30,11 +32,32 @@ class Flow:
     handle: int
     session: int
     port: StreamPort | None = None
+    packets: PacketPort | None = None
+    """The port of a packet flow, which has no ``port``."""
     opened_here: bool = False
     accepted: bool = False
     finished_sending: bool = False
     finished_receiving: bool = False
     queued: bool = False
+
+    @property
+    def outside(self) -> Port | None:
+        """The port, whatever it carries."""
+        return self.packets if self.packets is not None else self.port
+
+    def connect(self, port: AnyPort, *, packets: bool) -> None:
+        """Set the port."""
+        if packets:
+            self.packets = cast(PacketPort, port)
+            self.packets.handle = self.handle
+        else:
+            self.port = cast(StreamPort, port)
+
+    def disconnect(self) -> Port | None:
+        """Take the port away and return it."""
+        port = self.outside
+        self.port = self.packets = None
+        return port
 
 
 class FlowBook:
@@ -55,7 +78,7 @@ class FlowBook:
 
     def by_handle(self, handle: int) -> Flow | None:
         """Return the flow, or None if it has ended."""
-        flow = self._flows.get(handle & ((1 << _GENERATION_SHIFT) - 1))
+        flow = self._flows.get(flow_index(handle))
         return flow if flow is not None and flow.handle == handle else None
 
     def by_index(self, index: int) -> Flow | None:
@@ -68,13 +91,13 @@ class FlowBook:
 
     def _enter(self, index: int, session: int) -> Flow:
         generation = int(self._t.flow[index]["generation"])
-        flow = Flow(index=index, handle=(generation << _GENERATION_SHIFT) | index, session=session)
+        flow = Flow(index=index, handle=(generation << GENERATION_SHIFT) | index, session=session)
         self._flows[index] = flow
         return flow
 
     # --- opening
 
-    def open(self, session: int, target: str, port: StreamPort, now: float) -> int:
+    def open(self, session: int, target: str, port: AnyPort, now: float) -> int:
         """Open a flow to ``target`` and announce it; return its handle. Raises ResourceError, ValueError."""
         name = target.encode()
         if not name or len(name) > MAX_TARGET:
@@ -87,21 +110,24 @@ class FlowBook:
         if index < 0:
             raise ResourceError("the worker's flow table is full; close flows, or raise limits.flows")
         record["next_flow"] = number + 2
-        self._t.flow[index]["announced"] = 1
-        flow = self._enter(index, session)
-        flow.port = port
-        flow.opened_here = True
         data = np.frombuffer(name, np.uint8)
+        mode = int(packet_mode(data, 0, len(data)))
+        self._t.flow[index]["announced"] = 1
+        self._t.flow[index]["kind"] = flows.PACKET_FLOW if mode else flows.STREAM_FLOW
+        self._t.flow[index]["mode"] = mode
+        flow = self._enter(index, session)
+        flow.connect(port, packets=mode != 0)
+        flow.opened_here = True
         self._signal(session, lambda at: signals.signal_bytes(self._t.root, session, OPEN, number, data, at), now)
         self._widen(flow, now)
         self.readable(flow)
         return flow.handle
 
-    def attach(self, flow: Flow, port: StreamPort, now: float) -> None:
+    def attach(self, flow: Flow, port: AnyPort, now: float) -> None:
         """Connect a flow that the peer opened to its target, and tell the peer."""
-        flow.port = port
-        flow.accepted = True
         record = self._t.flow[flow.index]
+        flow.connect(port, packets=record["kind"] == flows.PACKET_FLOW)
+        flow.accepted = True
         number = int(record["id"])
         self._signal(flow.session, lambda at: signals.signal_accept(self._t.root, flow.session, number, at), now)
         self._widen(flow, now)
@@ -116,7 +142,7 @@ class FlowBook:
 
     def _widen(self, flow: Flow, now: float) -> None:
         """Give a flow more credit than the initial one, if the pool has it; without, it grows by use."""
-        if flow.session not in self._signals:
+        if flow.packets is None and flow.session not in self._signals:
             flows.widen_credit(self._t.root, flow.index, now)
 
     def _signal(self, session: int, write: Callable[[float], bool], now: float) -> None:
@@ -148,7 +174,9 @@ class FlowBook:
 
     def writable(self, flow: Flow) -> None:
         """Note that the port of a flow may take bytes."""
-        if flow.accepted and not self._t.flow[flow.index]["writable"]:
+        if flow.packets is not None and flow.accepted:
+            flows.want_delivery(self._t.root, flow.index)
+        elif flow.accepted and not self._t.flow[flow.index]["writable"]:
             self._t.flow[flow.index]["writable"] = 1
             flows.want_delivery(self._t.root, flow.index)
 
@@ -166,6 +194,20 @@ class FlowBook:
         record["tx_open"] = 0
         self._end_if_done(flow)
 
+    def finish_packets(self, flow: Flow, now: float) -> None:
+        """End a packet flow at both ends. What has been put leaves; what comes from now on is in vain."""
+        record = self._t.flow[flow.index]
+        number, size, session = int(record["id"]), int(record["offset"]), flow.session
+        self._signal(session, lambda at: signals.signal_pair(self._t.root, session, FIN, number, size, at), now)
+        self.close(flow)
+
+    def close(self, flow: Flow) -> None:
+        """Close the port of a flow that has ended in both directions, and forget the flow."""
+        port = flow.disconnect()
+        if port is not None:
+            port.close()
+        self._end(flow)
+
     def finish_receiving(self, flow: Flow) -> None:
         """Everything the peer sent is with the port: half-close it."""
         if flow.finished_receiving or flow.port is None:
@@ -176,18 +218,15 @@ class FlowBook:
 
     def _end_if_done(self, flow: Flow) -> None:
         if flow.finished_sending and flow.finished_receiving:
-            if flow.port is not None:
-                flow.port.close()
-                flow.port = None
-            self._end(flow)
+            self.close(flow)
 
     def _end(self, flow: Flow) -> None:
         if self._flows.pop(flow.index, None) is None:
             return
         flows.end_flow(self._t.root, flow.index)
-        if flow.port is not None:
-            flow.port.reset()
-            flow.port = None
+        port = flow.disconnect()
+        if port is not None:
+            port.reset()
         self.events.append(FlowClosed(flow.handle, int(self._t.session[flow.session]["id"])))
 
     def end_session(self, session: int) -> None:
@@ -229,18 +268,19 @@ class FlowBook:
             self.readable(flow_or_none)
 
     def _accepted(self, flow: Flow, now: float) -> None:
-        if flow.accepted or not flow.opened_here or flow.port is None:
+        port = flow.outside
+        if flow.accepted or not flow.opened_here or port is None:
             return
         flow.accepted = True
         try:
-            flow.port.accepted()
+            port.accepted()
         except ConnectionError:
             self.port_failed(flow, now)
             return
         self.writable(flow)
 
     def _stopped(self, flow: Flow, code: int) -> None:
-        port, flow.port = flow.port, None
+        port = flow.disconnect()
         if port is not None:
             if flow.opened_here and not flow.accepted and 0 < code < RESET_BY_PORT:
                 port.refused(code)

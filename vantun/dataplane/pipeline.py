@@ -14,8 +14,8 @@ from drivers.batch import PacketBatch
 from vantun.dataplane.config import DataplaneConfig
 from vantun.dataplane.context import COUNTER_FIELDS, STAGES, Context, Engines
 from vantun.dataplane.events import Event
-from vantun.dataplane.flows import FlowBook
-from vantun.dataplane.ports import RefusalCode, StreamPort
+from vantun.dataplane.flows import AnyPort, FlowBook
+from vantun.dataplane.ports import RefusalCode
 from vantun.dataplane.sessions import SessionBook
 from vantun.dataplane.snapshot import snapshot
 from vantun.dataplane.stages.accept import AcceptStage
@@ -29,6 +29,7 @@ from vantun.dataplane.stages.seal import Outgoing, SealStage
 from vantun.lanes import LaneSpec
 from vantun.session import pool
 from vantun.session.limits import PACKET_START
+from vantun.session.packets_in import wake_packets
 from vantun.session.span_store import abandon_block
 from vantun.session.tables import CHANNELS, make_tables
 
@@ -91,15 +92,18 @@ class Dataplane:
             self.flows.end_session(row)
             self.sessions.end_session(session)
 
-    def open_flow(self, session: int, target: str, port: StreamPort, now: float) -> int:
-        """Open a flow to ``target`` (``host:port``) for ``port``; return its handle. Raises KeyError, ResourceError."""
+    def open_flow(self, session: int, target: str, port: AnyPort, now: float) -> int:
+        """Open a flow to ``target`` for ``port``; return its handle. Raises KeyError, ResourceError, ValueError.
+
+        ``host:port`` is a stream and takes a StreamPort; ``udp:`` and ``tun:`` are packet flows and take a PacketPort.
+        """
         row = self.sessions.row(session)
         if row is None:
             raise KeyError(f"session {session:x} is not open here")
         self._due = now
         return self.flows.open(row, target, port, now)
 
-    def attach_flow(self, handle: int, port: StreamPort, now: float) -> None:
+    def attach_flow(self, handle: int, port: AnyPort, now: float) -> None:
         """Answer FlowOpened with a connected port; a flow that has ended meanwhile resets it."""
         flow = self.flows.by_handle(handle)
         if flow is None:
@@ -114,6 +118,13 @@ class Dataplane:
         if flow is not None:
             self._due = now
             self.flows.refuse(flow, code, now)
+
+    def end_packets(self, handle: int, now: float) -> None:
+        """End a packet flow at both ends, in peace: its port is closed, there and here."""
+        flow = self.flows.by_handle(handle)
+        if flow is not None and flow.packets is not None:
+            self._due = now
+            self.flows.finish_packets(flow, now)
 
     def readable(self, handle: int) -> None:
         """Note that the port of a flow may have bytes (edge-triggered)."""
@@ -132,7 +143,7 @@ class Dataplane:
     def broken(self, handle: int, now: float) -> None:
         """Note that the port of a flow was reset outside; a flow without credit would not find out by reading."""
         flow = self.flows.by_handle(handle)
-        if flow is not None and flow.port is not None:
+        if flow is not None and flow.outside is not None:
             self.flows.port_failed(flow, now)
             self._due = 0.0
 
@@ -170,10 +181,12 @@ class Dataplane:
         self.flows.run_signals(now)
         self.sessions.run_late(now)
         self._decode.run(now)  # what found no rows when it arrived
+        wake_packets(self.context.tables.root, now)
         self._deliver.run(now)
         self._refill.run(now)
         self._encode.run()
-        count, self._due = self._schedule.run(now)
+        count, due = self._schedule.run(now)
+        self._due = min(due, float(self.context.tables.pool[0]["hold_due"]))
         outgoing = self._seal.run(count)
         self._take_table_events(now)
         if count == self.config.batch:

@@ -12,6 +12,10 @@ WOULD_BLOCK = -1
 """Returned by :meth:`StreamPort.readv` and :meth:`StreamPort.writev` when the port has to be waited for."""
 
 
+GENERATION_SHIFT = 24
+"""A handle is the flow's row, and from this bit on how often the row was used."""
+
+
 class RefusalCode(IntEnum):
     """Why the far end did not open a flow; the numbers are SOCKS5 reply codes (RFC 1928, section 6)."""
 
@@ -21,6 +25,11 @@ class RefusalCode(IntEnum):
     HOST_UNREACHABLE = 4
     REFUSED = 5
     TIMED_OUT = 6
+
+
+def flow_index(handle: int) -> int:
+    """Return the row of a flow in the tables, which the kernels of packet flows take, from its handle."""
+    return handle & ((1 << GENERATION_SHIFT) - 1)
 
 
 class Port(Protocol):
@@ -68,7 +77,8 @@ class PacketPort(Port, Protocol):
     Attributes
     ----------
     handle
-        The flow's handle, set by whoever opens or attaches the flow, right after.
+        The flow's handle, set by the data plane before it calls anything. After ``reset`` or ``close`` the row that
+        it names is another flow's: the port stops.
     """
 
     handle: int

@@ -25,7 +25,15 @@ from vantun.wire.short_header import HEADER_LENGTH, cid_key
 
 PACKET_OVERHEAD = HEADER_LENGTH + SHARD_HEADER + 16
 """Bytes of a packet around the unit of its shard."""
-_NEW_CHANNEL = {"open_row": -1, "parity_head": -1, "parity_tail": -1, "credit": WINDOW, "largest_seq": -1}
+_NEW_CHANNEL = {
+    "open_row": -1,
+    "open_flow": -1,
+    "parity_head": -1,
+    "parity_tail": -1,
+    "credit": WINDOW,
+    "largest_seq": -1,
+    "expiry": float("inf"),
+}
 VIOLATIONS = {
     1: "stream data beyond its credit",
     2: "a flow id that it may not use, or too many flows",
@@ -34,6 +42,7 @@ VIOLATIONS = {
     5: "a receipt for packets that were never sent",
     6: "an unknown frame",
     7: "a record that cannot be read",
+    8: "packets in a stream, a stream among packets, or a packet of an impossible length",
 }
 
 

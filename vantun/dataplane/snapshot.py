@@ -9,12 +9,22 @@ import numpy as np
 from vantun.dataplane.context import STAGES
 from vantun.session.rate import CONTROL_NAMES, MODE_NAMES
 from vantun.session.recovery import STATE_NAMES
-from vantun.session.tables import CHANNEL_NAMES, CHANNELS
+from vantun.session.tables import CHANNEL_NAMES, CHANNELS, PACKETS
 
 if TYPE_CHECKING:
     from vantun.dataplane.pipeline import Dataplane
 
 _CHANNEL_FIELDS = ("shards", "bytes", "parity", "resent", "lost", "rx_shards", "rx_parity", "rx_recovered", "queued")
+_PACKET_FIELDS = (
+    "packets_in",
+    "packets_out",
+    "dropped_full",
+    "expired",
+    "dropped_bound",
+    "dropped_late",
+    "holes",
+    "skipped",
+)
 _ENOUGH = 512
 """Resolved packets, twice the memory of the estimate."""
 _LANE_FIELDS = (
@@ -49,6 +59,7 @@ def snapshot(plane: Dataplane) -> dict[str, object]:
             if t.session[row]["used"]
             for kind in range(CHANNELS)
         ],
+        "packets": [_packets(plane, row) for row in range(plane.config.limits.sessions) if t.session[row]["used"]],
         "flows": {"open": len(plane.flows)},
         "stages": _stages(plane),
         "drops": {
@@ -103,6 +114,18 @@ def _channel(plane: Dataplane, channel: int) -> dict[str, object]:
         "k": int(record["last_k"]),
         "m": int(record["last_m"]),
         **{name: int(record[name]) for name in _CHANNEL_FIELDS},
+    }
+
+
+def _packets(plane: Dataplane, row: int) -> dict[str, object]:
+    """Return what became of the packets of a session's packet flows."""
+    tables = plane.context.tables
+    record = tables.channel[row * CHANNELS + PACKETS]
+    return {
+        "session": f"{plane.sessions.session_id(row):x}",
+        "waiting": int(tables.session[row]["pieces"]),
+        "recovered": int(record["rx_recovered"]),
+        **{name: int(record[name]) for name in _PACKET_FIELDS},
     }
 
 

@@ -19,6 +19,7 @@ from vantun.dataplane.events import FlowOpened
 from vantun.dataplane.pipeline import Dataplane
 from vantun.lab.endpoint import Endpoint, MemoryPort
 from vantun.lab.link import Link, LinkProfile
+from vantun.lab.packet_port import MemoryPacketPort
 from vantun.lanes import LaneSpec
 
 SESSION = 0x5E55104
@@ -47,7 +48,8 @@ class Network:
     now
         Virtual seconds since the start.
     client, server
-        The endpoints; the server accepts every flow with a MemoryPort, kept in ``accepted`` by target.
+        The endpoints; the server accepts every flow with a MemoryPort, kept in ``accepted`` by target, or with a
+        MemoryPacketPort, kept in ``accepted_packets``, if the target is one of a packet flow.
     links
         (path, direction) -> Link.
     tamper
@@ -59,9 +61,11 @@ class Network:
         self.now = 0.0
         self.seed = seed
         self.accepted: dict[str, MemoryPort] = {}
+        self.accepted_packets: dict[str, MemoryPacketPort] = {}
         self.handles: dict[str, int] = {}
         self.on_accept: Callable[[str, MemoryPort], None] | None = None
         self.accept_with: Callable[[str], MemoryPort] = lambda _: MemoryPort()
+        self.accept_packets_with: Callable[[str], MemoryPacketPort] = lambda _: MemoryPacketPort(self.server.plane)
         self.client = Endpoint(Dataplane(config, lab_engines()))
         self.server = Endpoint(Dataplane(config, lab_engines()), self._accept)
         self.links: dict[tuple[int, int], Link] = {}
@@ -70,6 +74,10 @@ class Network:
         self._sent = 0
 
     def _accept(self, endpoint: Endpoint, event: FlowOpened, now: float) -> None:
+        if event.target.startswith(("udp:", "tun:")):
+            packets = self.accepted_packets[event.target] = self.accept_packets_with(event.target)
+            endpoint.plane.attach_flow(event.handle, packets, now)
+            return
         port = self.accept_with(event.target)
         self.accepted[event.target] = port
         self.handles[event.target] = event.handle
@@ -111,6 +119,12 @@ class Network:
             ),
             self.now,
         )
+
+    def open_packets(self, target: str) -> MemoryPacketPort:
+        """Open a packet flow from the client; return its port."""
+        port = MemoryPacketPort(self.client.plane)
+        self.client.plane.open_flow(SESSION, target, port, self.now)
+        return port
 
     def open(self, target: str, port: MemoryPort) -> int:
         """Open a flow from the client; return its handle."""

@@ -19,13 +19,26 @@ from accel.kernels.crc32c import crc32c
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.parity import standing_rows
 from vantun.session.pool import ROW_UNIT, clear_bit, get_bit, release_row, set_bit
-from vantun.session.tables import BULK, CHANNELS, CONTROL, SESSION_LANES, WINDOW, Tables, head
+from vantun.session.tables import (
+    BULK,
+    CHANNELS,
+    CONTROL,
+    INTERACTIVE,
+    PACKETS,
+    SESSION_LANES,
+    WINDOW,
+    Tables,
+    head,
+)
 from vantun.wire.frames import DATA, PARITY
 from vantun.wire.integers import int64
 from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
 
 CLOSED_DATA = DATA | 0x40
 """Kind of a DATA shard whose header told k: it left after its block had closed."""
+_LANE_ACTIVE = 2
+"""recovery.ACTIVE, which imports this file."""
+_UNKNOWN_RTT = 0.1
 
 
 @njit(cache=True)
@@ -35,7 +48,38 @@ def block_target(t: Tables, channel: int) -> int:
     kind = channel % CHANNELS
     if kind == CONTROL:
         return int64(policy.k_control)
-    return int64(policy.k_bulk if kind == BULK else policy.k_interactive)
+    if kind == INTERACTIVE:
+        return int64(policy.k_interactive)
+    return int64(policy.k_bulk if kind == BULK else policy.k_packets)
+
+
+@njit(cache=True)
+def _budget(t: Tables, kind: int) -> float:
+    """Return how long after its first shard a block closes."""
+    policy = t.policy[0]
+    if kind == BULK:
+        return np.inf
+    if kind == PACKETS:
+        return float(policy.budget_packets)
+    return float(policy.budget_control if kind == CONTROL else policy.budget_interactive)
+
+
+@njit(cache=True)
+def packet_hold(t: Tables, session: int) -> float:
+    """Return how long packets wait for missing ones, and how long after its sending a block can still be repaired.
+
+    A loss is noticed after a round trip, an eighth of one for reordering and another for the RECEIPT; the repair takes
+    as long as the packet itself would have. Both ends reckon with the slowest lane in use.
+    """
+    policy = t.policy[0]
+    rtt = 0.0
+    for i in range(SESSION_LANES):
+        lane = t.session_lane[session, i]
+        if lane >= 0 and t.lane[lane].state == _LANE_ACTIVE:
+            rtt = max(rtt, t.lane[lane].srtt)
+    if rtt == 0.0:
+        rtt = _UNKNOWN_RTT
+    return float(min(max(1.5 * rtt + 0.03, policy.hold_min), policy.hold_max))
 
 
 @njit(cache=True)
@@ -83,9 +127,9 @@ def enter_shard(t: Tables, channel: int, row: int, now: float) -> None:
         _begin(block, ch.block)
     kind = channel % CHANNELS
     if block.n == 0:
-        policy = t.policy[0]
-        budget = policy.budget_control if kind == CONTROL else policy.budget_interactive
-        block.deadline = np.inf if kind == BULK else now + budget
+        block.deadline = now + _budget(t, kind)
+    if kind == PACKETS and block.acked_count >= block.n:  # nothing older waits for an answer
+        set_expiry(t, channel, block, now)
     t.tx_row[channel, ch.block & (WINDOW - 1), block.n] = row
     block.length = max(block.length, t.row_unit[row])
     block.n += 1
@@ -95,6 +139,13 @@ def enter_shard(t: Tables, channel: int, row: int, now: float) -> None:
     ch.bytes += t.row_unit[row]
     if block.n >= block_target(t, channel):
         close_block(t, channel)
+
+
+@njit(cache=True)
+def set_expiry(t: Tables, channel: int, block: np.record, now: float) -> None:
+    """Let a block of packets live as long as a repair that leaves by then can arrive in time."""
+    block.expires = now + packet_hold(t, channel // CHANNELS)
+    t.channel[channel].expiry = min(t.channel[channel].expiry, block.expires)
 
 
 @njit(cache=True)
@@ -121,7 +172,7 @@ def path_loss(t: Tables, session: int) -> float:
     worst = 0.0
     for i in range(SESSION_LANES):
         lane = t.session_lane[session, i]
-        if lane >= 0 and t.lane[lane].state == 2:
+        if lane >= 0 and t.lane[lane].state == _LANE_ACTIVE:
             worst = max(worst, t.lane[lane].loss_seen)
     return worst
 

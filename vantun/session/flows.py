@@ -15,9 +15,12 @@ from vantun.session.blocks import enter_shard, finish_unit
 from vantun.session.index import find, flow_key, insert, remove
 from vantun.session.pool import ROW_UNIT, release_row, release_span, take_row, take_span
 from vantun.session.signals import signal_pair
-from vantun.session.tables import CHANNELS, Tables, head
+from vantun.session.tables import CHANNELS, PACKETS, Tables, head
 from vantun.wire.integers import int64
 from vantun.wire.records import CREDIT, UNIT_HEAD, UNIT_TAIL, put_stream_head, stream_head_size
+
+UNKNOWN, STREAM_FLOW, PACKET_FLOW = range(3)
+"""Kind of a flow: a record may overtake the OPEN that tells it."""
 
 
 @njit(cache=True)
@@ -60,7 +63,15 @@ def begin_flow(t: Tables, session: int, flow: int, now: float) -> int:
     record.head = -1
     record.tail = -1
     record.pending = 0
-    # ``deliver`` stays: the flow that had this row may still stand in the delivery list
+    record.kind = UNKNOWN
+    record.mode = 0
+    record.pieces = 0
+    record.hint = -1
+    record.scan = -1
+    record.ready = -1
+    record.final_at = np.inf
+    record.hold_at = np.inf
+    # ``deliver`` and ``holding`` stay: the flow that had this row may still stand in these lists
     t.session[session].flows += 1
     insert(t.flow_key, t.flow_value, flow_key(session, flow), index)
     return index
@@ -72,6 +83,9 @@ def end_flow(t: Tables, index: int) -> None:
     t = head(t)
     record = t.flow[index]
     drop_pieces(t, index)
+    packets = t.channel[record.session * CHANNELS + PACKETS]
+    if packets.open_flow == index:
+        packets.open_flow = -1
     remove(t.flow_key, t.flow_value, flow_key(record.session, record.id))
     t.session[record.session].flows -= 1
     record.used = 0
@@ -92,6 +106,11 @@ def drop_pieces(t: Tables, index: int) -> None:
     record.head = -1
     record.tail = -1
     record.pending = 0
+    t.session[record.session].pieces -= record.pieces
+    record.pieces = 0
+    record.hint = -1
+    record.scan = -1
+    record.ready = -1
 
 
 # --- receiving

@@ -10,8 +10,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from vantun.session.flows import begin_flow, drop_pieces, find_flow, received_end, take_piece, want_delivery
+from vantun.session.flows import (
+    PACKET_FLOW,
+    STREAM_FLOW,
+    UNKNOWN,
+    begin_flow,
+    drop_pieces,
+    find_flow,
+    received_end,
+    take_piece,
+    want_delivery,
+)
 from vantun.session.index import FLOW_IDS
+from vantun.session.packets_in import BAD_PACKETS, NOW, ORDERED, take_packets
 from vantun.session.pool import (
     EVENT_ABANDONED,
     EVENT_FLOW_ACCEPTED,
@@ -29,11 +40,13 @@ from vantun.wire.records import (
     ABANDON,
     ACCEPT,
     CREDIT,
-    DATAGRAM,
     END,
     FIN,
     OPEN,
+    PACKETS,
+    PACKETS_LENGTH,
     PATH,
+    RECORD_FIELDS,
     RESET,
     STOP,
     STREAM,
@@ -45,7 +58,8 @@ KEPT, NOT_NEEDED, REFUSED, MALFORMED = range(4)
 """Fate of a shard: its row is kept; it is accepted, but its row is free; it cannot be taken now; it is wrong."""
 
 BAD_CREDIT, BAD_FLOW, BAD_FINAL, BAD_SHARD, BAD_RECEIPT, BAD_FRAME, BAD_RECORD = range(1, 8)
-"""Why a session is ended: what the peer did."""
+"""Why a session is ended: what the peer did; and BAD_PACKETS."""
+_UDP, _TUN, _COLON = 0x756470, 0x74756E, 0x3A
 
 
 @njit(cache=True)
@@ -55,7 +69,7 @@ def deliver_area(t: Tables, session: int, row: int, start: int, size: int, now: 
     MALFORMED ends the session, because the shard would come again for ever.
     """
     end = start + size
-    record = np.empty(5, np.int64)
+    record = np.empty(RECORD_FIELDS, np.int64)
     position = start
     count = 0
     flows = 0
@@ -64,8 +78,8 @@ def deliver_area(t: Tables, session: int, row: int, start: int, size: int, now: 
         if position < 0:
             violate(t, session, BAD_RECORD)
             return MALFORMED
-        count += 1
-        if record[0] not in (END, DATAGRAM, PATH, ABANDON):
+        count += 2 if record[0] in (PACKETS, PACKETS_LENGTH) else 1
+        if record[0] not in (END, PATH, ABANDON):
             flows = max(flows, _new_flows(t, session, record[1]))
     pool = t.pool[0]
     if count > pool.spans_free or count > ROUTINE_EVENTS - pool.events or flows > pool.flows_free:
@@ -92,7 +106,7 @@ def violate(t: Tables, session: int, what: int) -> None:
 def _act(t: Tables, session: int, row: int, record: NDArray[np.int64], now: float) -> int:
     """Act on one record; return 0 or why the session is to be ended."""
     kind = record[0]
-    if kind in (END, DATAGRAM, PATH):
+    if kind in (END, PATH):
         return 0
     if kind == ABANDON:
         push_event(t, EVENT_ABANDONED, session, 0, record[1], record[2], 0)
@@ -102,27 +116,98 @@ def _act(t: Tables, session: int, row: int, record: NDArray[np.int64], now: floa
         return BAD_FLOW
     if flow < 0:
         return 0  # a flow that has ended: late records of it are expected
+    entry = t.flow[flow]
+    if kind in (PACKETS, PACKETS_LENGTH):
+        if not is_kind(entry, PACKET_FLOW):
+            return BAD_PACKETS
+        take_packets(t, flow, record, row, now)
+        return 0
     if kind in (STREAM, STREAM_LENGTH):
-        final = t.flow[flow].final
+        if not is_kind(entry, STREAM_FLOW):
+            return BAD_PACKETS
+        final = entry.final
         if final >= 0 and record[2] + record[4] > final:
             return BAD_FINAL
         if not take_piece(t, flow, record[2], record[3], record[4], row):
             return BAD_CREDIT
         return 0
-    return _signal(t, session, flow, record, row)
+    return _signal(t, session, flow, record, row, now)
 
 
 @njit(cache=True)
-def _signal(t: Tables, session: int, flow: int, record: NDArray[np.int64], row: int) -> int:
+def is_kind(flow: np.record, kind: int) -> bool:
+    """Return whether a flow is, or from now on counts as, one of ``kind``."""
+    if flow.kind == UNKNOWN:
+        flow.kind = kind
+    return bool(flow.kind == kind)
+
+
+@njit(cache=True)
+def packet_mode(memory: NDArray[np.uint8], start: int, length: int) -> int:
+    """Return the mode of the packet flow that an OPEN target asks for, 0 if it asks for a stream.
+
+    ``udp:`` and ``tun:``, alone or with something behind them that has another colon: ``udp:53`` is a port of a host.
+    """
+    if length < 4 or memory[start + 3] != _COLON:
+        return 0
+    colons = 0
+    for i in range(4, length):
+        if memory[start + i] == _COLON:
+            colons += 1
+    if length > 4 and colons == 0:
+        return 0
+    name = (int64(memory[start]) << 16) | (int64(memory[start + 1]) << 8) | int64(memory[start + 2])
+    if name == _TUN:
+        return ORDERED
+    return NOW if name == _UDP else 0
+
+
+@njit(cache=True)
+def _open(t: Tables, session: int, flow: int, record: NDArray[np.int64], row: int) -> int:
+    """Learn the target of a flow, and with it the flow's kind; return 0 or a violation."""
+    entry = t.flow[flow]
+    if entry.announced:
+        return 0
+    mode = packet_mode(t.memory, record[3], record[4])
+    if not is_kind(entry, PACKET_FLOW if mode else STREAM_FLOW):
+        return BAD_PACKETS
+    if not mode and entry.final > entry.granted:  # a FIN that came before could not be judged
+        return BAD_FINAL
+    entry.mode = mode
+    entry.announced = 1
+    t.row_refs[row] += 1  # Python reads the target and drops it; the block may be complete before
+    push_event(t, EVENT_FLOW_OPENED, session, flow, entry.generation, record[3], record[4])
+    return 0
+
+
+@njit(cache=True)
+def _final(t: Tables, flow: int, size: int, now: float) -> int:
+    """Learn the final size of a flow; return 0 or a violation. That of packets is no promise: some may be lost."""
+    entry = t.flow[flow]
+    if entry.final >= 0 and entry.final != size:
+        return BAD_FINAL
+    if entry.kind != PACKET_FLOW:
+        if size < entry.next or (entry.kind == STREAM_FLOW and size > entry.granted):
+            return BAD_FINAL
+        if entry.final < 0 and size < received_end(t, flow):
+            return BAD_FINAL
+    if entry.final < 0:
+        entry.final = size
+        entry.final_at = now
+    want_delivery(t, flow)
+    return 0
+
+
+@njit(cache=True)
+def _signal(t: Tables, session: int, flow: int, record: NDArray[np.int64], row: int, now: float) -> int:
     """Act on a control record of a flow; return 0 or a violation. Every one may come twice."""
     entry = t.flow[flow]
     kind = record[0]
     if kind == OPEN:
-        if not entry.announced:
-            entry.announced = 1
-            t.row_refs[row] += 1  # Python reads the target and drops it; the block may be complete before
-            push_event(t, EVENT_FLOW_OPENED, session, flow, entry.generation, record[3], record[4])
-    elif kind == ACCEPT:
+        return _open(t, session, flow, record, row)
+    if kind == FIN:
+        return _final(t, flow, record[2], now)
+    if kind == ACCEPT:
         push_event(t, EVENT_FLOW_ACCEPTED, session, flow, entry.generation, 0, 0)
     elif kind == CREDIT:
         if record[2] > entry.credit:
@@ -130,15 +215,6 @@ def _signal(t: Tables, session: int, flow: int, record: NDArray[np.int64], row: 
             if entry.starved:
                 entry.starved = 0
                 push_event(t, EVENT_FLOW_CREDIT, session, flow, entry.generation, 0, 0)
-    elif kind == FIN:
-        if entry.final >= 0 and entry.final != record[2]:
-            return BAD_FINAL
-        if record[2] > entry.granted or record[2] < entry.next:
-            return BAD_FINAL
-        if entry.final < 0 and record[2] < received_end(t, flow):
-            return BAD_FINAL
-        entry.final = record[2]
-        want_delivery(t, flow)
     elif kind == RESET:
         entry.discard = 1
         drop_pieces(t, flow)

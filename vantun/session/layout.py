@@ -18,8 +18,14 @@ policy_dtype = np.dtype(
         ("k_control", "i4"),
         ("k_interactive", "i4"),
         ("k_bulk", "i4"),
+        ("k_packets", "i4"),
         ("budget_control", "f8"),  # a block closes this long after its first shard
         ("budget_interactive", "f8"),
+        ("budget_packets", "f8"),
+        ("hold_min", "f8"),  # how long packets wait for missing ones; see deadlines.packet_hold
+        ("hold_max", "f8"),
+        ("pieces_per_flow", "i4"),  # pieces of packets (each keeps a row) that may wait for delivery
+        ("pieces_per_session", "i4"),
         ("rekey_after", "i8"),  # packets of a key phase
         ("silence", "f8"),  # a lane that hears nothing for so long, with packets out, is suspect
         ("dead_after", "f8"),
@@ -43,6 +49,8 @@ pool_dtype = np.dtype(
         ("decodes", "i8"),
         ("events", "i8"),
         ("events_lost", "i8"),
+        ("holdings", "i8"),
+        ("hold_due", "f8"),  # when the first of the holding flows may have something to give up
         ("dropped_unknown", "i8"),  # packets of no lane
         ("dropped_bad", "i8"),  # authentication failed
         ("dropped_replay", "i8"),
@@ -66,6 +74,8 @@ session_dtype = np.dtype(
         ("unit", "i4"),  # bytes of the largest unit that fits every usable lane
         ("violation", "i4"),  # a protocol error was seen; the session is to be ended
         ("lanes", "i4"),
+        ("pieces", "i4"),  # of packet flows, waiting for delivery
+        ("turn", "i4"),  # shards sent in the present round of packets and bulk
         ("repack_due", "u1"),  # the unit shrank: blocks that no longer fit go again in new shards
     ],
     align=True,
@@ -188,8 +198,13 @@ channel_dtype = np.dtype(
         ("parity_head", "i4"),  # parity rows computed and not sent, chained by row_next (-1 = none)
         ("parity_tail", "i4"),
         ("credit", "i8"),  # first block number the peer does not accept yet
-        ("open_row", "i4"),  # control records being collected (-1 = none)
+        ("open_row", "i4"),  # control records or packets being collected (-1 = none)
         ("open_length", "i4"),
+        ("open_flow", "i4"),  # packets: flow of the last record in the open row (-1 = none)
+        ("open_record", "i4"),  # packets: where in the area the length and the bytes of that record are
+        ("expiry", "f8"),  # packets: no block is overdue before
+        ("burst", "f8"),  # packets: bytes put of late
+        ("burst_at", "f8"),
         # --- receiving
         ("floor", "i8"),  # lowest block not complete
         ("highest", "i8"),
@@ -205,6 +220,14 @@ channel_dtype = np.dtype(
         ("rx_parity", "i8"),
         ("rx_recovered", "i8"),
         ("rx_blocks", "i8"),
+        ("packets_in", "i8"),  # put by ports of this end
+        ("packets_out", "i8"),  # given to ports of this end
+        ("dropped_full", "i8"),  # packets that found no room in the queue
+        ("expired", "i8"),  # shards given up at the deadline, or too large for the path, and not acknowledged
+        ("dropped_bound", "i8"),  # PACKETS records beyond what may wait for delivery
+        ("dropped_late", "i8"),  # pieces of packets that came when it was too late for them
+        ("holes", "i8"),  # times that delivery went on behind something missing
+        ("skipped", "i8"),  # stream bytes, come or not, of the packets that were given up by it
         ("last_k", "i4"),
         ("last_m", "i4"),
     ],
@@ -216,7 +239,8 @@ block_dtype = np.dtype(
         ("number", "i8"),
         ("acked", "u8", (2,)),
         ("again", "u8", (2,)),  # data shards to be sent again
-        ("deadline", "f8"),
+        ("deadline", "f8"),  # when it closes
+        ("expires", "f8"),  # when it is given up (packets only)
         ("n", "i2"),  # data shards so far
         ("k", "i2"),  # data shards, once closed (0 = open)
         ("sent", "i2"),
@@ -275,8 +299,30 @@ flow_dtype = np.dtype(
         ("tail", "i4"),
         ("pending", "i8"),
         ("deliver", "u1"),  # stands in the delivery list
+        # --- packets
+        ("kind", "u1"),  # UNKNOWN, STREAMS or PACKET_FLOW, by what came first
+        ("mode", "u1"),
+        ("pieces", "i4"),
+        ("hint", "i4"),  # the last piece that was inserted out of order (-1 = none)
+        ("scan", "i4"),  # no whole packet starts up to this piece (-1 = not known)
+        ("ready", "i4"),  # piece that the packet found last starts in (-1 = none)
+        ("ready_end", "i8"),  # its end
+        ("final_at", "f8"),
+        ("hold_at", "f8"),  # when something may have to be given up
+        ("holding", "u1"),  # stands in the holding list
     ],
     align=True,
 )
 
-span_dtype = np.dtype([("offset", "i8"), ("start", "i8"), ("length", "i4"), ("row", "i4"), ("next", "i4")], align=True)
+span_dtype = np.dtype(
+    [
+        ("offset", "i8"),
+        ("start", "i8"),
+        ("length", "i4"),
+        ("row", "i4"),
+        ("next", "i4"),
+        ("begins", "u1"),  # packet flows: a packet starts with its first byte
+        ("at", "f8"),  # packet flows: since when something behind or in it has been here
+    ],
+    align=True,
+)

@@ -1,4 +1,8 @@
-"""When packets must become smaller: undelivered records go again in smaller shards, their old block is abandoned."""
+"""When packets must become smaller: undelivered records go again in smaller shards, their old block is abandoned.
+
+Blocks of packet flows are only abandoned. At a black hole their packets are lost already and would come too late; and
+records that came twice, in different shards, would be delivered twice.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,11 @@ from numpy.typing import NDArray
 from vantun.session.blocks import enter_shard, finish_unit, release_block, room
 from vantun.session.pool import ROW_UNIT, get_bit, take_row
 from vantun.session.signals import signal_pair, signal_space
-from vantun.session.tables import CHANNELS, CONTROL, WINDOW, Tables, head
+from vantun.session.tables import CHANNELS, CONTROL, PACKETS, WINDOW, Tables, head
 from vantun.wire.integers import int64
 from vantun.wire.records import (
     ABANDON,
+    RECORD_FIELDS,
     STREAM,
     STREAM_LENGTH,
     UNIT_HEAD,
@@ -39,7 +44,10 @@ def repack_session(t: Tables, session: int, now: float) -> bool:
             block = t.block[channel, number & (WINDOW - 1)]
             if not block.used or block.number != number or block.length <= unit:
                 continue
-            if not _repack_block(t, channel, block, unit, now):
+            if kind == PACKETS:
+                block.expires = 0.0
+                ch.expiry = 0.0
+            elif not _repack_block(t, channel, block, unit, now):
                 return False
     return True
 
@@ -57,7 +65,7 @@ def _repack_block(t: Tables, channel: int, block: np.record, unit: int, now: flo
         ch.block += 1
         block.k = block.n
     slot = block.number & (WINDOW - 1)
-    record = np.empty(5, np.int64)
+    record = np.empty(RECORD_FIELDS, np.int64)
     for column in range(block.n):
         if get_bit(block.acked, column):
             continue

@@ -1,8 +1,9 @@
 """What leaves next, and on which lane.
 
-Order within a session: RECEIPTs and probes, then channel by channel (control, interactive, bulk) what has to be made
-good before what is new. Interactive shards take the fastest lane that has room; bulk takes the lane with the most
-credit in time, which spreads it over the lanes in proportion to their rates.
+Order within a session: RECEIPTs and probes, then channel by channel (control, interactive, packets, bulk) what has to
+be made good before what is new; new packets and new bulk take turns. Interactive shards take the fastest lane that has
+room; bulk takes the lane with the most credit in time, which spreads it over the lanes in proportion to their rates.
+Packets go as interactive shards while they are few, and are spread when many wait.
 """
 
 from __future__ import annotations
@@ -10,15 +11,28 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from vantun.session.blocks import CLOSED_DATA, close_due, find_block, release_if_done
+from vantun.session.blocks import CLOSED_DATA, close_due, find_block, release_if_done, set_expiry
+from vantun.session.deadlines import expire_blocks
 from vantun.session.departures import FRAME_START, Departures, emit, is_full
 from vantun.session.lane_frames import plan_lane
 from vantun.session.layout import BLOCK_SPAN
+from vantun.session.packets_out import flush_packets
 from vantun.session.pool import clear_bit, get_bit, release_row
 from vantun.session.rate import refill_tokens
 from vantun.session.recovery import ACTIVE, register_sent, run_timers
 from vantun.session.signals import flush_signals
-from vantun.session.tables import BULK, CHANNELS, INFLIGHT, SESSION_LANES, WINDOW, Tables, head
+from vantun.session.tables import (
+    BULK,
+    CHANNELS,
+    CONTROL,
+    INFLIGHT,
+    INTERACTIVE,
+    PACKETS,
+    SESSION_LANES,
+    WINDOW,
+    Tables,
+    head,
+)
 from vantun.wire.frames import (
     DATA,
     PARITY,
@@ -30,6 +44,12 @@ from vantun.wire.short_header import HEADER_LENGTH, TAG_LENGTH
 
 _FRESH, _REPAIR = range(2)
 """Urgency of a shard: repairs take the fastest lane, because a whole block waits for them."""
+_ALL = 1 << 30
+_TURN = 16
+"""New shards that packets, then bulk, may send until it is the other's turn: each gets half while both have enough."""
+_MANY_PACKETS = 32
+"""Shards of packets that wait when they are spread; below, they fill one lane after the other, and stay in order."""
+_ENCODE_SOON = 1e-4
 
 
 @njit(cache=True)
@@ -48,10 +68,17 @@ def plan(t: Tables, d: Departures, now: float) -> tuple[int, float]:
                 refill_tokens(t.lane[lane], now)
                 due = min(due, run_timers(t, lane, now))
                 due = min(due, plan_lane(t, d, lane))
+        due = min(due, expire_blocks(t, session, now))
         flush_signals(t, session, now)
+        flush_packets(t, session, now)
         for kind in range(CHANNELS):
             due = min(due, close_due(t, session * CHANNELS + kind, now))
         due = min(due, _plan_channels(t, d, session))
+        for kind in range(CHANNELS):
+            if (
+                t.channel[session * CHANNELS + kind].wanted > 0
+            ):  # rows of blocks that closed just now: encode, and again
+                due = min(due, now + _ENCODE_SOON)
     return int64(d.planned[0]), due
 
 
@@ -70,6 +97,9 @@ def _has_room(t: Tables, lane: int, size: int, patience: float) -> bool:
 @njit(cache=True)
 def choose_lane(t: Tables, session: int, kind: int, size: int, urgency: int) -> int:
     """Return the lane for a shard of ``size`` bytes (UDP payload) of a channel class, or -1 when none has room."""
+    packets = t.channel[session * CHANNELS + PACKETS]
+    light = kind != BULK and (kind != PACKETS or packets.burst <= t.policy[0].bulk_after)
+    spread = urgency == _FRESH and (kind == BULK or (kind == PACKETS and not light and packets.queued > _MANY_PACKETS))
     best = -1
     best_score = -np.inf
     for i in range(SESSION_LANES):
@@ -78,13 +108,12 @@ def choose_lane(t: Tables, session: int, kind: int, size: int, urgency: int) -> 
             continue
         record = t.lane[lane]
         patience = 0.0
-        if kind != BULK:
+        if light:
             patience = 16.0 * 1228.0
         if urgency == _REPAIR and record.pto_count > 0:
             patience = np.inf
         if not _has_room(t, lane, size, patience):
             continue
-        spread = kind == BULK and urgency == _FRESH
         score = record.tokens / max(record.pacing_rate, 1.0) if spread else -record.srtt
         if score > best_score:
             best, best_score = lane, score
@@ -97,11 +126,13 @@ def _plan_channels(t: Tables, d: Departures, session: int) -> float:
         if t.session_lane[session, i] >= 0:
             t.lane[t.session_lane[session, i]].limited = 0
     waiting = False
-    for kind in range(CHANNELS):
+    for kind in (CONTROL, INTERACTIVE, PACKETS, BULK):
         channel = session * CHANNELS + kind
         waiting |= not _send_again(t, d, channel)
         waiting |= not _send_parity(t, d, channel)
-        waiting |= not _send_new(t, d, channel)
+        if kind in (CONTROL, INTERACTIVE):
+            waiting |= not _send_new(t, d, channel, _ALL)
+    waiting |= not _send_in_turns(t, d, session)
     if is_full(d):
         return np.float64(d.now[0])
     return _next_send(t, session, waiting, d.now[0])
@@ -204,10 +235,10 @@ def _send_row(t: Tables, d: Departures, channel: int, k: int, row: int) -> bool:
 
 
 @njit(cache=True)
-def _send_new(t: Tables, d: Departures, channel: int) -> bool:
-    """Send shards that were never sent, in order; return whether none had to wait."""
+def _send_new(t: Tables, d: Departures, channel: int, most: int) -> bool:
+    """Send up to ``most`` shards that were never sent, in order; return whether none had to wait."""
     ch = t.channel[channel]
-    while ch.queued > 0:
+    while ch.queued > 0 and most > 0:
         block = t.block[channel, ch.send_block & (WINDOW - 1)]
         if not block.used or block.number != ch.send_block or ch.send_column >= block.n:
             if ch.send_block >= ch.block:
@@ -217,8 +248,30 @@ def _send_new(t: Tables, d: Departures, channel: int) -> bool:
             continue
         if not _send_data(t, d, channel, block, int64(ch.send_column), _FRESH):
             return False
+        if channel % CHANNELS == PACKETS:
+            set_expiry(t, channel, block, d.now[0])
         ch.send_column += 1
         ch.queued -= 1
         block.sent += 1
+        most -= 1
         release_if_done(t, channel, block)
+    return True
+
+
+@njit(cache=True)
+def _send_in_turns(t: Tables, d: Departures, session: int) -> bool:
+    """Send new packets and new bulk in turns of _TURN shards; return whether none had to wait."""
+    record = t.session[session]
+    packets, bulk = session * CHANNELS + PACKETS, session * CHANNELS + BULK
+    while t.channel[packets].queued > 0 or t.channel[bulk].queued > 0:
+        mine = packets if record.turn < _TURN else bulk
+        left = _TURN - record.turn % _TURN
+        queued = int64(t.channel[mine].queued)
+        if queued > 0 and not _send_new(t, d, mine, left):
+            record.turn = (record.turn + queued - t.channel[mine].queued) % (2 * _TURN)
+            if mine == bulk:
+                _send_new(t, d, packets, _TURN)  # a few packets may go where bulk has to wait
+            return False
+        # a turn that is not used up is over
+        record.turn = _TURN if mine == packets else 0
     return True

@@ -30,10 +30,10 @@ from vantun.session.layout import (
 )
 from vantun.session.limits import MAX_FLOWS, MAX_LANES, MAX_ROWS, MAX_SESSIONS, MAX_STRIDE, Limits
 
-CHANNELS = 3
+CHANNELS = 4
 """Channels of a session and direction."""
-CONTROL, INTERACTIVE, BULK = range(CHANNELS)
-CHANNEL_NAMES = ("control", "interactive", "bulk")
+CONTROL, INTERACTIVE, BULK, PACKETS = range(CHANNELS)
+CHANNEL_NAMES = ("control", "interactive", "bulk", "packets")
 
 SESSION_LANES = 8
 """Lanes a session may have at once."""
@@ -94,6 +94,8 @@ class Tables(NamedTuple):
     free_flow: NDArray[np.int32]
     deliver: NDArray[np.int32]
     """[flows] flows with bytes or an end to deliver; ``pool.delivers`` are valid."""
+    holding: NDArray[np.int32]
+    """[flows] packet flows that wait for something missing; ``pool.holdings`` are valid."""
     decode: NDArray[np.int32]
     """[blocks, 2] (channel, slot) of blocks to be decoded; ``pool.decodes`` are valid."""
     event: NDArray[np.int64]
@@ -145,6 +147,7 @@ def _root_dtype() -> np.dtype[Any]:
         ("flow_value", np.int32, (_hash_size(MAX_FLOWS),)),
         ("free_flow", np.int32, (MAX_FLOWS,)),
         ("deliver", np.int32, (MAX_FLOWS,)),
+        ("holding", np.int32, (MAX_FLOWS,)),
         ("decode", np.int32, (DECODES, 2)),
         ("event", np.int64, (EVENTS, 6)),
         ("free_row", np.int32, (MAX_ROWS,)),
@@ -198,6 +201,7 @@ def make_tables(limits: Limits, stride: int) -> tuple[Tables, Arena]:
     pool["flows_free"] = limits.flows
     pool["sessions"] = limits.sessions
     pool["stride"] = stride
+    pool["hold_due"] = np.inf
     return tables, arena
 
 

@@ -8,6 +8,7 @@ from vantun.dataplane.context import Context
 from vantun.dataplane.flows import Flow, FlowBook
 from vantun.session.flows import delivered, gather, grant_credit
 from vantun.session.lane_frames import fastest_lane
+from vantun.session.packets_in import packets_over
 
 _IOVECS = 256
 
@@ -35,10 +36,13 @@ class DeliverStage:
         for index in t.deliver[:count].tolist():
             t.flow[index]["deliver"] = 0
             flow = self._book.by_index(index)
-            if flow is None or flow.port is None or not t.flow[index]["used"]:
+            if flow is None or not t.flow[index]["used"]:
                 continue
             try:
-                size += self._write(flow, now)
+                if flow.packets is not None:
+                    size += self._drain(flow, now)
+                elif flow.port is not None:
+                    size += self._write(flow, now)
             except ConnectionError:
                 self._book.port_failed(flow, now)
         waits, self._credit_waits = self._credit_waits, []
@@ -46,6 +50,15 @@ class DeliverStage:
             if self._book.by_index(flow.index) is flow:
                 self._grant(flow, now)
         self._clock.stop(count, size)
+
+    def _drain(self, flow: Flow, now: float) -> int:
+        """Let the port of a packet flow take what there is, and end the flow if that was all; return the bytes."""
+        if flow.packets is None or not flow.accepted:
+            return 0
+        size = flow.packets.drain(flow.index, now)
+        if self._book.by_index(flow.index) is flow and packets_over(self._t.root, flow.index, now):
+            self._book.close(flow)
+        return size
 
     def _write(self, flow: Flow, now: float) -> int:
         """Write until the port is full or nothing is in order; return the bytes taken."""

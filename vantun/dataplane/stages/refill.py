@@ -40,10 +40,13 @@ class RefillStage:
         for _ in range(len(ready)):
             flow = ready.popleft()
             flow.queued = False
-            if flow.port is None or flow.finished_sending or self._book.by_index(flow.index) is not flow:
+            if flow.outside is None or flow.finished_sending or self._book.by_index(flow.index) is not flow:
                 continue
             try:
-                size += self._turn(flow, quota, now)
+                if flow.packets is not None:
+                    flow.packets.fill(now)
+                else:
+                    size += self._turn(flow, quota, now)
             except ConnectionError:
                 self._book.port_failed(flow, now)
         self._clock.stop(len(quota), size)
