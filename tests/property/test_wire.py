@@ -203,7 +203,7 @@ def test_ranges_out_of_garbage(content: bytes, largest: int) -> None:
 
 
 def get_record(memory: Any, position: int, end: int) -> tuple[int, list[int]]:
-    out = np.zeros(5, np.int64)
+    out = np.zeros(records.RECORD_FIELDS, np.int64)
     return int(records.get_record(memory, position, end, out)), out.tolist()
 
 
@@ -225,16 +225,16 @@ def test_stream_records(flow: int, offset: int, payload: bytes, rest: bytes) -> 
 def test_records_of_two_integers(kind: int, first: int, second: int, rest: bytes) -> None:
     content = written(lambda memory, position: records.put_pair(memory, position, kind, first, second))
     assert content == pair(kind, first, second)
-    assert read(content + rest, get_record) == (GUARD + len(content), [kind, first, second, 0, 0])
+    assert read(content + rest, get_record) == (GUARD + len(content), [kind, first, second, 0, 0, 0])
 
 
 @given(INTEGERS, st.binary(max_size=260), st.binary(max_size=10))
 def test_open_and_accept(flow: int, target: bytes, rest: bytes) -> None:
     content = open_record(flow, target)
     size = len(content)
-    assert read(content + rest, get_record) == (GUARD + size, [1, flow, 0, GUARD + size - len(target), len(target)])
+    assert read(content + rest, get_record) == (GUARD + size, [1, flow, 0, GUARD + size - len(target), len(target), 0])
     content = b"\x02" + varint(flow)
-    assert read(content + rest, get_record) == (GUARD + len(content), [2, flow, 0, 0, 0])
+    assert read(content + rest, get_record) == (GUARD + len(content), [2, flow, 0, 0, 0, 0])
 
 
 @given(st.integers(0, 255), st.binary(max_size=40))
@@ -256,4 +256,4 @@ def test_records_out_of_garbage(kind: int, rest: bytes) -> None:
 
 @pytest.mark.parametrize("position", [-1, 5, 6])
 def test_no_record_outside_the_area(position: int) -> None:
-    assert records.get_record(np.zeros(16, np.uint8), position, 5, np.zeros(5, np.int64)) == -1
+    assert records.get_record(np.zeros(16, np.uint8), position, 5, np.zeros(records.RECORD_FIELDS, np.int64)) == -1
