@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from tests.peer import open_record, pair, receipt, stream, varint
+from tests.peer import open_record, packets, pair, receipt, stream, varint
 from vantun.wire import frames, records, short_header
 from vantun.wire.packet_number import expand_number
 from vantun.wire.varint import VARINT_MAX, get_varint, put_varint, varint_size
@@ -214,11 +214,37 @@ def test_stream_records(flow: int, offset: int, payload: bytes, rest: bytes) -> 
     assert len(head) == records.stream_head_size(flow, offset)
     position, record = read(head + payload, get_record)
     assert position == GUARD + len(head) + len(payload)
-    assert record == [0x10, flow, offset, GUARD + len(head), len(payload)]
+    assert record == [0x10, flow, offset, GUARD + len(head), len(payload), 0]
     counted = stream(flow, offset, payload)
     position, record = read(counted + rest, get_record)
     assert position == GUARD + len(counted)
-    assert record == [0x11, flow, offset, GUARD + len(counted) - len(payload), len(payload)]
+    assert record == [0x11, flow, offset, GUARD + len(counted) - len(payload), len(payload), 0]
+
+
+@given(INTEGERS, INTEGERS, st.integers(0, 50), st.binary(max_size=40), st.binary(max_size=10))
+def test_packets_records(flow: int, offset: int, first: int, payload: bytes, rest: bytes) -> None:
+    content = packets(flow, offset, first, payload)
+    position, record = read(content + rest, get_record)
+    plain = packets(flow, offset, first, payload, counted=False)
+    plain_position, plain_record = read(plain, get_record)
+    if first > len(payload):  # no packet starts behind the end of the bytes
+        assert (position, plain_position) == (-1, -1)
+        return
+    assert position == GUARD + len(content)
+    assert record == [0x21, flow, offset, GUARD + len(content) - len(payload), len(payload), first]
+    assert plain_position == GUARD + len(plain)
+    assert plain_record == [0x20, flow, offset, GUARD + len(plain) - len(payload), len(payload), first]
+
+
+@given(INTEGERS, INTEGERS, st.integers(0, 16383), st.integers(0, 1600))
+def test_the_head_that_is_completed_later(flow: int, offset: int, first: int, length: int) -> None:
+    def head(memory: Any, position: int) -> int:
+        data = records.put_packets_head(memory, position, flow, offset, first)
+        records.set_packets_length(memory, data, length)
+        return int(data)
+
+    expected = b"\x21" + varint(flow) + varint(offset) + varint(first, 2) + varint(length, 2)
+    assert written(head) == expected
 
 
 @given(st.sampled_from([3, 4, 5, 6, 7, 8]), INTEGERS, INTEGERS, st.binary(max_size=10))
@@ -247,7 +273,8 @@ def test_records_out_of_garbage(kind: int, rest: bytes) -> None:
         assert position == -1
         return
     assert GUARD < position <= end
-    assert kind in (0, 1, 2, 3, 4, 5, 6, 7, 8, 0x10, 0x11, 0x20)
+    assert kind in (0, 1, 2, 3, 4, 5, 6, 7, 8, 0x10, 0x11, 0x20, 0x21)
+    assert 0 <= record[5] <= record[4]
     if record[4]:
         assert GUARD < record[3] <= record[3] + record[4] <= position
     if kind == 0:
