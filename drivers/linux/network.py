@@ -70,6 +70,8 @@ class RouteKind(IntEnum):
     """What happens to packets of a route (``RTN_*``)."""
 
     UNICAST = 1
+    UNREACHABLE = 7
+    """The sender is told at once that nothing is there."""
     THROW = 9
     """This table has no answer: the next rule is asked."""
 

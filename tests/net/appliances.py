@@ -49,6 +49,8 @@ class Process:
 
     def __init__(self, folder: Path, role: str, config: dict[str, Any]) -> None:
         self.role = role
+        self.prefix: tuple[str, ...] = ()
+        """What runs the program, e.g. `ip netns exec NAME`."""
         self.socket = folder / f"{role}.sock"
         self.log_file = folder / f"{role}.log"
         self.config_file = folder / f"{role}.yaml"
@@ -56,7 +58,7 @@ class Process:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "vantun", self.role, "-c", str(self.config_file)]
+        command = [*self.prefix, sys.executable, "-m", "vantun", self.role, "-c", str(self.config_file)]
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 

@@ -126,6 +126,14 @@ class Appliance(ABC):
     def on_event(self, event: Event) -> None:
         """See WorkerListener."""
 
+    @abstractmethod
+    def follow(self, mtus: dict[tuple[int, int], int]) -> None:
+        """Learn the largest UDP payload of every lane, by (session, path), bytes."""
+
+    @abstractmethod
+    def more_fallbacks(self) -> list[dict[str, object]]:
+        """Return what the role does without."""
+
     # --- life
 
     async def run(self) -> None:
@@ -198,12 +206,15 @@ class Appliance(ABC):
         """Tell the role which lanes have received something."""
         lanes = snapshot.get("lanes")
         seen: dict[tuple[int, int], int] = {}
+        mtus: dict[tuple[int, int], int] = {}
         for lane in lanes if isinstance(lanes, list) else []:
             where = (int(lane["session"], 16), int(lane["path"]))
             seen[where] = int(lane["received"])
+            mtus[where] = int(lane["mtu"])
             if seen[where] > self._seen.get(where, 0):
                 self.touch(*where)
         self._seen = seen
+        self.follow(mtus)
         self._exporter.look({**snapshot, "role": self.role})
 
     async def _stop(self) -> None:
@@ -229,7 +240,11 @@ class Appliance(ABC):
             "pid": os.getpid(),
             "uptime": round(self._loop.time() - self._started, 3),
             "ready": self.link is not None and self.ready(),
-            "fallbacks": [*(fallbacks if isinstance(fallbacks, list) else []), *self.sockets.fallbacks()],
+            "fallbacks": [
+                *(fallbacks if isinstance(fallbacks, list) else []),
+                *self.sockets.fallbacks(),
+                *self.more_fallbacks(),
+            ],
             **self.report(),
         }
 

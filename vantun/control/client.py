@@ -6,16 +6,22 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from vantun.config import ClientConfig
+from vantun.config import ClientConfig, default_status_socket
 from vantun.config_kinds import Endpoint
 from vantun.config_schema import Role
 from vantun.control.appliance import Appliance
 from vantun.control.membership import Membership
+from vantun.control.path_events import SessionUnknownError
+from vantun.control.session_messages import SessionAnswer, SessionRequest
 from vantun.control.socks5_server import STREAM_REPLY, Socks5Server
+from vantun.control.tun_client import TunClient
+from vantun.control.tun_interface import state_folder
+from vantun.control.tun_record import TunRecords
 from vantun.control.uplink import Attempt, Tunnel, Uplink
 from vantun.dataplane.events import FlowClosed, FlowOpened, LaneChanged, LaneClosed, LaneRefused, SessionViolated
 from vantun.dataplane.ports import RefusalCode
-from vantun.errors import VantunError
+from vantun.errors import ResourceError, VantunError
+from vantun.tun_messages import TunFlow, TunLost
 
 if TYPE_CHECKING:
     import socket
@@ -39,13 +45,19 @@ class Client(Appliance):
         self._config = config
         self._membership = Membership(self._on_session_lost)
         self._socks5: Socks5Server | None = None
+        self._tun: TunClient | None = None
         self._tunnel: Tunnel | None = None
         self._uplinks: list[Uplink] = []
         self._running: asyncio.Task[VantunError] | None = None
         self._announcing: asyncio.Task[None] | None = None
+        self._routing: asyncio.Task[None] | None = None
 
     async def prepare(self) -> None:
-        """Listen for programs; they wait until there is a path."""
+        """Create the TUN interface, if there is one, and listen for programs; they wait until there is a path."""
+        if self._config.tun is not None:
+            records = TunRecords(state_folder(default_status_socket(self.role).parent))
+            self._tun = await TunClient.open(self._config.tun, records)
+            self.sockets.mark = self._tun.interface.mark
         self._socks5 = await Socks5Server.start(self._config.socks5, self.resolver, self._open)
 
     def begin(self, link: WorkerLink) -> None:
@@ -55,9 +67,16 @@ class Client(Appliance):
         self._running = asyncio.create_task(self._run_uplinks())
         self._running.add_done_callback(self._on_uplinks_done)
         self._announcing = asyncio.create_task(self._announce())
+        if self._tun is not None:
+            self._tun.begin(link)
+            if self._routing is None:
+                self._routing = asyncio.create_task(self._tun.run(self._membership.wait_up, self._ask))
+                self._routing.add_done_callback(self._on_routing_done)
 
     async def abandon(self) -> None:
         """Give up all paths, and the session with them: its keys and flows were in the worker."""
+        if self._tun is not None:
+            self._tun.abandon()
         await self._end_uplinks()
         if self._membership.session is not None:
             self._membership.forget(self._membership.session)
@@ -66,7 +85,11 @@ class Client(Appliance):
         """Close the proxy, and every path with a goodbye."""
         if self._socks5 is not None:
             await self._socks5.close()
+        if self._routing is not None:
+            self._routing.cancel()
         await self._end_uplinks()
+        if self._tun is not None:
+            self._tun.close()
 
     def ready(self) -> bool:
         """Tell whether a path is up."""
@@ -80,7 +103,17 @@ class Client(Appliance):
             "paths": paths,
             "socks5": self._socks5.status() if self._socks5 is not None else {},
             "keys": {"exchange": "X25519+ML-KEM-768", "suite": ", ".join(suites)},
+            "tun": self._tun.report() if self._tun is not None else {},
         }
+
+    def more_fallbacks(self) -> list[dict[str, object]]:
+        """Return what the TUN does without."""
+        return self._tun.interface.fallbacks() if self._tun is not None else []
+
+    def follow(self, mtus: dict[tuple[int, int], int]) -> None:
+        """Have the packets of the TUN fit all paths."""
+        if self._tun is not None:
+            self._tun.watch(mtus.values())
 
     def touch(self, session: int, path: int) -> None:
         """Keep the connection of a path whose lane is alive."""
@@ -112,6 +145,11 @@ class Client(Appliance):
             case SessionViolated(session, reason):
                 log.error("the session is ended, the server broke the protocol: %s", reason)
                 self._membership.forget(session)
+            case TunFlow(session, is_open, code):
+                if self._tun is not None:
+                    self._tun.flow(session, is_open=is_open, code=code)
+            case TunLost(_, reason):
+                self.fail(ResourceError(f"tun: the interface is lost: {reason}; start again"))
             case FlowOpened(handle, _, target):
                 # The protocol lets servers open flows; nothing here serves them.
                 log.info("a flow to %s, which the server opened, is refused", target)
@@ -131,6 +169,8 @@ class Client(Appliance):
 
     def _on_session_lost(self, session: int) -> None:
         log.warning("session %x is lost: its connections are reset, a new one is made", session)
+        if self._tun is not None:
+            self._tun.lost(session)
         if self._tunnel is None:
             return
         self._tunnel.requests.lost(session)
@@ -138,6 +178,16 @@ class Client(Appliance):
         for attempt in self._tunnel.attempts.values():
             if attempt.lane is not None and attempt.lane.session == session:
                 attempt.end("its session is lost")
+
+    async def _ask(self, session: int, message: SessionRequest) -> SessionAnswer:
+        """Ask the server; raises SessionUnknownError when the session is lost."""
+        if self._tunnel is None:
+            raise SessionUnknownError("the data worker is lost, and the session with it")
+        return await self._tunnel.ask(session, message)
+
+    def _on_routing_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
 
     async def _run_uplinks(self) -> VantunError:
         """Keep the paths up until none of them can work; return why the first one cannot."""

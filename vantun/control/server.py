@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vantun.config import ServerConfig
+from vantun.config import ServerConfig, default_status_socket
 from vantun.config_kinds import Endpoint
 from vantun.config_schema import Role
 from vantun.control.appliance import Appliance
@@ -24,9 +24,14 @@ from vantun.control.session_messages import (
     TunCode,
     TunRequest,
 )
+from vantun.control.tun_interface import state_folder
+from vantun.control.tun_record import TunRecords
+from vantun.control.tun_server import TunServer
 from vantun.dataplane.events import FlowClosed, FlowOpened, LaneChanged, LaneClosed, LaneRefused, SessionViolated
+from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ResourceError
 from vantun.lanes import LaneSpec
+from vantun.tun_messages import FLOW_TARGET, TunFlow, TunLost
 
 if TYPE_CHECKING:
     import socket
@@ -60,13 +65,18 @@ class Server(Appliance):
         self._config = config
         self._socket: socket.socket | None = None
         self._connector: Connector | None = None
+        self._tun: TunServer | None = None
         self._known: dict[tuple[int, int], _Path] = {}
         self._paths = ServerPaths(config)
         self._pump: Pump[PathEvent] = Pump(self._paths, self._send, self._on_path_event)
 
     async def prepare(self) -> None:
-        """Bind the UDP socket."""
-        listen = self._config.listen
+        """Create the TUN interface, if there is one, and bind the UDP socket."""
+        listen, tun = self._config.listen, self._config.tun
+        if tun is not None:
+            records = TunRecords(state_folder(default_status_socket(self.role).parent))
+            self._tun = await TunServer.open(tun, records, self._config.acl.packet_rules().tobytes())
+            self.sockets.mark = self._tun.interface.mark
         host = listen.host
         if host:
             try:
@@ -82,6 +92,8 @@ class Server(Appliance):
         assert self._socket is not None
         link.add_socket(SOCKET, self._socket)
         self._connector = Connector(self.resolver, link.attach_flow, link.refuse_flow, self._config.acl)
+        if self._tun is not None:
+            self._tun.begin(link)
         # What the worker before had is gone: clients that hear of it come back at once.
         for session in {session for session, _ in self._known}:
             self._end_session(session, _INTERNAL_ERROR, "the data worker was restarted")
@@ -94,6 +106,8 @@ class Server(Appliance):
         if self._connector is not None:
             await self._connector.close()
             self._connector = None
+        if self._tun is not None:
+            self._tun.abandon()
 
     async def finish(self) -> None:
         """Close every connection, with a goodbye."""
@@ -103,6 +117,8 @@ class Server(Appliance):
         self._pump.stop()
         if self._socket is not None:
             self._socket.close()
+        if self._tun is not None:
+            self._tun.close()
 
     def ready(self) -> bool:
         """Tell whether clients can connect."""
@@ -124,7 +140,24 @@ class Server(Appliance):
             }
             for path in self._known.values()
         ]
-        return {"listen": str(self._config.listen), "paths": paths, "keys": {"exchange": "X25519+ML-KEM-768"}}
+        return {
+            "listen": str(self._config.listen),
+            "paths": paths,
+            "keys": {"exchange": "X25519+ML-KEM-768"},
+            "tun": self._tun.report() if self._tun is not None else {},
+        }
+
+    def more_fallbacks(self) -> list[dict[str, object]]:
+        """Return what the TUN does without."""
+        return self._tun.interface.fallbacks() if self._tun is not None else []
+
+    def follow(self, mtus: dict[tuple[int, int], int]) -> None:
+        """Have the packets to each client fit all of its paths."""
+        if self._tun is not None:
+            smallest: dict[int, int] = {}
+            for (session, _), mtu in mtus.items():
+                smallest[session] = min(mtu, smallest.get(session, mtu))
+            self._tun.watch(smallest)
 
     def touch(self, session: int, path: int) -> None:
         """Keep the connection of a path whose lane is alive."""
@@ -139,6 +172,16 @@ class Server(Appliance):
     def on_event(self, event: Event) -> None:
         """Act on what the data plane says."""
         match event:
+            case FlowOpened(handle, session, target) if target == FLOW_TARGET:
+                if self.link is not None and self._tun is not None:
+                    self._tun.opened(self.link, handle, session)
+                elif self.link is not None:
+                    self.link.refuse_flow(handle, RefusalCode.NOT_ALLOWED)
+            case TunFlow(session, is_open, _):
+                if self._tun is not None:
+                    self._tun.flow(session, is_open=is_open)
+            case TunLost(_, reason):
+                self.fail(ResourceError(f"tun: the interface is lost: {reason}; start again"))
             case FlowOpened(handle, _, target):
                 if self._connector is not None:
                     self._connector.open(handle, target)
@@ -184,6 +227,10 @@ class Server(Appliance):
             case ListenRequest(listener):
                 reason = "this server listens for nobody"
                 self._reply(session, number, ListenAnswer(listener, ListenCode.NOT_ALLOWED, reason, 0))
+            case TunRequest() if self._tun is not None:
+                paths = [path for where, path in self._known.items() if where[0] == session]
+                user, peers = next((path.user for path in paths), ""), [path.lane.peer[0] for path in paths]
+                self._reply(session, number, self._tun.request(session, user, peers, message))
             case TunRequest():
                 reason = "this server has no `tun`"
                 self._reply(session, number, TunAnswer(TunCode.NOT_OFFERED, reason, (), (), (), 0, 0))
@@ -206,6 +253,8 @@ class Server(Appliance):
     def _forget(self, session: int) -> None:
         for where in [where for where in self._known if where[0] == session]:
             del self._known[where]
+        if self._tun is not None:
+            self._tun.forget(session)
         if self.link is not None:
             self.link.end_session(session)
 

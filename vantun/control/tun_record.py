@@ -78,8 +78,8 @@ class TunRecords:
                 "make it, or run as its owner"
             ) from None
 
-    def claim(self, device: str) -> tuple[Record, Record | None]:
-        """Take a device; return our record, and the one that an appliance which has crashed has left.
+    def claim(self, device: str) -> tuple[Record, bool]:
+        """Take a device; return our record, and whether an appliance has crashed with it: its settings are set back.
 
         Raises
         ------
@@ -98,12 +98,12 @@ class TunRecords:
             slot = next((it % SLOTS for it in range(first, first + SLOTS) if it % SLOTS not in used), None)
             if slot is None:
                 raise ResourceError(f"tun: {SLOTS} appliances have TUN interfaces here; stop one of them")
+            if mine is not None:
+                self._restore(mine)
             pid = os.getpid()
             record = Record(device, slot, self._boot, self._namespace, pid, _start_time(pid) or 0)
-            if mine is not None:  # its settings are ours to undo, from now on
-                record.settings = dict(mine.settings)
             self._save(record)
-            return record, mine
+            return record, mine is not None
 
     def set(self, record: Record, name: str, value: str) -> None:
         """Change a kernel setting and remember what it was. Raises DriverError; a setting that is missing is left."""
@@ -119,21 +119,24 @@ class TunRecords:
 
     def release(self, record: Record) -> list[str]:
         """Set everything back that nobody else needs, and forget the record; return what could not be undone."""
-        failed: list[str] = []
         with self._locked():
-            others = [it for it in self._here() if it.device != record.device and _is_alive(it)]
-            for name, (before, value) in record.settings.items():
-                heir = next((it for it in others if name in it.settings), None)
-                if heir is not None:  # it goes on; and when it stops, it restores what we found
-                    heir.settings[name] = (before, heir.settings[name][1])
-                    self._save(heir)
-                    continue
-                try:
-                    if before != value and self._read(name) == value:
-                        self._write(name, before)
-                except SystemCallError as error:
-                    failed.append(str(error))
-            self._place(record.device).unlink(missing_ok=True)
+            return self._restore(record)
+
+    def _restore(self, record: Record) -> list[str]:
+        failed: list[str] = []
+        others = [it for it in self._here() if it.device != record.device and _is_alive(it)]
+        for name, (before, value) in record.settings.items():
+            heir = next((it for it in others if name in it.settings), None)
+            if heir is not None:  # it goes on; and when it stops, it restores what we found
+                heir.settings[name] = (before, heir.settings[name][1])
+                self._save(heir)
+                continue
+            try:
+                if before != value and self._read(name) == value:
+                    self._write(name, before)
+            except SystemCallError as error:
+                failed.append(str(error))
+        self._place(record.device).unlink(missing_ok=True)
         return failed
 
     def _place(self, device: str) -> Path:

@@ -48,12 +48,24 @@ class RoutePlan:
     rules: tuple[Rule, ...]
 
 
-def plan(networks: Iterable[IPNetwork], excluded: Iterable[IPNetwork], index: int, slot: int) -> RoutePlan:
-    """Return what sends ``networks`` without ``excluded`` to interface ``index``."""
+def plan(
+    networks: Iterable[IPNetwork], excluded: Iterable[IPNetwork], index: int, slot: int, missing: Iterable[int] = ()
+) -> RoutePlan:
+    """Return what sends ``networks`` without ``excluded`` to interface ``index``.
+
+    What belongs to an IP version in ``missing`` goes nowhere: it was meant for the tunnel, which cannot carry it, and
+    programs that hear so at once take the other version.
+    """
+    without = frozenset(missing)
     wanted = sorted(set(networks), key=lambda network: (network.version, -network.prefixlen, network.network_address))
     table, priorities = mark_of(slot), priorities_of(slot)
     routes = [Route(network, 0, table, kind=RouteKind.THROW) for network in dict.fromkeys(excluded)]
-    routes += [Route(network, index, table) for network in wanted]
+    routes += [
+        Route(network, 0, table, kind=RouteKind.UNREACHABLE)
+        if network.version in without
+        else Route(network, index, table)
+        for network in wanted
+    ]
     rules: list[Rule] = []
     for version in (4, 6):
         mine = [network for network in wanted if network.version == version]

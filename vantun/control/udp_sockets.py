@@ -19,6 +19,8 @@ class UdpSockets:
     def __init__(self) -> None:
         self.warning: str | None = None
         """What the kernel refused, and the sysctl that grants it."""
+        self.mark = 0
+        """Mark of every socket, so that packets of the tunnel itself are not sent into it; 0 = none."""
 
     def bind(self, host: str, port: int) -> socket.socket:
         """Return a socket bound to an IP address (empty = every one, of both families) and a port (0 = any).
@@ -32,6 +34,8 @@ class UdpSockets:
             sock = bind_udp(host, port)
         except DriverError as error:
             raise ResourceError(str(error)) from None
+        if self.mark:
+            set_mark(sock, self.mark)
         warning = buffer_warning(sock, RECEIVE_BUFFER, SEND_BUFFER)
         if warning is not None and self.warning is None:
             self.warning = warning
@@ -45,3 +49,13 @@ class UdpSockets:
     def fallbacks(self) -> list[dict[str, object]]:
         """Return the fallback in force for `vantun status`, if there is one."""
         return [{"what": "smaller UDP socket buffers", "reason": self.warning}] if self.warning else []
+
+
+def set_mark(sock: socket.socket, mark: int) -> None:
+    """Give a socket the mark that rules know it by; raises ResourceError, and closes it, without the privilege."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+    except OSError as error:
+        sock.close()
+        step = "run as root or give CAP_NET_ADMIN (systemd: AmbientCapabilities=CAP_NET_ADMIN)"
+        raise ResourceError(f"tun: a socket cannot be marked: {error.strerror}; {step}") from None

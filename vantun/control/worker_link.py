@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from drivers.linux.address import for_socket
 from drivers.linux.linger import reset_on_close
 from vantun.config import AccelConfig
+from vantun.control.tun_link import Carried, TunLink
 from vantun.control.udp_link import UdpLink
 from vantun.control.worker_process import explain_exit, read_snapshot, spawn_worker
 from vantun.dataplane.ports import RefusalCode
@@ -80,7 +81,7 @@ class WorkerListener(Protocol):
         """Learn, once, that the worker died or does not answer: every session, flow and socket in it is gone."""
 
 
-class WorkerLink(UdpLink):
+class WorkerLink(UdpLink, TunLink):
     """One data worker. Made by :meth:`start`.
 
     Attributes
@@ -106,7 +107,7 @@ class WorkerLink(UdpLink):
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._udp: dict[int, socket.socket] = {}
-        self._backlog: deque[tuple[bytes, socket.socket | None]] = deque()
+        self._backlog: deque[tuple[bytes, Carried | None]] = deque()
         self._backlog_bytes = 0
         self._asked = 0
         self._snapshots: dict[int, asyncio.Future[dict[str, object]]] = {}
@@ -255,7 +256,7 @@ class WorkerLink(UdpLink):
 
     # --- sending
 
-    def _post(self, message: Command, sock: socket.socket | None = None) -> None:
+    def _post(self, message: Command, sock: Carried | None = None) -> None:
         if self._lost:
             if sock is not None:
                 sock.close()
@@ -267,7 +268,7 @@ class WorkerLink(UdpLink):
             if len(self._backlog) > BACKLOG_MESSAGES or self._backlog_bytes > BACKLOG_BYTES:
                 self._lose(f"it left {len(self._backlog)} messages unread")
 
-    def _send(self, data: bytes, sock: socket.socket | None) -> bool:
+    def _send(self, data: bytes, sock: Carried | None) -> bool:
         """Send a message now; False = the worker's queue is full, and the loop comes back to it."""
         try:
             if sock is None:
