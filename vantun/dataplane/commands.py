@@ -14,8 +14,10 @@ from vantun.dataplane.events import LaneRefused
 from vantun.dataplane.flow_ports import FlowPorts
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.ports import RefusalCode
+from vantun.dataplane.tun_port import TunPorts
 from vantun.dataplane.worker_sockets import WorkerSockets
 from vantun.errors import ProtocolError, ResourceError
+from vantun.tun_messages import TunCommand
 from vantun.worker_messages import (
     AddLane,
     AddSocket,
@@ -43,11 +45,19 @@ class Commands:
         Whether the worker was asked to end.
     """
 
-    def __init__(self, plane: Dataplane, ports: FlowPorts, sockets: WorkerSockets, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        plane: Dataplane,
+        ports: FlowPorts,
+        sockets: WorkerSockets,
+        tun: TunPorts,
+        clock: Callable[[], float],
+    ) -> None:
         self.stopping = False
         self._plane = plane
         self._ports = ports
         self._sockets = sockets
+        self._tun = tun
         self._clock = clock
 
     def serve(
@@ -55,6 +65,9 @@ class Commands:
     ) -> None:
         """Do what ``message`` asks; raises ProtocolError when it is no command, or lacks its descriptor."""
         now = self._clock()
+        if isinstance(message, TunCommand):
+            self._tun.serve(message, descriptors)
+            return
         match message:
             case AddSocket(number):
                 self._sockets.add(number, _take(descriptors, socket.SOCK_DGRAM))
@@ -69,6 +82,7 @@ class Commands:
                 self._plane.close_lane(session, path, now)
             case EndSession(session):
                 self._plane.end_session(session, now)
+                self._tun.end_session(session)
             case OpenFlow(session, target, reply):
                 self._ports.open(session, target, _take(descriptors, socket.SOCK_STREAM), reply)
             case AttachFlow(handle):

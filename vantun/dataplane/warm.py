@@ -22,6 +22,7 @@ from vantun.dataplane.context import Engines
 from vantun.dataplane.events import FlowOpened
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.ports import WOULD_BLOCK, RefusalCode
+from vantun.dataplane.tun_port import warm_tun
 from vantun.dataplane.worker_engines import close_engines
 from vantun.lanes import LaneSpec
 from vantun.session.limits import Limits
@@ -171,6 +172,7 @@ def warm(engines: Callable[[], Engines]) -> None:
     client.writable(handle)
     client.broken(handle, stage.now)
     stage.until(lambda: all(stream.ended for stream in stage.far))
+    warm_tun(client)
     for plane, opened in zip(stage.planes, both, strict=True):
         plane.end_session(_SESSION, stage.now)
         plane.snapshot()

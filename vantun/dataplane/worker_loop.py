@@ -22,6 +22,7 @@ from vantun.dataplane.control_socket import ControlSocket
 from vantun.dataplane.flow_ports import FlowPorts
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.poller import Poller
+from vantun.dataplane.tun_port import TunPorts
 from vantun.dataplane.worker_sockets import WorkerSockets
 from vantun.session.tables import CHANNELS
 from vantun.worker_messages import Message
@@ -53,7 +54,8 @@ class WorkerLoop:
         self._poller = Poller()
         self._sockets = WorkerSockets(self._poller, self._receive, self._report_misses, clock)
         self._ports = FlowPorts(plane, self._poller, clock)
-        self._commands = Commands(plane, self._ports, self._sockets, clock)
+        self._tun = TunPorts(plane, self._poller, lambda report: self._control.post(report), clock)
+        self._commands = Commands(plane, self._ports, self._sockets, self._tun, clock)
         self._control = ControlSocket(control, self._poller, self._serve)
         self._stop_at = math.inf
         self._received = 0
@@ -70,6 +72,7 @@ class WorkerLoop:
     def close(self) -> None:
         """Close the sockets to the network and to the control process, and the epoll set."""
         self._sockets.close()
+        self._tun.close()
         self._control.close()
         self._poller.close()
 
@@ -149,6 +152,7 @@ class WorkerLoop:
         return {
             **self._plane.snapshot(),
             "udp": self._sockets.snapshot(),
+            "tun": self._tun.snapshot(),
             "fallbacks": self._sockets.fallbacks(),
             "worker": {
                 "pid": os.getpid(),

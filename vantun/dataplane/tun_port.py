@@ -1,0 +1,288 @@
+"""The TUN device of a worker, and the TUN flows of its sessions: one device for all of them.
+
+The device is watched edge-triggered: what waits in it when a flow has no room, or before there is a flow, stays there,
+and is fetched when the flow says so, not when the kernel repeats itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from drivers.errors import DriverError
+from drivers.linux.tun import TunDevice, TunOffload
+from vantun.dataplane.pipeline import Dataplane
+from vantun.dataplane.poller import EDGE, ERR, IN, Poller
+from vantun.dataplane.ports import RefusalCode
+from vantun.dataplane.tun_pump import EMPTY, MORE, WAIT, read_tun, write_tun
+from vantun.dataplane.tun_sessions import TunSessions
+from vantun.errors import ProtocolError, ResourceError
+from vantun.tun_messages import (
+    FLOW_TARGET,
+    AddTun,
+    AttachTun,
+    OpenTun,
+    RemoveTun,
+    SetPacketRules,
+    SetTunRoutes,
+    TunCommand,
+    TunFlow,
+    TunLost,
+    TunReport,
+)
+
+_ROUNDS = 2
+"""Batches read per turn: sessions, streams and commands get theirs under a flood, too."""
+
+
+class TunFlowPort:
+    """One session's TUN flow, as :class:`vantun.dataplane.ports.PacketPort`."""
+
+    def __init__(self, owner: TunPorts, session: int, slot: int) -> None:
+        self.handle = -1
+        self.session = session
+        self.slot = slot
+        self.replaced = False
+        self._owner = owner
+
+    def fill(self, now: float) -> None:
+        """See PacketPort."""
+        self._owner.fill(self, now)
+
+    def drain(self, flow_index: int, now: float) -> int:
+        """See PacketPort."""
+        return self._owner.drain(self, flow_index, now)
+
+    def accepted(self) -> None:
+        """See Port."""
+        self._owner.carries(self)
+
+    def refused(self, code: int) -> None:
+        """See Port."""
+        self._owner.ended(self, code)
+
+    def reset(self) -> None:
+        """See Port."""
+        self._owner.ended(self, 0)
+
+    def close(self) -> None:
+        """See Port."""
+        self._owner.ended(self, 0)
+
+
+class TunPorts:
+    """Serves the commands about the TUN device, and moves its packets.
+
+    Parameters
+    ----------
+    plane
+        Whose flows they are.
+    poller
+        Watches the device.
+    report
+        Tells the control process.
+    clock
+        Seconds, as the data plane has them.
+    """
+
+    def __init__(
+        self, plane: Dataplane, poller: Poller, report: Callable[[TunReport], None], clock: Callable[[], float]
+    ) -> None:
+        self._plane = plane
+        self._poller = poller
+        self._report = report
+        self._clock = clock
+        self._sessions = TunSessions()
+        self._ports: dict[int, TunFlowPort] = {}
+        """By session id."""
+        self._device: TunDevice | None = None
+        self._number = -1
+        self._waiting = False
+        """Whether packets may wait in the device: nobody says so again."""
+
+    # --- commands
+
+    def serve(self, message: TunCommand, descriptors: list[int]) -> None:
+        """Do what ``message`` asks; raises ProtocolError when that cannot be."""
+        match message:
+            case AddTun():
+                self._add(message, descriptors)
+            case RemoveTun(number):
+                if number == self._number:
+                    self._remove()
+            case SetTunRoutes(session, addresses, prefixes):
+                try:
+                    self._sessions.set_routes(session, addresses, prefixes)
+                except (ValueError, ResourceError) as error:
+                    raise ProtocolError(f"routes of session {session:x}: {error}") from None
+            case SetPacketRules(rows):
+                self._sessions.set_rules(rows)
+            case OpenTun(session):
+                self._open(session)
+            case AttachTun(handle):
+                self._attach(handle)
+
+    def end_session(self, session: int) -> None:
+        """Forget the routes of a session; its flow has been reset, or will be."""
+        self._sessions.set_routes(session, (), ())
+
+    def _add(self, message: AddTun, descriptors: list[int]) -> None:
+        if not descriptors:
+            raise ProtocolError("a TUN device was lost on its way; raise the limit on open files (ulimit -n)")
+        self._close_device()
+        descriptor = -1
+        try:
+            descriptor = os.dup(descriptors[0])
+            device = TunDevice.adopt(descriptor, TunOffload(message.offloads))
+        except (OSError, DriverError) as error:
+            if descriptor >= 0:
+                os.close(descriptor)
+            self._report(TunLost(message.number, str(error)))
+            return
+        self._device, self._number = device, message.number
+        self._sessions.use_device(
+            device.fileno(), message.offloads, client=message.client, client_to_client=message.client_to_client
+        )
+        for port in self._ports.values():
+            self._sessions.connect(port.slot, self._flow_of(port))
+        self._poller.add(device.fileno(), IN | EDGE, self._ready)
+
+    def _remove(self) -> None:
+        self._close_device()
+        for port in list(self._ports.values()):
+            self._plane.broken(port.handle, self._clock())
+
+    def _close_device(self) -> None:
+        if self._device is not None:
+            self._poller.remove(self._device.fileno())
+            self._device.close()
+        self._device, self._number, self._waiting = None, -1, False
+        self._sessions.use_device(-1, 0, client=False, client_to_client=False)
+
+    def close(self) -> None:
+        """Close the device."""
+        self._close_device()
+
+    def _open(self, session: int) -> None:
+        port = self._new_port(session)
+        try:
+            port.handle = self._plane.open_flow(session, FLOW_TARGET, port, self._clock())
+        except (KeyError, ResourceError, ValueError):  # session gone, or no room
+            self.ended(port, int(RefusalCode.GENERAL))
+
+    def _attach(self, handle: int) -> None:
+        flow = self._plane.flows.by_handle(handle)
+        if flow is None:
+            return
+        if self._device is None:
+            self._plane.refuse_flow(handle, RefusalCode.GENERAL, self._clock())
+            return
+        port = self._new_port(self._plane.sessions.session_id(flow.session))
+        port.handle = handle
+        self._plane.attach_flow(handle, port, self._clock())
+        self.carries(port)
+
+    def _new_port(self, session: int) -> TunFlowPort:
+        """Return a port for a session, which has lost the one it had."""
+        old = self._ports.get(session)
+        if old is not None:
+            old.replaced = True
+            self._plane.broken(old.handle, self._clock())
+        try:
+            port = TunFlowPort(self, session, self._sessions.hold(session))
+        except ResourceError as error:
+            raise ProtocolError(f"the TUN flow of session {session:x}: {error}") from None
+        self._ports[session] = port
+        return port
+
+    # --- flows
+
+    def _flow_of(self, port: TunFlowPort) -> int:
+        flow = self._plane.flows.by_handle(port.handle)
+        return -1 if flow is None or not flow.accepted else flow.index
+
+    def carries(self, port: TunFlowPort) -> None:
+        """Have a flow carry packets: the far end has agreed."""
+        flow = self._plane.flows.by_handle(port.handle)
+        if flow is None or self._ports.get(port.session) is not port:
+            return
+        self._sessions.connect(port.slot, flow.index)
+        self._waiting = True
+        self._plane.readable(port.handle)
+        self._report(TunFlow(port.session, open=True, code=0))
+
+    def ended(self, port: TunFlowPort, code: int) -> None:
+        """Forget a flow."""
+        if self._ports.get(port.session) is not port:
+            return
+        del self._ports[port.session]
+        self._sessions.disconnect(port.session)
+        if not port.replaced:
+            self._report(TunFlow(port.session, open=False, code=code))
+        self._wake()
+
+    # --- packets
+
+    def _ready(self, events: int) -> None:
+        if events & ERR:
+            self._lose("the interface was deleted")
+            return
+        self._waiting = True
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have some flow's turn read the device: it reads for all of them."""
+        if self._waiting and self._ports:
+            self._plane.readable(next(iter(self._ports.values())).handle)
+
+    def fill(self, port: TunFlowPort, now: float) -> None:
+        """Read the device, for the flow of ``port`` and every other."""
+        status = MORE if self._waiting and self._device is not None else EMPTY
+        for _ in range(_ROUNDS):
+            if status != MORE:
+                break
+            status, _ = read_tun(self._plane.context.tables.root, self._sessions.tables, now)
+        if status in (MORE, WAIT):
+            self._plane.readable(port.handle)
+        elif status == EMPTY:
+            self._waiting = False
+        else:
+            self._lose(os.strerror(-status))
+
+    def drain(self, port: TunFlowPort, flow_index: int, now: float) -> int:
+        """Write what a session has sent; return its bytes."""
+        context, tables = self._plane.context, self._sessions.tables
+        total = 0
+        while True:
+            status, size = write_tun(context.tables.root, tables, port.slot, flow_index, context.address, now)
+            total += size
+            if status == EMPTY:
+                return int(total)
+            if status < 0 and self._device is not None:
+                self._lose(os.strerror(-status))
+
+    def _lose(self, reason: str) -> None:
+        """Give the device up; flows stay, for the one that takes its place."""
+        if self._device is None:
+            return
+        number, name = self._number, self._device.name
+        self._close_device()
+        self._report(TunLost(number, f"the TUN device {name} cannot be used any more: {reason}"))
+
+    def snapshot(self) -> dict[str, object]:
+        """Return the device, its counters, and those of every session; ready for JSON."""
+        device = self._device
+        offloads = device.offloads if device is not None else TunOffload.NONE
+        return {
+            "device": device.name if device is not None else "",
+            "offloads": [each.name for each in TunOffload if each in offloads and each],
+            **self._sessions.snapshot(),
+        }
+
+
+def warm_tun(plane: Dataplane) -> None:
+    """Have the kernels compiled, or loaded, without a device."""
+    sessions = TunSessions()
+    sessions.set_routes(1, ("10.0.0.1",), ())
+    read_tun(plane.context.tables.root, sessions.tables, 0.0)
+    write_tun(plane.context.tables.root, sessions.tables, 0, 0, plane.context.address, 0.0)
