@@ -11,12 +11,21 @@ from contextlib import suppress
 import pytest
 
 from drivers.linux.tun import TCP_OFFLOADS, TunOffload
-from tests.net.tun_tunnel import CLIENT, CLIENT6, SERVER, SERVER6, SESSION, End, Tunnel, payload, tunnel
+from tests.net.tun_tunnel import CLIENT, CLIENT6, SERVER, SERVER6, End, Tunnel, payload, tunnel
 from tests.netns import inside, ip, why_not
+from tests.unit.vantun.dataplane.worker_pair import SESSION
 from vantun.acl import AccessList, Guard
-from vantun.tun_messages import RemoveTun, SetPacketRules, SetTunRoutes, TunFlow, TunLost
+from vantun.dataplane.warm import warm
+from vantun.lab.network import lab_engines
+from vantun.tun_messages import OpenTun, RemoveTun, SetPacketRules, SetTunRoutes, TunFlow, TunLost
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warmed() -> None:
+    """Compile every kernel first: a lane that hears nothing for as long as that takes is dead."""
+    warm(lab_engines)
 
 
 @pytest.fixture
@@ -184,8 +193,6 @@ def test_a_second_flow_takes_the_place_of_the_first(running: Tunnel) -> None:
 def test_without_a_device_the_server_refuses_and_what_was_open_ends(running: Tunnel) -> None:
     running.server.tun.serve(RemoveTun(1), [])
     running.run(lambda: TunFlow(SESSION, open=False, code=0) in running.client.reports)
-    from vantun.tun_messages import OpenTun
-
     running.client.tun.serve(OpenTun(SESSION), [])
     running.run(lambda: TunFlow(SESSION, open=False, code=1) in running.client.reports)
     assert not os.get_blocking(running.client.device.fileno())
