@@ -13,8 +13,10 @@ from typing import Literal, cast
 
 from vantun.acl import AccessList, Guard
 from vantun.config_acl import read_acl
-from vantun.config_checks import check_auth, check_link, check_masquerade
+from vantun.config_auth import AuthConfig, auth_of, check_auth
+from vantun.config_checks import check_link
 from vantun.config_kinds import Endpoint
+from vantun.config_masquerade import MasqueradeConfig, check_masquerade, masquerade_of
 from vantun.config_proxies import Socks5Config, read_socks5
 from vantun.config_said import Said, needs
 from vantun.config_schema import (
@@ -91,37 +93,19 @@ class ServerTlsConfig:
 
 
 @dataclass(frozen=True)
-class AuthConfig:
-    """Who may connect: with ``password``, ``password`` is set; with ``userpass``, ``users`` is not empty."""
-
-    type: Literal["password", "userpass"]
-    password: str = field(default="", repr=False)
-    users: dict[str, str] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True)
-class MasqueradeConfig:
-    """One fixed HTTP answer for every visitor who is no client."""
-
-    content: str
-    headers: dict[str, str] = field(default_factory=dict)
-    status_code: int = 200
-
-
-@dataclass(frozen=True)
 class ServerConfig:
     """Everything in server.yaml. ``listen.host`` is empty for every local address."""
 
     tls: ServerTlsConfig
     auth: AuthConfig
     listen: Endpoint = DEFAULT_LISTEN
-    masquerade: MasqueradeConfig | None = None
-    """None = the built-in page."""
+    masquerade: MasqueradeConfig = field(default_factory=MasqueradeConfig)
     bandwidth: BandwidthConfig = BandwidthConfig()
     congestion: CongestionConfig = CongestionConfig()
     fec: FecConfig = FecConfig()
     accel: AccelConfig = AccelConfig()
     log_level: str = "info"
+    log_format: str = "text"
     status_socket: Path | None = None
     """None = :func:`default_status_socket`."""
     memory: int = DEFAULT_MEMORY
@@ -171,6 +155,7 @@ class ClientConfig:
     fec: FecConfig = FecConfig()
     accel: AccelConfig = AccelConfig()
     log_level: str = "info"
+    log_format: str = "text"
     status_socket: Path | None = None
     """None = :func:`default_status_socket`."""
     memory: int = DEFAULT_MEMORY
@@ -209,17 +194,14 @@ def load_server(path: str | Path) -> ServerConfig:
     return ServerConfig(
         listen=said.get("listen", DEFAULT_LISTEN),
         tls=ServerTlsConfig(cert=said.path("tls.cert"), key=said.path("tls.key")),
-        auth=AuthConfig(
-            type=cast("Literal['password', 'userpass']", said.get("auth.type", "password")),
-            password=said.get("auth.password", ""),
-            users=said.get("auth.userpass", {}),
-        ),
-        masquerade=_masquerade(said),
+        auth=auth_of(said),
+        masquerade=masquerade_of(said),
         bandwidth=BandwidthConfig(said.get("bandwidth.up", 0), said.get("bandwidth.down", 0)),
         congestion=_congestion(said),
         fec=_fec(said),
         accel=_accel(said),
         log_level=said.get("log.level", "info"),
+        log_format=said.get("log.format", "text"),
         status_socket=said.path("status.socket") if said.has("status.socket") else None,
         memory=said.get("limits.memory", DEFAULT_MEMORY),
         metrics=said.get("metrics.listen", None),
@@ -260,6 +242,7 @@ def load_client(path: str | Path) -> ClientConfig:
         fec=_fec(said),
         accel=_accel(said),
         log_level=said.get("log.level", "info"),
+        log_format=said.get("log.format", "text"),
         status_socket=said.path("status.socket") if said.has("status.socket") else None,
         memory=said.get("limits.memory", DEFAULT_MEMORY),
         metrics=said.get("metrics.listen", None),
@@ -278,16 +261,6 @@ def _fec(said: Said) -> FecConfig:
 
 def _accel(said: Said) -> AccelConfig:
     return AccelConfig(said.get("accel.fec", ""), said.get("accel.aead", ""), said.get("accel.allow_emulated", False))
-
-
-def _masquerade(said: Said) -> MasqueradeConfig | None:
-    if not said.has("masquerade"):
-        return None
-    return MasqueradeConfig(
-        content=said.get("masquerade.string.content", ""),
-        headers=said.get("masquerade.string.headers", {}),
-        status_code=said.get("masquerade.string.statusCode", 200),
-    )
 
 
 def _paths(said: Said, server: Endpoint, bandwidth: BandwidthConfig) -> tuple[tuple[PathConfig, ...], list[Problem]]:

@@ -7,30 +7,6 @@ from vantun.config_uri import ServerLink
 from vantun.errors import Problem
 
 
-def check_auth(said: Said) -> list[Problem]:
-    """Check that the way of authentication and what it needs go together."""
-    kind = said.get("auth.type", "")
-    if kind == "password" and not said.has("auth.password"):
-        return [needs(said, "auth.type", "password needs auth.password")]
-    if kind == "userpass" and not said.get("auth.userpass", {}):
-        return [needs(said, "auth.type", "userpass needs auth.userpass with at least one user")]
-    unused = {"password": "auth.userpass", "userpass": "auth.password"}.get(kind, "")
-    if unused and said.has(unused):
-        return [needs(said, unused, f"has no effect with auth.type: {kind}; remove it, or change the type")]
-    return []
-
-
-def check_masquerade(said: Said) -> list[Problem]:
-    """Check that the masquerade is whole."""
-    if not said.has("masquerade"):
-        return []
-    return [
-        needs(said, "masquerade", f"{name} is missing; without masquerade there is a built-in page")
-        for name in ("masquerade.type", "masquerade.string.content")
-        if not said.has(name)
-    ]
-
-
 def check_link(said: Said, link: ServerLink) -> list[Problem]:
     """Check that nothing stands both in the link and in the file."""
     in_link = {

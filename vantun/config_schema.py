@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from vantun.config_acl import ACL_KEYS
+from vantun.config_auth import AUTH_KEYS
 from vantun.config_kinds import (
     ADDRESS,
     BOOLEAN,
@@ -24,14 +25,13 @@ from vantun.config_kinds import (
     RESIDUAL,
     SECRET,
     SIZE,
-    STATUS_CODE,
     TEXT,
     Endpoint,
     Kind,
-    TextMap,
     choice,
     parse_remote,
 )
+from vantun.config_masquerade import MASQUERADE_KEYS
 from vantun.config_metrics import METRICS_KEYS
 from vantun.config_proxies import PROXY_KEYS
 from vantun.config_tun import CLIENT_TUN_KEYS, SERVER_TUN_KEYS
@@ -47,20 +47,6 @@ DEFAULT_MEMORY = 128 * 10**6
 
 def _parse_server(text: str) -> ServerLink:
     return parse_link(text) if text.startswith(SCHEME) else ServerLink(parse_remote(text))
-
-
-def _check_user(user: str, password: str) -> None:
-    if not user or ":" in user:
-        raise ValueError("a user name is not empty and has no ':' (the client writes user:password)")
-    if not password:
-        raise ValueError("the password is empty")
-
-
-def _check_header(name: str, value: str) -> None:
-    if not name or any(sign not in "abcdefghijklmnopqrstuvwxyz0123456789-_" for sign in name.lower()):
-        raise ValueError("an HTTP field name has only letters, digits, '-' and '_'")
-    if any(ord(sign) < 32 or ord(sign) == 127 for sign in value):
-        raise ValueError("an HTTP field value has no control characters")
 
 
 _COMMON = (
@@ -103,6 +89,13 @@ _COMMON = (
         "info",
     ),
     Key(
+        "log.format",
+        choice("text", "json"),
+        "How messages are written to standard error: readable lines, or one JSON object each.",
+        "text",
+        "text",
+    ),
+    Key(
         "status.socket",
         FILE,
         "Unix socket that `vantun status` asks. Without it the role's name in /run/vantun (root) or "
@@ -120,35 +113,8 @@ SERVER_KEYS = (
     ),
     Key("tls.cert", FILE, "Certificate chain, PEM.", "fullchain.pem", required=True),
     Key("tls.key", FILE, "Private key of the certificate, PEM.", "key.pem", required=True),
-    Key(
-        "auth.type",
-        choice("password", "userpass"),
-        "One password for everybody, or a password for each user.",
-        "userpass",
-        required=True,
-    ),
-    Key("auth.password", SECRET, "The password, with `type: password`.", "correct-horse"),
-    Key(
-        "auth.userpass",
-        TextMap("a mapping from user names to passwords", _check_user),
-        "The users and their passwords, with `type: userpass`.",
-        "{alice: s3cret}",
-    ),
-    Key(
-        "masquerade.type",
-        choice("string"),
-        "What a visitor who is no client sees: `string` is one fixed answer. Without "
-        "`masquerade` a plain built-in page.",
-        "string",
-    ),
-    Key("masquerade.string.content", TEXT, "Body of the answer.", "Hello."),
-    Key(
-        "masquerade.string.headers",
-        TextMap("a mapping from HTTP field names to values", _check_header),
-        "Header fields of the answer.",
-        "{content-type: text/plain}",
-    ),
-    Key("masquerade.string.statusCode", STATUS_CODE, "HTTP status of the answer.", "200", "200"),
+    *AUTH_KEYS,
+    *MASQUERADE_KEYS,
     Key(
         "bandwidth.up",
         RATE,

@@ -42,8 +42,9 @@ from vantun.control.quic import (
     quic_configuration,
     reason_of,
 )
-from vantun.control.server_path import MTU, PROTOCOL, WORKER, new_cid
+from vantun.control.server_path import MTU, WORKER, new_cid
 from vantun.control.session_messages import ListenAnswer, SessionRequest, TunAnswer
+from vantun.control.visitor_streams import PROTOCOL
 from vantun.errors import AuthenticationError, CertificateError, ConnectError, ProtocolError, VantunError
 from vantun.lanes import LaneSpec
 
@@ -193,6 +194,10 @@ class ClientPath:
 
     def _answered(self, headers: dict[bytes, bytes]) -> None:
         if self._state is not _State.REQUEST:
+            return
+        if headers.get(b":status") == b"503" and b"content-length" in headers:
+            error = ConnectError(f"the server at {self._path.server} has too much to do to check our credentials now")
+            self._refused(error, retry=True)
             return
         # a web site whose every answer is 200 tells the length of its page; a control stream has none
         if headers.get(b":status") != b"200" or b"content-length" in headers:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from vantun.control.session_messages import SessionAnswer, SessionRequest
 from vantun.errors import ConnectError, VantunError
 from vantun.lanes import LaneSpec
+
+if TYPE_CHECKING:
+    from vantun.control.visits import Visit
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,14 @@ class MessageReceived:
     message: SessionRequest | SessionAnswer
 
 
-PathEvent = PathUp | PathRefused | PathDown | SessionEnded | MessageReceived
+@dataclass(frozen=True)
+class VisitorCame:
+    """A visitor asks for something whose answer takes I/O."""
+
+    visit: Visit
+
+
+PathEvent = PathUp | PathRefused | PathDown | SessionEnded | MessageReceived | VisitorCame
 
 
 class SessionUnknownError(ConnectError):

@@ -70,13 +70,24 @@ _OLDEST, _TOO_NEW = (1, 7, 2), (1, 8)
 
 
 class GuardedConnection(QuicConnection):
-    """A connection whose flow-control windows slide behind what was read, and stay as wide as they were."""
+    """A connection whose flow-control windows slide behind what was read, and stay as wide as they were.
+
+    Attributes
+    ----------
+    held
+        Bytes by stream that were given to the application and that it has not used yet: not read, for the windows.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.held: dict[int, int] = {}
 
     def _write_connection_limits(self, builder: Any, space: Any) -> None:
         limit = self._local_max_data
         if limit.value - limit.used < MAX_DATA // 2:
             # what waits behind a gap was not read: it must not widen the window
             waiting = sum(len(stream.receiver._buffer) for stream in self._streams.values())
+            waiting += sum(self.held.values())
             limit.value = max(limit.value, limit.used - waiting + MAX_DATA)
         used, limit.used = limit.used, 0  # aioquic doubles the limit when more than half of it is used
         try:
@@ -86,7 +97,7 @@ class GuardedConnection(QuicConnection):
 
     def _write_stream_limits(self, builder: Any, space: Any, stream: Any) -> None:
         receiver = stream.receiver
-        wanted = receiver._buffer_start + MAX_STREAM_DATA
+        wanted = receiver._buffer_start - self.held.get(stream.stream_id, 0) + MAX_STREAM_DATA
         if stream.max_stream_data_local and wanted - stream.max_stream_data_local >= MAX_STREAM_DATA // 2:
             stream.max_stream_data_local = wanted
         highest, receiver.highest_offset = receiver.highest_offset, 0  # doubled as above
@@ -164,7 +175,7 @@ class HttpConnection:
         Why aioquic failed on this connection, if it did; it is closed then.
     """
 
-    def __init__(self, quic: QuicConnection) -> None:
+    def __init__(self, quic: GuardedConnection) -> None:
         self.quic = quic
         self.broken = ""
         self._h3: H3Connection | None = None
@@ -245,12 +256,40 @@ class HttpConnection:
         if self._has_room():
             self._guard(send)
 
-    def send(self, stream: int, data: bytes) -> None:
+    def send(self, stream: int, data: bytes, *, end: bool = False) -> None:
         """Send data on an open stream."""
         assert self._h3 is not None
         h3 = self._h3
         if self._has_room():
-            self._guard(lambda: h3.send_data(stream, data, end_stream=False))
+            self._guard(lambda: h3.send_data(stream, data, end_stream=end))
+
+    def hold(self, stream: int, size: int) -> None:
+        """Keep the peer's windows as they are for ``size`` bytes of a stream, until :meth:`release`."""
+        held = self.quic.held
+        held[stream] = held.get(stream, 0) + size
+
+    def release(self, stream: int, size: int) -> None:
+        """Let the peer send as many bytes again."""
+        held = self.quic.held
+        left = held.pop(stream, 0) - size
+        if left > 0:
+            held[stream] = left
+
+    def reset(self, stream: int, code: int) -> None:
+        """Break off what is sent on a stream, and take no more from it."""
+
+        def stop() -> None:
+            self.quic.reset_stream(stream, code)
+            found = self.quic._streams.get(stream)  # gone as soon as both directions are done
+            if found is not None and not found.receiver.is_finished:
+                self.quic.stop_stream(stream, code)
+
+        self._guard(stop)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the peer has not acknowledged."""
+        return sum(len(stream.sender._buffer) for stream in self.quic._streams.values())
 
     def ping(self, now: float) -> None:
         """Keep the connection up for another idle time-out; costs a packet every PING_AFTER seconds."""
@@ -264,7 +303,7 @@ class HttpConnection:
 
     def _has_room(self) -> bool:
         """Return whether more may be queued; a peer that asks and never acknowledges loses its connection."""
-        if sum(len(stream.sender._buffer) for stream in self.quic._streams.values()) <= MAX_UNSENT:
+        if self.unsent <= MAX_UNSENT:
             return True
         self._overloaded(f"more than {MAX_UNSENT} B that the peer does not acknowledge")
         return False

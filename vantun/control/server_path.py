@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from vantun.config import ServerConfig
 from vantun.control.answer_book import AnswerBook
-from vantun.control.authentication import Authenticator
 from vantun.control.key_exchange import LaneBinding, answer
 from vantun.control.message_fields import readable
 from vantun.control.messages import (
@@ -35,11 +34,10 @@ from vantun.control.quic import (
 )
 from vantun.control.session_messages import SessionRequest
 from vantun.control.sessions import RefusalError, SessionAuthority
-from vantun.control.site import Site
+from vantun.control.visitor_streams import Front, VisitorStreams
 from vantun.errors import ProtocolError
 from vantun.lanes import CID_LENGTH, LaneSpec
 
-PROTOCOL = b"vantun"
 WORKER = 0
 MTU = 1200
 MESSAGE_ERROR = 0x10E
@@ -59,12 +57,13 @@ class Rules:
     """What all connections of a server share."""
 
     config: ServerConfig
-    site: Site
-    authenticator: Authenticator
+    front: Front
     authority: SessionAuthority
     answers: AnswerBook
     new_cid: Callable[[], bytes]
     """Makes connection ids for data packets that no QUIC connection has."""
+    awaken: Callable[[ServerPath], None]
+    """Called when a connection has something to send out of turn."""
 
 
 def new_cid(worker: int = WORKER) -> bytes:
@@ -84,7 +83,11 @@ class ServerPath:
     handshaken, ended
         Whether the QUIC handshake is complete; whether the connection is over.
     source
-        What its place among MAX_PER_SOURCE is counted under.
+        What it is counted under, see :mod:`vantun.control.admission`.
+    proven
+        Whether its address was proven before the handshake.
+    user
+        Whose credentials it has shown.
     """
 
     def __init__(self, rules: Rules, http: HttpConnection, socket: int, source: str, now: float) -> None:
@@ -94,6 +97,7 @@ class ServerPath:
         self.ended = False
         self.socket = socket
         self.source = source
+        self.proven = False
         self.user: str | None = None
         self._deadline: float | None = now + HANDSHAKE_TIME
         self._twice_until = now
@@ -101,6 +105,7 @@ class ServerPath:
         self._stream = -1
         self._reader = MessageReader()
         self._answers: dict[int, bytes] = {}
+        self._visitors = VisitorStreams(rules.front, http, source, lambda: rules.awaken(self))
 
     def handle(self, now: float) -> list[PathEvent]:
         """Act on what has happened on the connection; return what the owner should know."""
@@ -110,23 +115,30 @@ class ServerPath:
                 case HandshakeCompleted():
                     self.handshaken = True
                     self._deadline = None
-                case HeadersReceived():
-                    self._request(event, now)
+                case HeadersReceived() if event.stream_id != self._stream:
+                    found += self._visitors.request(event, now)
                 case DataReceived() if event.stream_id == self._stream:
                     found += self._data(event.data, now)
                     if event.stream_ended:
                         self.http.close()
+                case DataReceived():
+                    self._visitors.receive(event)
                 case StreamReset() | StopSendingReceived() if event.stream_id == self._stream:
                     self.http.close()
+                case StreamReset() | StopSendingReceived():
+                    self._visitors.lose(event.stream_id)
                 case ConnectionTerminated():
                     found += self._end(reason_of(event), now)
-        return found
+            found += self._accept(now)
+        self._visitors.refresh()
+        return [*found, *self._accept(now)]
 
     def transmit(self, now: float) -> list[tuple[int, bytes, tuple[str, int]]]:
         """Return what is to be sent now; set-up packets go twice, since the path may be lossy.
 
         That begins with right credentials: nobody else can make the server show it.
         """
+        self._visitors.judge(now)
         sure = now < self._twice_until
         if sure or not self.handshaken:
             # a stranger who is silent sees nothing of it: three times what he has sent is spent before
@@ -137,37 +149,40 @@ class ServerPath:
     def timer(self) -> float | None:
         """Return when :meth:`run_timers` is due."""
         due = self.http.timer()
-        return due if self._deadline is None or due is None else min(due, self._deadline)
+        if due is None:  # it has ended
+            return None
+        return min(time for time in (due, self._deadline, self._visitors.timer()) if time is not None)
 
     def run_timers(self, now: float) -> None:
         """Do what is due."""
         self.http.run_timers(now)
+        self._visitors.judge(now)
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
             self.ended = not self.handshaken
             if self.handshaken:
                 self.http.close(H3_NO_ERROR, f"no lane within {TUNNEL_TIME:.0f} s")
 
+    def leave(self) -> None:
+        """Give up what visitors on this connection still wait for."""
+        self._visitors.lose_all()
+
     def goodbye(self, code: int, reason: str) -> None:
         """Say goodbye on the control stream."""
         if self._stream >= 0:
             self.http.send(self._stream, encode(0, Goodbye(code, readable(reason, MAX_REASON))))
 
-    def _request(self, event: HeadersReceived, now: float) -> None:
-        fields = dict(event.headers)
-        method, path = fields.get(b":method"), fields.get(b":path", b"/")
-        if method is None:  # trailers of a request that is answered already
-            return
-        user = self._rules.authenticator.user(fields.get(b"authorization", b""))
-        wants_tunnel = method == b"CONNECT" and fields.get(b":protocol") == PROTOCOL
-        if wants_tunnel and user is not None and self._stream < 0 and not event.stream_ended:
-            self.user = user
-            self._stream = event.stream_id
-            self._deadline = self._twice_until = now + TUNNEL_TIME
-            self.http.answer(event.stream_id, [(b":status", b"200")], None)
-            return
-        headers, body = self._rules.site.answer(method, path)
-        self.http.answer(event.stream_id, headers, body)
+    def _accept(self, now: float) -> list[PathEvent]:
+        """Begin the control stream, if credentials were found right since the last call."""
+        accepted, self._visitors.accepted = self._visitors.accepted, None
+        if accepted is None or self.ended:
+            return []
+        self.user = accepted.user
+        self._stream = accepted.stream
+        self._deadline = self._twice_until = now + TUNNEL_TIME
+        self.http.answer(accepted.stream, [(b":status", b"200")], None)
+        self._rules.awaken(self)
+        return self._data(accepted.data, now) if accepted.data else []
 
     def _data(self, data: bytes, now: float) -> list[PathEvent]:
         found: list[PathEvent] = []
@@ -258,6 +273,7 @@ class ServerPath:
 
     def _end(self, reason: str, now: float) -> list[PathEvent]:
         self.ended = True
+        self._visitors.lose_all()
         if self.lane is None:
             return []
         self._rules.authority.left(self.lane.session, self.lane.path, now)

@@ -9,9 +9,7 @@ may stay until he is idle.
 from __future__ import annotations
 
 import heapq
-import ipaddress
 import os
-from collections import Counter
 from collections.abc import Callable
 from itertools import count
 
@@ -26,9 +24,11 @@ from aioquic.quic.packet import (
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 from vantun.config import ServerConfig
+from vantun.control.admission import Admission, Decision, Limits, source_of
 from vantun.control.answer_book import AnswerBook
 from vantun.control.authentication import Authenticator
 from vantun.control.certificates import load_server
+from vantun.control.gate import Gate
 from vantun.control.messages import encode
 from vantun.control.path_events import PathEvent, SessionEnded
 from vantun.control.quic import (
@@ -36,21 +36,17 @@ from vantun.control.quic import (
     H3_NO_ERROR,
     GuardedConnection,
     HttpConnection,
+    QuicConfiguration,
     quic_configuration,
 )
 from vantun.control.server_path import Rules, ServerPath, new_cid
 from vantun.control.session_messages import SessionAnswer
 from vantun.control.sessions import SessionAuthority
-from vantun.control.site import Site
+from vantun.control.site import make_origin
+from vantun.control.visitor_streams import Front
 
 Datagram = tuple[int, bytes, tuple[str, int]]
 
-MAX_CONNECTIONS = 1024
-MAX_PER_SOURCE = 128
-"""Connections of one IPv4 address, or of one IPv6 network of 64 bits."""
-RETRY_ABOVE = 64
-"""Unfinished handshakes above which addresses are validated first."""
-MAX_HALF_OPEN = 512
 _SMALLEST_INITIAL = 1200
 _LONG = 0x80
 
@@ -63,24 +59,26 @@ class ServerPaths:
         config: ServerConfig,
         authority: SessionAuthority | None = None,
         make_cid: Callable[[], bytes] = new_cid,
+        limits: Limits | None = None,
     ) -> None:
-        self._configuration = quic_configuration(is_client=False)
-        load_server(self._configuration, config.tls)
+        self._configuration = _handshakes(config)
+        self.admission = Admission(limits)
+        self.front = Front(Gate(Authenticator(config.auth)), make_origin(config.masquerade))
         self._authority = authority or SessionAuthority()
         self._make_cid = make_cid
         self._answers = AnswerBook()
         self._rules = Rules(
             config=config,
-            site=Site(config.masquerade),
-            authenticator=Authenticator(config.auth),
+            front=self.front,
             authority=self._authority,
             answers=self._answers,
             new_cid=self._new_data_cid,
+            awaken=self._awaken,
         )
+        self._masquerade = config.masquerade
         self._by_cid: dict[bytes, ServerPath] = {}
         self._paths: dict[ServerPath, list[bytes]] = {}
         self._greeting: set[ServerPath] = set()
-        self._sources: Counter[str] = Counter()
         self._retry = QuicRetryTokenHandler()
         self._events: list[PathEvent] = []
         self._outbox: list[Datagram] = []
@@ -142,12 +140,6 @@ class ServerPaths:
 
     def _admit(self, header: QuicHeader, socket: int, peer: tuple[str, int], now: float) -> ServerPath | None:
         source = source_of(peer[0])
-        if (
-            len(self._paths) >= MAX_CONNECTIONS
-            or self._sources.get(source, 0) >= MAX_PER_SOURCE
-            or self.half_open >= MAX_HALF_OPEN
-        ):
-            return None
         original, retry_source = header.destination_cid, None
         if header.token:
             try:
@@ -155,10 +147,14 @@ class ServerPaths:
                     address=peer, destination_cid=header.destination_cid, token=header.token, now=now
                 )
             except ValueError:
+                self.admission.bad_token()
                 return None
             retry_source = header.destination_cid
-        elif self.half_open >= RETRY_ABOVE:
+        proven = retry_source is not None
+        decision = self.admission.judge(source, now, proven=proven)
+        if decision is Decision.RETRY:
             self._send_retry(header, socket, peer, now)
+        if decision is not Decision.ADMIT:
             return None
         quic = GuardedConnection(
             configuration=self._configuration,
@@ -168,7 +164,8 @@ class ServerPaths:
         path = ServerPath(self._rules, HttpConnection(quic), socket, source, now)
         self._paths[path] = [header.destination_cid]
         self._greeting.add(path)
-        self._sources[source] += 1
+        path.proven = proven
+        self.admission.begin(source, proven=proven)
         self._by_cid[header.destination_cid] = path
         return path
 
@@ -196,8 +193,9 @@ class ServerPaths:
         if path.ended:
             self._remove(path)
             return
-        if path.handshaken:
+        if path.handshaken and path in self._greeting:
             self._greeting.discard(path)
+            self.admission.complete(path.source, proven=path.proven)
         names = self._paths[path]
         original = names[0]
         current = [original, *path.http.cids]
@@ -213,9 +211,8 @@ class ServerPaths:
             return
         for cid in self._paths.pop(path):
             self._by_cid.pop(cid, None)
-        self._sources[path.source] -= 1
-        if not self._sources[path.source]:
-            del self._sources[path.source]
+        self.admission.end(path.source, proven=path.proven, complete=path not in self._greeting)
+        path.leave()
         self._awake.discard(path)
         self._greeting.discard(path)
         self._alarm.pop(path, None)
@@ -260,6 +257,30 @@ class ServerPaths:
         for session in self._authority.expire(now):
             self._answers.forget(session)
             self._events.append(SessionEnded(session))
+
+    def _awaken(self, path: ServerPath) -> None:
+        """See to a connection with the next :meth:`transmit`."""
+        if path in self._paths:
+            self._awake.add(path)
+
+    def reload(self, config: ServerConfig) -> None:
+        """Use certificate, users and site of ``config`` from now on; raises ResourceError, and has changed nothing."""
+        settings, authenticator = _handshakes(config), Authenticator(config.auth)
+        origin = self.front.origin if config.masquerade == self._masquerade else make_origin(config.masquerade)
+        self._configuration, self._masquerade = settings, config.masquerade
+        self.front.gate.authenticator, self.front.origin = authenticator, origin
+
+    def end_users(self, users: dict[str, str], now: float) -> list[int]:
+        """End the connections of users with a goodbye that says why; return the sessions that have ended."""
+        ended: set[int] = set()
+        for path in [path for path in self._paths if path.user in users]:
+            if path.lane is not None:
+                ended.add(path.lane.session)
+            self._close(path, 0, users[path.user or ""], now)
+        for session in ended:
+            self._authority.end(session)
+            self._answers.forget(session)
+        return sorted(ended)
 
     def take_events(self) -> list[PathEvent]:
         """Return what has happened since the last call."""
@@ -310,14 +331,8 @@ class ServerPaths:
         return [path for path in self._paths if path.lane is not None and path.lane.session == session]
 
 
-def source_of(host: str) -> str:
-    """Return what an address is counted under: an IPv4 address, or the first 64 bits of an IPv6 address."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if address.version == 4:
-        return host
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+def _handshakes(config: ServerConfig) -> QuicConfiguration:
+    """Return what new handshakes are done with."""
+    settings = quic_configuration(is_client=False)
+    load_server(settings, config.tls)
+    return settings

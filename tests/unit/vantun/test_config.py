@@ -36,7 +36,7 @@ def test_the_least_server(tmp_path: Path) -> None:
     assert config.listen == Endpoint("", 443)
     assert config.tls.cert == tmp_path / "a.pem"
     assert config.auth.password == "s3cret"
-    assert config.masquerade is None
+    assert config.masquerade.type == ""
     assert (config.bandwidth.up, config.congestion.type, config.fec.enabled) == (0, "bbr", True)
     assert (config.log_level, config.status_socket, config.memory) == ("info", None, DEFAULT_MEMORY)
     assert "s3cret" not in repr(config)
@@ -64,7 +64,7 @@ limits: {memory: 64 MiB}
     assert config.listen == Endpoint("::1", 4433)
     assert config.tls.cert == Path("/etc/a.pem")
     assert config.auth.users == {"alice": "007", "bob": "on"}
-    assert config.masquerade is not None
+    assert config.masquerade.type == "string"
     assert (config.masquerade.headers, config.masquerade.status_code) == ({"X-Y": "z"}, 404)
     assert (config.bandwidth.up, config.bandwidth.down) == (10**9, 10**8)
     assert (config.congestion.type, config.fec.enabled, config.fec.residual_loss) == ("brutal", False, 1e-4)
@@ -123,7 +123,7 @@ congestion: {{type: brutal}}
         (SERVER + "limits: {memory: 1 MB}\n", "limits.memory: expected a size from '16 MB' to '1 TiB', found '1 MB'"),
         (SERVER + "congestion: {type: brutal}\n", "vantun.yaml:3: congestion.type: brutal needs bandwidth.up"),
         (SERVER + "masquerade: {type: string}\n", "masquerade.string.content is missing"),
-        (SERVER + "masquerade: {type: proxy}\n", "masquerade.type: expected string, found 'proxy'"),
+        (SERVER + "masquerade: {type: proxy}\n", "masquerade.proxy.url is missing"),
         ("auth: {type: password, password: x}\n", "vantun.yaml: tls.cert is missing: Certificate chain, PEM."),
         ("auth: {type: password}\n", "auth.type: password needs auth.password"),
         ("auth: {type: userpass}\n", "auth.type: userpass needs auth.userpass"),

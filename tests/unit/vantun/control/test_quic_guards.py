@@ -99,7 +99,7 @@ def test_an_endless_header_frame_ends_its_connection(server: ServerPaths, visito
 
 
 def test_a_visitor_who_asks_and_takes_nothing_loses_his_connection(config: ServerConfig) -> None:
-    server = ServerPaths(replace(config, masquerade=MasqueradeConfig("x" * 10_000)))
+    server = ServerPaths(replace(config, masquerade=MasqueradeConfig("x" * 10_000, type="string")))
     visitor = Visitor(server).run()
     far_end(server).http.quic._remote_max_data = 0  # as if the visitor had never allowed any
     for _ in range(40):

@@ -148,7 +148,8 @@ def test_another_certificate_never_sees_credentials(
     folder: Path, tls: ClientTlsConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bytes] = []
-    monkeypatch.setattr(Authenticator, "user", lambda _self, value: asked.append(value))
+    read = Authenticator.read
+    monkeypatch.setattr(Authenticator, "read", lambda self, value: asked.append(value) or read(self, value))  # type: ignore[func-returns-value]
     pair = Pair(server_config(folder), client_config(folder, tls=tls), CLEAN)
     answer = refused(pair, 0)
     assert isinstance(answer.error, CertificateError)
@@ -179,7 +180,7 @@ def test_an_address_in_the_certificate(folder: Path) -> None:
 
 
 def test_a_site_that_answers_everything_with_200_is_no_tunnel(folder: Path) -> None:
-    server = replace(server_config(folder), masquerade=MasqueradeConfig("hello"))
+    server = replace(server_config(folder), masquerade=MasqueradeConfig("hello", type="string"))
     pair = Pair(server, client_config(folder, auth="alice:wrong"), CLEAN)
     answer = refused(pair, 0)
     assert isinstance(answer.error, AuthenticationError)

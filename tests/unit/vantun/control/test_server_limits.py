@@ -9,11 +9,11 @@ import pytest
 from tests.unit.vantun.control.quic_pair import SERVER, server_config
 from tests.unit.vantun.control.visitor import Fields, Visitor, request
 from vantun.config import ServerConfig
-from vantun.control import server_paths
+from vantun.control.admission import Limits, source_of
 from vantun.control.authentication import authorization
 from vantun.control.quic import IDLE_TIMEOUT, GuardedConnection, quic_configuration
 from vantun.control.server_path import HANDSHAKE_TIME, TUNNEL_TIME
-from vantun.control.server_paths import ServerPaths, source_of
+from vantun.control.server_paths import ServerPaths
 
 TUNNEL: Fields = [(b":protocol", b"vantun"), (b"authorization", authorization("alice:s3cret"))]
 
@@ -73,9 +73,9 @@ def test_a_visitor_may_stay_until_he_is_idle(server: ServerPaths) -> None:
 
 
 def test_connections_of_one_source_are_counted_and_given_back(
-    server: ServerPaths, monkeypatch: pytest.MonkeyPatch
+    config: ServerConfig,
 ) -> None:
-    monkeypatch.setattr(server_paths, "MAX_PER_SOURCE", 3)
+    server = ServerPaths(config, limits=Limits(per_source=3))
     visitors = [Visitor(server, ("2001:db8::1", 1000 + i)).run(0.05) for i in range(3)]
     assert all(visitor.ready for visitor in visitors)
     assert not Visitor(server, ("2001:db8::2", 1)).run(0.05).ready, "the same network"
@@ -85,8 +85,8 @@ def test_connections_of_one_source_are_counted_and_given_back(
     assert Visitor(server, ("2001:db8::2", 2), visitors[0].now).run(0.05).ready
 
 
-def test_connections_at_all(server: ServerPaths, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_paths, "MAX_CONNECTIONS", 3)
+def test_connections_at_all(config: ServerConfig) -> None:
+    server = ServerPaths(config, limits=Limits(connections=3))
     for i in range(5):
         first_packet(server, f"198.51.100.{i}")
     assert len(server) == 3

@@ -8,6 +8,7 @@ import pytest
 
 from tests.unit.vantun.control.quic_pair import SERVER, server_config
 from vantun.config import MasqueradeConfig, ServerConfig
+from vantun.control.admission import Limits
 from vantun.control.authentication import Authenticator, authorization
 from vantun.control.quic import (
     DataReceived,
@@ -17,8 +18,9 @@ from vantun.control.quic import (
     HttpConnection,
     quic_configuration,
 )
-from vantun.control.server_paths import RETRY_ABOVE, ServerPaths
+from vantun.control.server_paths import ServerPaths
 from vantun.control.site import Site
+from vantun.control.web import Request
 
 Fields = list[tuple[bytes, bytes]]
 CONNECT: Fields = [(b":protocol", b"vantun"), (b":scheme", b"https")]
@@ -90,26 +92,29 @@ def test_wrong_credentials_get_the_answer_of_no_credentials(config: ServerConfig
 
 
 def test_a_configured_answer() -> None:
-    site = Site(MasqueradeConfig("hello", {"Content-Type": "text/plain", "Server": "nginx"}, 203))
+    settings = {"Content-Type": "text/plain", "Server": "caddy", "Connection": "close"}
+    site = Site(MasqueradeConfig("hello", settings, 203, "string"))
     for method in (b"GET", b"CONNECT"):
-        fields, body = site.answer(method, b"/any")
-        assert dict(fields)[b":status"] == b"203"
-        assert [value for name, value in fields if name == b"content-type"] == [b"text/plain"]
-        assert body == b"hello"
-    assert site.answer(b"HEAD", b"/")[1] == b""
+        answer = site.answer_now(Request(method, b"gw.example", b"/any"))
+        assert answer.status == 203
+        assert [value for name, value in answer.headers if name == b"content-type"] == [b"text/plain"]
+        assert [value for name, value in answer.headers if name == b"server"] == [b"caddy"]
+        assert b"connection" not in dict(answer.headers)
+        assert answer.body == b"hello"
+    assert site.answer_now(Request(b"HEAD", b"gw.example", b"/")).body == b""
 
 
 def test_a_flood_of_first_packets_is_bounded(config: ServerConfig) -> None:
     server = ServerPaths(config)
     settings = quic_configuration(is_client=True)
     sent = 0
-    for i in range(RETRY_ABOVE + 40):
+    for i in range(Limits().unproven + 40):
         quic = GuardedConnection(configuration=settings)
         quic.connect(SERVER, 1.0)
         for data, _ in quic.datagrams_to_send(1.0):
             server.receive(data, 0, (f"198.51.100.{i}", 1000 + i), 1.0)
             sent += len(data)
-    assert len(server) == RETRY_ABOVE, "the others were told to prove their address"
+    assert len(server) == Limits().unproven, "the others were told to prove their address"
     answered = sum(len(data) for _, data, _ in server.transmit(1.0))
     assert answered <= 3 * sent
     # whoever answers the Retry is served all the same
