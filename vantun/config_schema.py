@@ -25,7 +25,6 @@ from vantun.config_kinds import (
     RESIDUAL,
     SECRET,
     SIZE,
-    TEXT,
     Endpoint,
     Kind,
     choice,

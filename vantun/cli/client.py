@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from vantun.config import load_client
+from vantun.config import ClientConfig, load_client
 
 
 @click.command("client", short_help="Run a client.")
 @click.option("-c", "--config", "file", type=click.Path(path_type=Path), required=True, help="client.yaml")
-def command(file: Path) -> int | None:
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Whatever log.format says.")
+def command(file: Path, log_format: str | None) -> int | None:
     """Run a client until SIGINT or SIGTERM. `vantun config init client` writes a file to start from."""
-    config = load_client(file)
-    from vantun.control.appliance import run_client
 
-    return run_client(config)
+    def load() -> ClientConfig:
+        config = load_client(file)
+        return replace(config, log_format=log_format) if log_format else config
+
+    config = load()
+    from vantun.control.appliance import run_client
+    from vantun.control.reload import ConfigSource
+
+    return run_client(config, ConfigSource(file, load))

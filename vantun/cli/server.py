@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from vantun.config import load_server
+from vantun.config import ServerConfig, load_server
 
 
 @click.command("server", short_help="Run a server.")
 @click.option("-c", "--config", "file", type=click.Path(path_type=Path), required=True, help="server.yaml")
-def command(file: Path) -> int | None:
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Whatever log.format says.")
+def command(file: Path, log_format: str | None) -> int | None:
     """Run a server until SIGINT or SIGTERM. `vantun config init server` writes a file to start from."""
-    config = load_server(file)
-    from vantun.control.appliance import run_server
 
-    return run_server(config)
+    def load() -> ServerConfig:
+        config = load_server(file)
+        return replace(config, log_format=log_format) if log_format else config
+
+    config = load()
+    from vantun.control.appliance import run_server
+    from vantun.control.reload import ConfigSource
+
+    return run_server(config, ConfigSource(file, load))

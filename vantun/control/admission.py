@@ -139,7 +139,9 @@ class Admission:
             "connections": self._connections,
             "half_open": self.half_open,
             "sources": len(self._proven),
-            **self.counts,
+            "admitted": self.counts["admitted"],
+            "retried": self.counts["retried"],
+            "dropped": {name: count for name, count in self.counts.items() if name not in ("admitted", "retried")},
         }
 
 

@@ -18,6 +18,7 @@ from vantun.control.logs import set_up_logging
 from vantun.control.metrics import Exporter
 from vantun.control.metrics_server import MetricsServer
 from vantun.control.notify import notify
+from vantun.control.reload import Config, ConfigSource, Reloader
 from vantun.control.resolver import Resolver
 from vantun.control.status_server import StatusServer
 from vantun.control.udp_sockets import UdpSockets
@@ -38,29 +39,31 @@ _SNAPSHOT_TIME = 3.0
 """Seconds; `vantun status` waits for 5."""
 
 
-def run_server(config: ServerConfig) -> int:
+def run_server(config: ServerConfig, source: ConfigSource | None = None) -> int:
     """Run a server until SIGINT or SIGTERM; return the exit code. Raises VantunError."""
     from vantun.control.server import Server
 
-    set_up_logging(config.log_level)
-    asyncio.run(_run(Server, config))
+    set_up_logging(config.log_level, config.log_format)
+    asyncio.run(_run(Server, config, source))
     return EXIT_OK
 
 
-def run_client(config: ClientConfig) -> int:
+def run_client(config: ClientConfig, source: ConfigSource | None = None) -> int:
     """Run a client until SIGINT or SIGTERM; return the exit code. Raises VantunError."""
     from vantun.control.client import Client
 
-    set_up_logging(config.log_level)
-    asyncio.run(_run(Client, config))
+    set_up_logging(config.log_level, config.log_format)
+    asyncio.run(_run(Client, config, source))
     return EXIT_OK
 
 
-async def _run(kind: type[Appliance], config: ServerConfig | ClientConfig) -> None:
+async def _run(kind: type[Appliance], config: Config, source: ConfigSource | None) -> None:
     # A program in the handshake, or a target that is being connected to, is an open file.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    await kind(config).run()
+    appliance = kind(config)
+    appliance.reload_from(source)
+    await appliance.run()
 
 
 class Appliance(ABC):
@@ -87,6 +90,7 @@ class Appliance(ABC):
         self._lost: asyncio.Future[str] = self._loop.create_future()
         self._failed: asyncio.Future[str] = self._loop.create_future()
         self._seen: dict[tuple[int, int], int] = {}
+        self._reloader: Reloader | None = None
 
     # --- what a role adds
 
@@ -113,6 +117,16 @@ class Appliance(ABC):
     @abstractmethod
     def report(self) -> dict[str, object]:
         """Return the role's part of the status."""
+
+    async def reload(self, config: Config) -> None:
+        """Use what of ``config`` takes effect without a restart; a role adds its own parts before it calls this.
+
+        Raises
+        ------
+        VantunError
+            When it cannot be used; then nothing has changed.
+        """
+        set_up_logging(config.log_level, config.log_format)
 
     @abstractmethod
     def touch(self, session: int, path: int) -> None:
@@ -154,6 +168,12 @@ class Appliance(ABC):
                 task.cancel()
             await asyncio.gather(serving, stopping, return_exceptions=True)
             await self._stop()
+
+    def reload_from(self, source: ConfigSource | None) -> None:
+        """Read the configuration again at each SIGHUP, which ends the process without a source, as is its default."""
+        if source is not None:
+            self._reloader = Reloader(source, self.role, self.reload)
+            self._loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
 
     def fail(self, error: BaseException) -> None:
         """End the appliance: nothing that it could still try helps."""
@@ -218,6 +238,8 @@ class Appliance(ABC):
         self._exporter.look({**snapshot, "role": self.role})
 
     async def _stop(self) -> None:
+        if self._reloader is not None:
+            await self._reloader.close()
         await self.finish()
         link, self.link = self.link, None
         if link is not None:
@@ -245,6 +267,7 @@ class Appliance(ABC):
                 *self.sockets.fallbacks(),
                 *self.more_fallbacks(),
             ],
+            **({"reload": self._reloader.report()} if self._reloader is not None else {}),
             **self.report(),
         }
 

@@ -6,13 +6,22 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vantun.config import ServerConfig, default_status_socket
+from vantun.config import ClientConfig, ServerConfig, default_status_socket
 from vantun.config_kinds import Endpoint
 from vantun.config_schema import Role
 from vantun.control.appliance import Appliance
 from vantun.control.connector import Connector
-from vantun.control.path_events import MessageReceived, PathDown, PathEvent, PathRefused, PathUp, SessionEnded
+from vantun.control.path_events import (
+    MessageReceived,
+    PathDown,
+    PathEvent,
+    PathRefused,
+    PathUp,
+    SessionEnded,
+    VisitorCame,
+)
 from vantun.control.pump import Pump
+from vantun.control.reload import merged
 from vantun.control.server_paths import ServerPaths
 from vantun.control.session_messages import (
     ListenAnswer,
@@ -27,6 +36,7 @@ from vantun.control.session_messages import (
 from vantun.control.tun_interface import state_folder
 from vantun.control.tun_record import TunRecords
 from vantun.control.tun_server import TunServer
+from vantun.control.web_front import WebFront
 from vantun.dataplane.events import FlowClosed, FlowOpened, LaneChanged, LaneClosed, LaneRefused, SessionViolated
 from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ResourceError
@@ -69,6 +79,7 @@ class Server(Appliance):
         self._known: dict[tuple[int, int], _Path] = {}
         self._paths = ServerPaths(config)
         self._pump: Pump[PathEvent] = Pump(self._paths, self._send, self._on_path_event)
+        self._web = WebFront(self._paths, self._pump.wake)
 
     async def prepare(self) -> None:
         """Create the TUN interface, if there is one, and bind the UDP socket."""
@@ -86,6 +97,7 @@ class Server(Appliance):
                     f"listen: {host} has no address ({error.strerror}); write an IP address of this machine"
                 ) from None
         self._socket = self.sockets.bind(host, listen.port)
+        await self._web.start(self._config, self.resolver)
 
     def begin(self, link: WorkerLink) -> None:
         """Serve by a new worker."""
@@ -112,6 +124,7 @@ class Server(Appliance):
     async def finish(self) -> None:
         """Close every connection, with a goodbye."""
         await self.abandon()
+        await self._web.close()
         self._paths.close(self._loop.time())
         self._pump.flush()
         self._pump.stop()
@@ -145,6 +158,7 @@ class Server(Appliance):
             "paths": paths,
             "keys": {"exchange": "X25519+ML-KEM-768"},
             "tun": self._tun.report() if self._tun is not None else {},
+            **self._web.report(),
         }
 
     def more_fallbacks(self) -> list[dict[str, object]]:
@@ -158,6 +172,20 @@ class Server(Appliance):
             for (session, _), mtu in mtus.items():
                 smallest[session] = min(mtu, smallest.get(session, mtu))
             self._tun.watch(smallest)
+
+    async def reload(self, config: ServerConfig | ClientConfig) -> None:
+        """Use users, certificate, masquerade and access list of ``config``; see the base class."""
+        assert isinstance(config, ServerConfig)
+        config = merged(self._config, config, self.role)
+        leaving = await self._web.reload(config, self._config)
+        self._config = config
+        if self._connector is not None:
+            self._connector.access = config.acl
+        for session in self._paths.end_users(leaving, self._loop.time()):
+            log.info("session %x: ended, its user may not stay", session)
+            self._forget(session)
+        self._pump.wake()
+        await super().reload(config)
 
     def touch(self, session: int, path: int) -> None:
         """Keep the connection of a path whose lane is alive."""
@@ -218,6 +246,8 @@ class Server(Appliance):
             case SessionEnded(session):
                 log.info("session %x: ended", session)
                 self._forget(session)
+            case VisitorCame(visit):
+                self._web.serve(visit)
             case MessageReceived(session, _, number, message):
                 self._request(session, number, message)
 

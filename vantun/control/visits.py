@@ -241,6 +241,11 @@ class Visitors:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
+    def origin(self) -> Origin:
+        """What answers."""
+        return self._origin
+
+    @property
     def busy(self) -> int:
         """Requests that are being answered."""
         return self._uses.total()

@@ -20,7 +20,7 @@ def restored() -> Iterator[None]:
 
 def written(level: str, name: str = "vantun.control") -> str:
     stream = io.StringIO()
-    set_up_logging(level, stream)
+    set_up_logging(level, stream=stream)
     log = logging.getLogger(name)
     for say in (log.debug, log.info, log.warning, log.error):
         say("%s", "from a peer:\nERROR \x1b[2Jforged")
@@ -42,7 +42,7 @@ def test_libraries_are_quiet() -> None:
 
 def test_a_traceback_stands_as_it_is() -> None:
     stream = io.StringIO()
-    set_up_logging("info", stream)
+    set_up_logging("info", stream=stream)
     try:
         raise ValueError("on purpose")
     except ValueError:

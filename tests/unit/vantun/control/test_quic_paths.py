@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.vantun.control.quic_pair import Pair, client_config, server_config
 from vantun.config import AuthConfig, BandwidthConfig, ClientTlsConfig, Endpoint, MasqueradeConfig
-from vantun.control.authentication import Authenticator, authorization
+from vantun.control.authentication import Authenticator, Credentials, authorization
 from vantun.control.certificates import fingerprint
 from vantun.control.path_events import (
     MessageReceived,
@@ -149,7 +149,12 @@ def test_another_certificate_never_sees_credentials(
 ) -> None:
     asked: list[bytes] = []
     read = Authenticator.read
-    monkeypatch.setattr(Authenticator, "read", lambda self, value: asked.append(value) or read(self, value))  # type: ignore[func-returns-value]
+
+    def noted(self: Authenticator, value: bytes) -> Credentials:
+        asked.append(value)
+        return read(self, value)
+
+    monkeypatch.setattr(Authenticator, "read", noted)
     pair = Pair(server_config(folder), client_config(folder, tls=tls), CLEAN)
     answer = refused(pair, 0)
     assert isinstance(answer.error, CertificateError)
