@@ -181,6 +181,8 @@ class Server(Appliance):
         self._config = config
         if self._connector is not None:
             self._connector.access = config.acl
+        if self._tun is not None:
+            self._tun.use_rules(config.acl.packet_rules().tobytes())
         for session in self._paths.end_users(leaving, self._loop.time()):
             log.info("session %x: ended, its user may not stay", session)
             self._forget(session)

@@ -110,6 +110,12 @@ class TunServer:
 
     # --- the worker
 
+    def use_rules(self, rules: bytes) -> None:
+        """Judge packets by other rows of ``AccessList.packet_rules`` from now on."""
+        self._rules = rules
+        if self._link is not None:
+            self._link.set_packet_rules(rules)
+
     def begin(self, link: TunLink) -> None:
         """Tell a new worker everything."""
         self._link = link
