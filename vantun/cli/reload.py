@@ -39,7 +39,9 @@ def command(path: Path | None, role: str | None) -> int:
     return EXIT_OK
 
 
-def wait(fetch: Callable[[], Status], count: int, pause: Callable[[float], None] = time.sleep) -> tuple[str, list[str]]:
+def wait(
+    fetch: Callable[[], Status], count: int, pause: Callable[[float], None] | None = None
+) -> tuple[str, list[str]]:
     """Return what was wrong, and what needs a restart, once there were more than ``count`` reloads.
 
     Raises
@@ -51,7 +53,7 @@ def wait(fetch: Callable[[], Status], count: int, pause: Callable[[float], None]
         now, problem, waiting = _result(fetch())
         if now > count:
             return problem, waiting
-        pause(_PAUSE)
+        (pause or time.sleep)(_PAUSE)
     raise VantunError(f"the appliance has not read its configuration again within {PATIENCE:.0f} s; see its log")
 
 

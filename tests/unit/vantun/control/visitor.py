@@ -39,6 +39,7 @@ class Visitor:
         self.ready = False
         self.ended: ConnectionTerminated | None = None
         self.status: dict[int, bytes] = {}
+        self.fields: dict[int, Fields] = {}
         self.bodies: dict[int, bytes] = {}
         self.events: list[PathEvent] = []
         self._server = server
@@ -71,6 +72,7 @@ class Visitor:
                 case HandshakeCompleted():
                     self.ready = True
                 case HeadersReceived():
+                    self.fields[event.stream_id] = event.headers
                     self.status[event.stream_id] = dict(event.headers)[b":status"]
                 case DataReceived():
                     self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data
