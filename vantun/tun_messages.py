@@ -33,8 +33,8 @@ class AddTun:
     client_to_client
         Server: whether one session may send to another.
     offloads
-        :class:`drivers.linux.tun.TunOffload`: what the device was set to, and what peers may send: this kernel
-        takes nothing else.
+        :class:`drivers.linux.tun.TunOffload`: what this kernel takes (``TunDevice.takes``); a peer may send nothing
+        else.
     """
 
     number: int

@@ -91,6 +91,9 @@ class TunDevice:
         Of the interface, e.g. ``"vantun0"``.
     offloads
         What the kernel leaves to the reader now.
+    takes
+        Which unfinished packets may be written to it. Checksums and TCP superpackets are taken by every kernel that has
+        virtio-net headers, whatever it leaves to the reader; UDP superpackets by those that could leave them.
     missing
         Every offload that was asked for and refused, with its reason.
     """
@@ -98,6 +101,7 @@ class TunDevice:
     def __init__(self, descriptor: int, name: str, ioctl: Ioctl = system_ioctl) -> None:
         self.name = name
         self.offloads = TunOffload.NONE
+        self.takes = TCP_OFFLOADS
         self.missing: tuple[Unavailable, ...] = ()
         self._descriptor = descriptor
         self._ioctl = ioctl
@@ -132,17 +136,17 @@ class TunDevice:
                 raise Unavailable(reason, "use a newer kernel").error()
             device = cls(descriptor, _attach(descriptor, name, wanted, ioctl), ioctl)
             _call(ioctl, descriptor, TUNSETVNETHDRSZ, VNET_HEADER, f"sizing the headers of {device.name}")
-            device.set_offloads(ALL_OFFLOADS)
+            device.takes |= device.set_offloads(ALL_OFFLOADS)
         except BaseException:
             os.close(descriptor)
             raise
         return device
 
     @classmethod
-    def adopt(cls, descriptor: int, offloads: TunOffload = ALL_OFFLOADS, ioctl: Ioctl = system_ioctl) -> TunDevice:
+    def adopt(cls, descriptor: int, takes: TunOffload = TCP_OFFLOADS, ioctl: Ioctl = system_ioctl) -> TunDevice:
         """Take over a descriptor of a device that another process opened with :meth:`open`; closed with the device.
 
-        The device is left as it is: ``offloads`` is what it was set to, for whoever asks.
+        The device is left as it is, and its ``offloads`` are not known; ``takes`` is the opener's word.
 
         Raises
         ------
@@ -164,7 +168,7 @@ class TunDevice:
             )
         os.set_blocking(descriptor, False)
         device = cls(descriptor, request[:16].split(b"\0", 1)[0].decode(), ioctl)
-        device.offloads = offloads
+        device.takes = takes
         return device
 
     def set_offloads(self, wanted: TunOffload) -> TunOffload:

@@ -151,12 +151,12 @@ def test_a_descriptor_that_was_handed_over_keeps_the_interface() -> None:
             device = TunDevice.open("vt%d", multi_queue=True)
             second = TunDevice.open(device.name, multi_queue=True)
         assert device.name == "vt0"
-        adopted = TunDevice.adopt(os.dup(device.fileno()), device.offloads)
+        adopted = TunDevice.adopt(os.dup(device.fileno()), device.takes)
         device.close()
         second.close()
         ip("-n", name, "link", "show", "vt0")
         assert adopted.name == "vt0"
-        assert adopted.offloads == ALL_OFFLOADS
+        assert adopted.takes == ALL_OFFLOADS
         adopted.close()
         with pytest.raises(AssertionError, match="vt0"):
             ip("-n", name, "link", "show", "vt0")

@@ -84,7 +84,7 @@ class Tunnel:
 
     def add_device(self, end: End, *, client_to_client: bool = False) -> None:
         """Hand a device over, as the control process does."""
-        command = AddTun(1, end is self.client, client_to_client, int(end.device.offloads))
+        command = AddTun(1, end is self.client, client_to_client, int(end.device.takes))
         end.tun.serve(command, [end.device.fileno()])
 
     def turn(self) -> bool:

@@ -76,7 +76,7 @@ class TunClient:
         """Tell a new worker everything; its flow is opened (again) by :meth:`run`."""
         self._link = link
         device = self.interface.device
-        link.add_tun(NUMBER, device.fileno(), client=True, offloads=int(device.offloads))
+        link.add_tun(NUMBER, device.fileno(), client=True, offloads=int(device.takes))
         self._break()
 
     def abandon(self) -> None:
@@ -154,7 +154,7 @@ class TunClient:
             addresses=tuple(address.packed for address in wanted),
             prefixes=tuple(Prefix.of(network) for network in self._config.announced[:MAX_PREFIXES]),
             mtu=self._config.mtu,
-            offloads=int(self.interface.device.offloads),
+            offloads=int(self.interface.device.takes),
         )
 
     def _take(self, session: int, answer: TunAnswer) -> bool:
@@ -169,6 +169,7 @@ class TunClient:
         self._gateways = tuple(str(ip_address(gateway)) for gateway in answer.gateways)
         accepted = tuple(prefix.network() for prefix in answer.prefixes)
         self._accepted = tuple(map(str, accepted))
+        interface.leave([answer.offloads])
         given = interface.configure(self._addresses, self._mtu())
         families = {address.version for address in given}
         for version in families:

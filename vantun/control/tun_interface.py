@@ -20,7 +20,7 @@ from drivers.errors import DriverError, SystemCallError, Unavailable
 from drivers.linux import sysctl
 from drivers.linux.network import Network, Route, Rule
 from drivers.linux.nftables import Nft, find_nft
-from drivers.linux.tun import TunDevice, TunOffload
+from drivers.linux.tun import TCP_OFFLOADS, TunDevice, TunOffload
 from vantun.config_tun import IPInterface
 from vantun.control.tun_firewall import FAMILY, Firewall, table_name
 from vantun.control.tun_record import Record, TunRecords
@@ -82,6 +82,8 @@ class TunInterface:
         self.mtu = 0
         self.missing: dict[str, str] = {}
         self.device = device
+        self._offloads = device.offloads
+        """As the configuration wants it."""
         self.slot = record.slot
         self._kernel = kernel
         self._record = record
@@ -126,6 +128,14 @@ class TunInterface:
                 raise ResourceError(f"tun: {error}") from None
             raise
         return interface
+
+    def leave(self, peers: Iterable[int]) -> None:
+        """Read no packet that one of the peers could not write: their kernels take these (TunOffload)."""
+        wanted = self._offloads
+        for takes in peers:
+            wanted &= TCP_OFFLOADS | TunOffload(takes)
+        if wanted != self.device.offloads:
+            self.device.set_offloads(wanted)
 
     def _begin(self) -> None:
         try:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from drivers.errors import DriverError
 from drivers.linux.network import Route
-from drivers.linux.tun import TunOffload
+from drivers.linux.tun import TCP_OFFLOADS, TunOffload
 from vantun.config_tun import IPInterface, IPNetwork, ServerTunConfig
 from vantun.control.address_pool import AddressPool, PoolError, parse
 from vantun.control.message_fields import readable
@@ -48,6 +48,8 @@ class _Client:
     asked_mtu: int = 0
     """What the client takes, 0 = any."""
     mtu: int = 0
+    takes: int = int(TCP_OFFLOADS)
+    """Unfinished packets that its kernel takes (TunOffload)."""
     flow: bool = False
 
 
@@ -126,7 +128,7 @@ class TunServer:
             device.fileno(),
             client=False,
             client_to_client=self._config.client_to_client,
-            offloads=int(device.offloads),
+            offloads=int(device.takes),
         )
         for session, client in self._clients.items():
             client.flow = False
@@ -164,11 +166,12 @@ class TunServer:
             log.warning("tun: %s gets no address: %s", user, error)
             return _refusal(TunCode.NO_ADDRESS, str(error))
         client = self._clients.setdefault(session, _Client(user))
-        client.asked_mtu = request.mtu
+        client.asked_mtu, client.takes = request.mtu, request.offloads
         wanted = [prefix.network() for prefix in request.prefixes]
         client.prefixes, reasons = self._judge(session, user, wanted, [ip_address(peer) for peer in peers])
         client.mtu = self._mtu(session)
         try:
+            self.interface.leave(known.takes for known in self._clients.values())
             self._set_routes()
         except DriverError as error:
             log.error("tun: the routes to %s cannot be set: %s", user, error)
@@ -184,7 +187,7 @@ class TunServer:
             gateways=tuple(gateway.ip.packed for gateway in self._pool.gateways),
             prefixes=tuple(Prefix.of(prefix) for prefix in client.prefixes),
             mtu=self._config.mtu,
-            offloads=int(self.interface.device.offloads),
+            offloads=int(self.interface.device.takes),
         )
 
     def _judge(
@@ -220,6 +223,7 @@ class TunServer:
             return
         self._lanes.pop(session, None)
         try:
+            self.interface.leave(known.takes for known in self._clients.values())
             self._set_routes()
         except DriverError as error:
             log.warning("tun: the routes of session %x are not removed: %s", session, error)

@@ -272,10 +272,10 @@ class TunPorts:
     def snapshot(self) -> dict[str, object]:
         """Return the device, its counters, and those of every session; ready for JSON."""
         device = self._device
-        offloads = device.offloads if device is not None else TunOffload.NONE
+        takes = device.takes if device is not None else TunOffload.NONE
         return {
             "device": device.name if device is not None else "",
-            "offloads": [each.name for each in TunOffload if each in offloads and each],
+            "takes": [each.name for each in TunOffload if each in takes and each],
             **self._sessions.snapshot(),
         }
 

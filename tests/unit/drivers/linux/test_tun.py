@@ -96,7 +96,9 @@ def test_offloads_are_given_up_one_after_another_with_a_reason_each(
     kernel.refuse_offload = refused
     with TunDevice.open("vt0", ioctl=kernel) as device:
         assert device.offloads == granted
+        assert device.offloads == granted
         assert kernel.offloads == int(granted)
+        assert device.takes == TCP_OFFLOADS
         assert len(device.missing) == len(reasons)
         for each, reason in zip(device.missing, reasons, strict=True):
             assert reason in each.reason
@@ -108,6 +110,7 @@ def test_what_the_far_end_cannot_write_is_not_asked_for(kernel: FakeKernel) -> N
     with TunDevice.open("vt0", ioctl=kernel) as device:
         assert device.set_offloads(TCP_OFFLOADS) == TCP_OFFLOADS
         assert device.missing == ()
+        assert device.takes == ALL_OFFLOADS
         kernel.refuse_everything = True
         with pytest.raises(SystemCallError, match=r"offloads of vt0 failed.*open the device again"):
             device.set_offloads(ALL_OFFLOADS)
@@ -165,8 +168,8 @@ def test_something_else_is_no_driver() -> None:
 
 def test_adopting(kernel: FakeKernel, descriptor: int) -> None:
     kernel.flags = tun.IFF_TUN | tun.IFF_NO_PI | tun.IFF_VNET_HDR
-    device = TunDevice.adopt(os.dup(descriptor), TCP_OFFLOADS, ioctl=kernel)
-    assert (device.name, device.offloads, kernel.offloads) == ("vt7", TCP_OFFLOADS, -1)
+    device = TunDevice.adopt(os.dup(descriptor), ALL_OFFLOADS, ioctl=kernel)
+    assert (device.name, device.takes, kernel.offloads) == ("vt7", ALL_OFFLOADS, -1)
     assert "vt7" in repr(device)
     device.close()
     kernel.header = 12

@@ -10,6 +10,7 @@ import pytest
 
 from drivers.errors import Unavailable
 from drivers.linux.network import Network
+from drivers.linux.tun import ALL_OFFLOADS, TCP_OFFLOADS
 from tests.unit.vantun.control.tun_kernel import FakeKernel, FakeLink
 from vantun.config_tun import ServerTunConfig, TunUser
 from vantun.control.session_messages import Prefix, TunCode, TunRequest
@@ -201,3 +202,14 @@ def test_rules_that_nft_refuses_end_the_start(tmp_path: Path) -> None:
         Made(tmp_path, CONFIG, kernel)
     assert kernel.devices[0].closed
     assert kernel.settings["ipv4/ip_forward"] == "0"
+
+
+def test_superpackets_that_one_client_cannot_write_are_read_for_none(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    device = made.server.interface.device
+    made.server.request(5, "alice", PEERS, replace(ASK, offloads=int(ALL_OFFLOADS)))
+    assert device.offloads == ALL_OFFLOADS
+    made.server.request(6, "bob", PEERS, replace(ASK, offloads=0))
+    assert device.offloads == TCP_OFFLOADS  # every kernel writes these, whatever it reads
+    made.server.forget(6)
+    assert device.offloads == ALL_OFFLOADS

@@ -23,6 +23,7 @@ class FakeDevice:
     def __init__(self, name: str) -> None:
         self.name = name
         self.offloads = ALL_OFFLOADS
+        self.takes = ALL_OFFLOADS
         self.missing = ()
         self.closed = False
 
