@@ -17,6 +17,7 @@ from vantun.config_auth import AuthConfig, auth_of, check_auth
 from vantun.config_checks import check_link
 from vantun.config_kinds import Endpoint
 from vantun.config_masquerade import MasqueradeConfig, check_masquerade, masquerade_of
+from vantun.config_mtu import MAX_MTU
 from vantun.config_proxies import Socks5Config, read_socks5
 from vantun.config_said import Said, needs
 from vantun.config_schema import (
@@ -110,6 +111,8 @@ class ServerConfig:
     """None = :func:`default_status_socket`."""
     memory: int = DEFAULT_MEMORY
     """Bytes for packet buffers."""
+    mtu: int = MAX_MTU
+    """The largest UDP payload that is searched for on a client's path."""
     metrics: Endpoint | None = None
     """Where Prometheus fetches figures; None = nowhere."""
     acl: AccessList = field(default_factory=AccessList)
@@ -138,6 +141,8 @@ class PathConfig:
     """Local address; empty = the kernel's choice."""
     up: int = 0
     down: int = 0
+    mtu: int = MAX_MTU
+    """The largest UDP payload that is searched for."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +209,7 @@ def load_server(path: str | Path) -> ServerConfig:
         log_format=said.get("log.format", "text"),
         status_socket=said.path("status.socket") if said.has("status.socket") else None,
         memory=said.get("limits.memory", DEFAULT_MEMORY),
+        mtu=said.get("mtu", MAX_MTU),
         metrics=said.get("metrics.listen", None),
         acl=acl,
         tun=tun,
@@ -266,6 +272,7 @@ def _accel(said: Said) -> AccelConfig:
 def _paths(said: Said, server: Endpoint, bandwidth: BandwidthConfig) -> tuple[tuple[PathConfig, ...], list[Problem]]:
     problems: list[Problem] = []
     items: list[Values] = said.get("paths", [])
+    mtu = said.get("mtu", MAX_MTU)
     if said.has("paths") and not items and "paths" in said.values.value:
         problems.append(needs(said, "paths", "the list is empty; name a path, or remove the key for one default path"))
     paths: list[PathConfig] = []
@@ -279,10 +286,11 @@ def _paths(said: Said, server: Endpoint, bandwidth: BandwidthConfig) -> tuple[tu
                 source=path.get("source", ""),
                 up=path.get("up", bandwidth.up),
                 down=path.get("down", bandwidth.down),
+                mtu=path.get("mtu", mtu),
             )
         )
         lines.append(item.line.get("name"))
-    paths = paths or [PathConfig("default", server, up=bandwidth.up, down=bandwidth.down)]
+    paths = paths or [PathConfig("default", server, up=bandwidth.up, down=bandwidth.down, mtu=mtu)]
     names = [path.name for path in paths]
     for number, line in enumerate(lines):
         if names[number] and names[number] in names[:number]:

@@ -32,6 +32,7 @@ from vantun.config_kinds import (
 )
 from vantun.config_masquerade import MASQUERADE_KEYS
 from vantun.config_metrics import METRICS_KEYS
+from vantun.config_mtu import MTU_KEYS, PATH_MTU_KEYS
 from vantun.config_proxies import PROXY_KEYS
 from vantun.config_tun import CLIENT_TUN_KEYS, SERVER_TUN_KEYS
 from vantun.config_uri import SCHEME, ServerLink, parse_link
@@ -101,6 +102,7 @@ _COMMON = (
         "$XDG_RUNTIME_DIR/vantun.",
         "status.sock",
     ),
+    *MTU_KEYS,
     Key("limits.memory", SIZE, "Memory for packet buffers, all sessions together.", "128 MB", "128 MB"),
     *METRICS_KEYS,
     *ACL_KEYS,
@@ -136,6 +138,7 @@ PATH_KEYS = (
     ),
     Key("up", RATE, "Rate of this path towards the server. Without it `bandwidth.up`.", "40 mbps"),
     Key("down", RATE, "Rate of this path from the server. Without it `bandwidth.down`.", "100 mbps"),
+    *PATH_MTU_KEYS,
 )
 
 CLIENT_KEYS = (

@@ -36,4 +36,6 @@ class LaneSpec:
     cap: float = 0.0
     """The most that ``bbr`` may send, bit/s; 0 = no limit."""
     mtu: int = 1200
-    """UDP payload bytes of a full packet on this path."""
+    """UDP payload bytes of a full packet on this path, to begin with."""
+    max_mtu: int = 0
+    """The largest that the search for the path's MTU may reach; 0 = it stays at ``mtu``."""

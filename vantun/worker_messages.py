@@ -10,7 +10,16 @@ from dataclasses import dataclass
 
 import cbor2
 
-from vantun.dataplane.events import FlowClosed, FlowOpened, LaneChanged, LaneClosed, LaneRefused, SessionViolated
+from vantun.dataplane.events import (
+    FlowClosed,
+    FlowOpened,
+    LaneChanged,
+    LaneClosed,
+    LaneMoved,
+    LaneRefused,
+    SessionViolated,
+    UnitChanged,
+)
 from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ProtocolError
 from vantun.lanes import LaneSpec
@@ -206,8 +215,10 @@ Report = (
     | FlowOpened
     | FlowClosed
     | LaneChanged
+    | LaneMoved
     | LaneClosed
     | LaneRefused
+    | UnitChanged
     | SessionViolated
     | TunReport
     | UdpReport
@@ -235,8 +246,10 @@ MESSAGES: dict[str, type[Message]] = {
     "flow opened": FlowOpened,
     "flow closed": FlowClosed,
     "lane changed": LaneChanged,
+    "lane moved": LaneMoved,
     "lane closed": LaneClosed,
     "lane refused": LaneRefused,
+    "unit changed": UnitChanged,
     "session violated": SessionViolated,
     **TUN_MESSAGES,
     **UDP_MESSAGES,

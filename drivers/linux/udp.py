@@ -137,6 +137,11 @@ class UdpSocket:
         """
         return self._sender.too_big
 
+    @property
+    def too_big_sizes(self) -> list[int]:
+        """Bytes of the packets that :attr:`too_big` names."""
+        return self._sender.too_big_sizes
+
     def fileno(self) -> int:
         """Return the descriptor, -1 once closed."""
         return self.socket.fileno()

@@ -58,10 +58,13 @@ class Sender:
     ----------
     too_big
         Peer rows, one per packet of the last :meth:`send` that the kernel refused for its length.
+    too_big_sizes
+        The lengths of those packets.
     """
 
     def __init__(self, descriptor: int, calls: MessageCalls, counters: UdpCounters, segments: int) -> None:
         self.too_big: list[int] = []
+        self.too_big_sizes: list[int] = []
         self.segments = segments
         self.refused_peers = 0
         self.descriptor = descriptor
@@ -81,6 +84,7 @@ class Sender:
     def send(self, batch: PacketBatch, first: int, count: int) -> int:
         """Send packets ``first .. first + count - 1``; return how many were taken."""
         self.too_big.clear()
+        self.too_big_sizes.clear()
         if first < 0 or count < 0 or first + count > len(batch.offset):
             raise DriverError(
                 f"packets {first} to {first + count - 1} of a batch of {len(batch.offset)} cannot be sent; "
@@ -147,6 +151,7 @@ class Sender:
         if number == errno.EMSGSIZE:
             counters.too_big += 1
             self.too_big.append(int(batch.peer[index]))
+            self.too_big_sizes.append(int(batch.length[index]))
             return packets
         if not isinstance(self._calls, OneByOne) and udp_errno.call_missing(number, self._calls, self.descriptor):
             counters.fall_back("sendmmsg", f"{udp_errno.name_of(number)}: one sendmsg per message instead")

@@ -136,6 +136,9 @@ class Client(Appliance):
                 if state == "active":
                     for attempt in self._of(session, path):
                         attempt.active.set()
+                elif state == "suspect":  # perhaps a NAT on the way has given us another address
+                    for attempt in self._of(session, path):
+                        attempt.touch(at_once=True)
                 elif state == "dead":
                     self._end(session, path, "nothing comes through any more")
             case LaneClosed(session, path, code):

@@ -128,11 +128,14 @@ class ClientPath:
         events, self._events = self._events, []
         return events
 
-    def touch(self, session: int, path: int, now: float) -> None:
-        """Keep the connection, because its lane is alive; without, it ends after its idle time-out."""
+    def touch(self, session: int, path: int, now: float, *, at_once: bool = False) -> None:
+        """Keep the connection, because its lane is alive; without, it ends after its idle time-out.
+
+        ``at_once``: this end's address may have changed, and the server's connection is to follow.
+        """
         del session, path
         if self._state is _State.UP:
-            self._http.ping(now)
+            self._http.ping(now, at_once=at_once)
 
     def send(self, number: int, message: SessionRequest) -> None:
         """Send a session's request; nothing happens while the path is not up."""
@@ -264,6 +267,7 @@ class ClientPath:
             rate=float(limit) if brutal else 0.0,
             cap=0.0 if brutal else float(limit),
             mtu=MTU,
+            max_mtu=self._path.mtu,
         )
         self._state = _State.UP
         self._events.append(PathUp(self._lane, "", welcome.tokens))

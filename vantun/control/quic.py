@@ -53,6 +53,7 @@ CID_LENGTH = 8
 IDLE_TIMEOUT = 20.0
 """Seconds; a path whose lane is alive is kept up by PINGs, see :meth:`HttpConnection.ping`."""
 PING_AFTER = 5.0
+_AT_ONCE = 0.5
 MAX_DATA = 256 << 10
 """Bytes that a peer may send on one connection beyond what was read; a control message has 16 KiB at most."""
 MAX_STREAM_DATA = 64 << 10
@@ -291,9 +292,12 @@ class HttpConnection:
         """Bytes that the peer has not acknowledged."""
         return sum(len(stream.sender._buffer) for stream in self.quic._streams.values())
 
-    def ping(self, now: float) -> None:
-        """Keep the connection up for another idle time-out; costs a packet every PING_AFTER seconds."""
-        if now - self._pinged_at >= PING_AFTER:
+    def ping(self, now: float, *, at_once: bool = False) -> None:
+        """Keep the connection up for another idle time-out; costs a packet every PING_AFTER seconds.
+
+        ``at_once`` does not wait for that, but half a second: the peer learns from the packet where this end is now.
+        """
+        if now - self._pinged_at >= (_AT_ONCE if at_once else PING_AFTER):
             self._pinged_at = now
             self.quic.send_ping(0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vantun.config import ClientConfig, ServerConfig, default_status_socket
@@ -37,7 +37,15 @@ from vantun.control.tun_interface import state_folder
 from vantun.control.tun_record import TunRecords
 from vantun.control.tun_server import TunServer
 from vantun.control.web_front import WebFront
-from vantun.dataplane.events import FlowClosed, FlowOpened, LaneChanged, LaneClosed, LaneRefused, SessionViolated
+from vantun.dataplane.events import (
+    FlowClosed,
+    FlowOpened,
+    LaneChanged,
+    LaneClosed,
+    LaneMoved,
+    LaneRefused,
+    SessionViolated,
+)
 from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ResourceError
 from vantun.lanes import LaneSpec
@@ -220,6 +228,8 @@ class Server(Appliance):
                     self._connector.cancel(handle)
             case LaneChanged(session, path, state, before):
                 log.debug("session %x path %d: %s, was %s", session, path, state, before)
+            case LaneMoved(session, path, peer):
+                self._moved(session, path, peer)
             case LaneClosed(session, path, code):
                 log.info("session %x path %d: closed by the client with code %d", session, path, code)
                 self._drop(session, path)
@@ -277,6 +287,14 @@ class Server(Appliance):
         log.info("session %x path %d (%s): up, %s from %s", lane.session, lane.path, lane.name, lane.user, lane.peer[0])
         if self.link is not None:
             self.link.add_lane(lane)
+
+    def _moved(self, session: int, path: int, peer: tuple[str, int]) -> None:
+        """Show a path's new address. Its QUIC connection follows with the next packet of the client's."""
+        known = self._known.get((session, path))
+        if known is not None:
+            old, new = Endpoint(*known.lane.peer), Endpoint(*peer)
+            log.info("session %x path %d (%s): moved from %s to %s", session, path, known.lane.name, old, new)
+            known.lane = replace(known.lane, peer=peer)
 
     def _drop(self, session: int, path: int) -> None:
         if self._known.pop((session, path), None) is not None and self.link is not None:

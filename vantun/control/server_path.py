@@ -266,6 +266,7 @@ class ServerPath:
             rate=float(limit) if brutal else 0.0,
             cap=0.0 if brutal else float(limit),
             mtu=MTU,
+            max_mtu=config.mtu,
         )
         tokens = authority.tokens(session)
         welcome = Welcome(session, hello.path, keys.x25519, keys.ciphertext, suite, cid, tokens, config.bandwidth.down)

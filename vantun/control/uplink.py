@@ -107,10 +107,10 @@ class Attempt:
         """Take a datagram that arrived on this path's socket."""
         self._pump.receive(data, self.number, peer)
 
-    def touch(self) -> None:
-        """Learn that the lane is alive."""
+    def touch(self, *, at_once: bool = False) -> None:
+        """Learn that the lane is alive; ``at_once``: that this end's address may have changed."""
         if self.lane is not None:
-            self._quic.touch(self.lane.session, self.lane.path, self._loop.time())
+            self._quic.touch(self.lane.session, self.lane.path, self._loop.time(), at_once=at_once)
             self._pump.wake()
 
     def send(self, number: int, message: SessionRequest) -> None:

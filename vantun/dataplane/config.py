@@ -18,8 +18,8 @@ class DataplaneConfig:
     """What a worker may hold, and how it repairs loss. Times in seconds, sizes in bytes."""
 
     limits: Limits = field(default_factory=Limits)
-    max_mtu: int = 1452
-    """Largest UDP payload that a path may be configured for; sets the row size."""
+    max_mtu: int = 1472
+    """Largest UDP payload of any path (1472: an Ethernet frame's worth of IPv4); sets the row size."""
     fec: bool = True
     max_rows: int = 127
     """Parity rows that a block may use before its shards go again."""

@@ -36,6 +36,23 @@ class LaneChanged:
 
 
 @dataclass(frozen=True)
+class LaneMoved:
+    """The peer of a lane has another address, and has proved it."""
+
+    session: int
+    path: int
+    peer: tuple[str, int]
+
+
+@dataclass(frozen=True)
+class UnitChanged:
+    """The largest shard of a session has another size: ``unit`` bytes fit every path that counts."""
+
+    session: int
+    unit: int
+
+
+@dataclass(frozen=True)
 class LaneClosed:
     """The peer closed a lane with an error code."""
 
@@ -61,4 +78,15 @@ class LaneRefused:
     reason: str
 
 
-Event = FlowOpened | FlowClosed | LaneChanged | LaneClosed | LaneRefused | SessionViolated | TunReport | UdpReport
+Event = (
+    FlowOpened
+    | FlowClosed
+    | LaneChanged
+    | LaneMoved
+    | LaneClosed
+    | LaneRefused
+    | UnitChanged
+    | SessionViolated
+    | TunReport
+    | UdpReport
+)

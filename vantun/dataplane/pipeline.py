@@ -147,10 +147,16 @@ class Dataplane:
             self.flows.port_failed(flow, now)
             self._due = 0.0
 
+    def refused_for_size(self, peer: int, size: int, now: float) -> None:
+        """Note that the kernel refused a packet of ``size`` bytes to row ``peer`` of the addresses (EMSGSIZE)."""
+        self.sessions.refused_for_size(peer, size, now)
+        self._due = now
+
     def take_events(self) -> list[Event]:
         """Return what happened since the last call."""
-        events = self._events + self.flows.events
+        events = self._events + self.sessions.events + self.flows.events
         self._events = []
+        self.sessions.events = []
         self.flows.events = []
         return events
 
@@ -162,14 +168,14 @@ class Dataplane:
 
     def receive(self, batch: PacketBatch, count: int, socket: int, now: float) -> NDArray[np.int32]:
         """Take ``count`` datagrams that arrived on ``socket``; return the indexes of those that belong to no lane."""
-        del socket  # a lane is known by its connection id alone; the address is checked when it changes
+        del socket  # a lane is known by its connection id alone; whether its peer has moved, the accept stage sees
         misses: list[NDArray[np.int32]] = []
         for first in range(0, count, _RECEIVE_BATCH):
             ours, others = self._open.run(batch, first, min(count - first, _RECEIVE_BATCH))
             if len(others):
                 misses.append(others)
             if ours:
-                self._accept.run(ours, now)
+                self._accept.run(ours, batch.address, now)
                 self._decode.run(now)
                 self._take_table_events(now)
                 self._deliver.run(now)

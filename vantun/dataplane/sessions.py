@@ -7,16 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.batch import SOCKADDR_SIZE
-from drivers.linux.address import pack
+from drivers.linux.address import pack, unpack
 from vantun.dataplane.context import Context
-from vantun.dataplane.events import Event, LaneChanged, LaneClosed, SessionViolated
+from vantun.dataplane.events import Event, LaneChanged, LaneClosed, LaneMoved, SessionViolated, UnitChanged
 from vantun.errors import ResourceError
 from vantun.lanes import LaneSpec
 from vantun.session import index, pool
 from vantun.session.keys import Ratchet
+from vantun.session.limits import PACKET_START
+from vantun.session.mtu import begin_search, size_refused
 from vantun.session.rate import BBR, BRUTAL, begin_rate
-from vantun.session.recovery import STATE_NAMES, VALIDATING, lane_timeout, suspect
+from vantun.session.rebind import OTHER, settle_peer
+from vantun.session.recovery import ACTIVE, STATE_NAMES, VALIDATING, lane_timeout, suspect
 from vantun.session.repack import repack_session
 from vantun.session.tables import CHANNELS, SESSION_LANES, WINDOW
 from vantun.session.teardown import empty_channel
@@ -25,6 +27,8 @@ from vantun.wire.short_header import HEADER_LENGTH, cid_key
 
 PACKET_OVERHEAD = HEADER_LENGTH + SHARD_HEADER + 16
 """Bytes of a packet around the unit of its shard."""
+_IPV6_MTU = 1452
+"""UDP payload of an Ethernet frame with IPv6; IPv4 leaves 1472."""
 _NEW_CHANNEL = {
     "open_row": -1,
     "open_flow": -1,
@@ -62,8 +66,10 @@ class SessionBook:
         self._sessions: dict[int, int] = {}
         self._lanes: dict[int, _Lane] = {}
         self._late_keys: list[tuple[float, int, int]] = []
-        self.peers: NDArray[np.uint8] = np.zeros((len(t.lane), SOCKADDR_SIZE), np.uint8)
+        self.peers: NDArray[np.uint8] = t.peer
         """Destination of each lane; the ``address`` table of outgoing batches."""
+        self.events: list[Event] = []
+        """What the owner should know, beside what :meth:`on_event` returns."""
 
     def row(self, session: int) -> int | None:
         """Return the table row of a session id."""
@@ -155,8 +161,11 @@ class SessionBook:
         for name, value in values.items():
             record[name] = value
         t.replay[lane] = 0
+        settle_peer(t.root, lane)
         control, limit = (BRUTAL, spec.rate) if spec.rate > 0 else (BBR, spec.cap)
         begin_rate(t.root, lane, control, limit / 8.0, now)
+        most = min(spec.max_mtu, _IPV6_MTU if ":" in spec.peer[0] else spec.max_mtu)
+        begin_search(t.root, lane, min(most, int(t.pool[0]["stride"]) - PACKET_START), now)
 
     def _install_keys(self, lane: int, spec: LaneSpec) -> None:
         send = Ratchet(spec.send_secret, spec.suite)
@@ -210,16 +219,30 @@ class SessionBook:
         t.session[row]["used"] = 0
 
     def fit_unit(self, session: int, now: float) -> None:
-        """Set the session's unit to what fits all its lanes; blocks that no longer fit are repacked."""
+        """Set the session's unit to what fits its lanes; blocks that no longer fit are repacked.
+
+        A lane whose first search is not over does not count while another one carries the session: it would make every
+        shard short for as long as the search takes, and everything under way would have to be packed anew.
+        """
         t = self._context.tables
-        lanes = [int(lane) for lane in t.session_lane[session] if lane >= 0]
-        if not lanes:
+        lanes = t.lane[[int(lane) for lane in t.session_lane[session] if lane >= 0]]
+        if not len(lanes):
             return
-        unit = min(int(t.lane[lane]["mtu"]) for lane in lanes) - PACKET_OVERHEAD
-        shrinks = unit < int(t.session[session]["unit"])
+        settled = lanes[lanes["mtu_settled"] == 1]
+        if (settled["state"] == ACTIVE).any():
+            lanes = settled
+        unit = int(lanes["mtu"].min()) - PACKET_OVERHEAD
+        before = int(t.session[session]["unit"])
+        if unit == before:
+            return
         t.session[session]["unit"] = unit
-        if shrinks:
+        self.events.append(UnitChanged(self.session_id(session), unit))
+        if unit < before:
             t.session[session]["repack_due"] = 0 if repack_session(t.root, session, now) else 1
+
+    def refused_for_size(self, peer: int, size: int, now: float) -> None:
+        """Act on a packet of ``size`` bytes to address row ``peer`` that the kernel refused because of its length."""
+        size_refused(self._context.tables.root, peer % OTHER, size, now)
 
     def run_late(self, now: float) -> None:
         """Install receive keys whose time has come, and retry repacking."""
@@ -246,9 +269,12 @@ class SessionBook:
             return None
         path = int(t.lane[lane]["path"])
         if kind == pool.EVENT_LANE_STATE:
+            self.fit_unit(session, now)
             return LaneChanged(identity, path, STATE_NAMES[a], STATE_NAMES[b])
         if kind == pool.EVENT_LANE_CLOSED:
             return LaneClosed(identity, path, a)
+        if kind == pool.EVENT_LANE_MOVED:
+            return LaneMoved(identity, path, unpack(self.peers[lane]))
         if kind == pool.EVENT_MTU:
             self.fit_unit(session, now)
         elif kind == pool.EVENT_REKEY_SENT:

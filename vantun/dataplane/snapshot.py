@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from drivers.linux.address import unpack
 from vantun.dataplane.context import STAGES
+from vantun.session.mtu import SEARCH_NAMES
 from vantun.session.rate import CONTROL_NAMES, MODE_NAMES
 from vantun.session.recovery import STATE_NAMES
 from vantun.session.tables import CHANNEL_NAMES, CHANNELS, PACKETS
@@ -38,6 +40,11 @@ _LANE_FIELDS = (
     "spurious",
     "in_flight",
     "mtu",
+    "mtu_limit",
+    "rebinds",
+    "refused",
+    "spoofed",
+    "elsewhere",
 )
 
 
@@ -83,7 +90,7 @@ def _lane(plane: Dataplane, lane: int) -> dict[str, object]:
         "user": spec.user,
         "path": spec.path,
         "name": spec.name or f"path {spec.path}",
-        "peer": f"{spec.peer[0]}:{spec.peer[1]}",
+        "peer": "{}:{}".format(*unpack(plane.sessions.peers[lane])),
         "state": STATE_NAMES[int(record["state"])],
         "rtt_ms": round(float(record["srtt"]) * 1e3, 3),
         "min_rtt_ms": round(float(record["min_rtt"]) * 1e3, 3),
@@ -93,6 +100,7 @@ def _lane(plane: Dataplane, lane: int) -> dict[str, object]:
         "rate_bps": round(float(record["pacing_rate"]) * 8),
         "bandwidth_bps": round(float(record["bandwidth"]) * 8),
         "cwnd": int(record["cwnd"]),
+        "mtu_search": SEARCH_NAMES[int(record["mtu_state"])],
         **{name: int(record[name]) for name in _LANE_FIELDS},
     }
 

@@ -52,7 +52,7 @@ class WorkerLoop:
         self._plane = plane
         self._clock = clock
         self._poller = Poller()
-        self._sockets = WorkerSockets(self._poller, self._receive, self._report_misses, clock)
+        self._sockets = WorkerSockets(self._poller, self._receive, self._report_misses, clock, self._refuse)
         self._ports = FlowPorts(plane, self._poller, clock)
         self._tun = TunPorts(plane, self._poller, lambda report: self._control.post(report), clock)
         self._commands = Commands(plane, self._ports, self._sockets, self._tun, clock)
@@ -105,6 +105,9 @@ class WorkerLoop:
     def _receive(self, batch: PacketBatch, count: int, number: int) -> NDArray[np.int32]:
         self._received += count
         return self._plane.receive(batch, count, number, self._clock())
+
+    def _refuse(self, row: int, size: int) -> None:
+        self._plane.refused_for_size(row, size, self._clock())
 
     def _report_misses(self, number: int, datagrams: list[tuple[bytes, str, int]]) -> None:
         self._control.post_misses(number, datagrams)

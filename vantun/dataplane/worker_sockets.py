@@ -33,6 +33,8 @@ _REST = 1.0
 
 Receive = Callable[[PacketBatch, int, int], NDArray[np.int32]]
 """(batch, count, socket number) -> indexes of the packets that belong to no lane."""
+Refuse = Callable[[int, int], None]
+"""(row of the addresses, size) of a packet that is longer than the interface takes."""
 ReportMisses = Callable[[int, list[tuple[bytes, str, int]]], None]
 
 
@@ -58,11 +60,19 @@ class WorkerSockets:
         Datagrams of no lane that were not passed on.
     """
 
-    def __init__(self, poller: Poller, receive: Receive, report: ReportMisses, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        poller: Poller,
+        receive: Receive,
+        report: ReportMisses,
+        clock: Callable[[], float],
+        refuse: Refuse = lambda _row, _size: None,
+    ) -> None:
         self._poller = poller
         self._receive = receive
         self._report = report
         self._clock = clock
+        self._refuse = refuse
         self._sockets: dict[int, UdpSocket] = {}
         self._resting: dict[int, float] = {}
         self._errors: dict[int, str] = {}
@@ -173,6 +183,8 @@ class WorkerSockets:
             full = udp.counters.would_block
             try:
                 first += udp.send(outgoing.batch, first, end - first)
+                for row, size in zip(udp.too_big, udp.too_big_sizes, strict=True):
+                    self._refuse(row, size)
             except DriverError as error:
                 self._errors[int(outgoing.socket[first])] = str(error)
                 self.unsent += end - first

@@ -10,12 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.batch import SOCKADDR_SIZE, packet_batch
+from drivers.linux.address import pack, unpack
 from vantun.dataplane.events import Event, FlowOpened
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.ports import WOULD_BLOCK
 
 _CAPACITY = 1024
 _SLOT = 1500
+
+Address = tuple[str, int]
+NOWHERE: Address = ("", 0)
+"""The address of whoever has none: a data plane learns nothing from it."""
 
 
 class MemoryPort:
@@ -125,17 +130,25 @@ class Endpoint:
         self.misses = 0
         self._on_open = on_open
         self._inbox = np.zeros(_CAPACITY * _SLOT, np.uint8)
-        self._batch = packet_batch(self._inbox, _CAPACITY, np.zeros((1, SOCKADDR_SIZE), np.uint8))
+        self._sources: NDArray[np.uint8] = np.zeros((_CAPACITY, SOCKADDR_SIZE), np.uint8)
+        self._batch = packet_batch(self._inbox, _CAPACITY, self._sources)
         self._batch.offset[:] = np.arange(_CAPACITY) * _SLOT
+        self._batch.peer[:] = np.arange(_CAPACITY)
+        self._packed: dict[Address, NDArray[np.uint8]] = {NOWHERE: np.zeros(SOCKADDR_SIZE, np.uint8)}
+        self._unpacked: dict[bytes, Address] = {}
         self._waiting = 0
 
-    def arrive(self, datagram: bytes, now: float) -> None:
+    def arrive(self, datagram: bytes, now: float, source: Address = NOWHERE) -> None:
         """Put one datagram in front of the endpoint."""
         if self._waiting == _CAPACITY:
             self.run(now)
         start = self._waiting * _SLOT
         self._inbox[start : start + len(datagram)] = np.frombuffer(datagram, np.uint8)
         self._batch.length[self._waiting] = len(datagram)
+        row = self._packed.get(source)
+        if row is None:
+            row = self._packed[source] = np.frombuffer(pack(*source), np.uint8)
+        self._sources[self._waiting] = row
         self._waiting += 1
 
     def run(self, now: float) -> None:
@@ -147,7 +160,11 @@ class Endpoint:
 
     def depart(self, now: float) -> list[tuple[int, bytes]]:
         """Return (socket, datagram) for everything that is to be sent now."""
-        datagrams: list[tuple[int, bytes]] = []
+        return [(socket, datagram) for socket, datagram, _ in self.depart_to(now)]
+
+    def depart_to(self, now: float) -> list[tuple[int, bytes, Address]]:
+        """Return (socket, datagram, destination) for everything that is to be sent now."""
+        datagrams: list[tuple[int, bytes, Address]] = []
         while True:
             outgoing = self.plane.transmit(now)
             if not outgoing.packets:
@@ -155,9 +172,17 @@ class Endpoint:
             memory = outgoing.batch.memory
             offsets, sizes = outgoing.batch.offset.tolist(), outgoing.batch.length.tolist()
             for i, socket in enumerate(outgoing.socket[: outgoing.packets].tolist()):
-                datagrams.append((socket, memory[offsets[i] : offsets[i] + sizes[i]].tobytes()))
+                datagram = memory[offsets[i] : offsets[i] + sizes[i]].tobytes()
+                datagrams.append((socket, datagram, self._unpack(outgoing.batch.address[outgoing.batch.peer[i]])))
         self._take_events(now)
         return datagrams
+
+    def _unpack(self, row: NDArray[np.uint8]) -> Address:
+        key = row.tobytes()
+        address = self._unpacked.get(key)
+        if address is None:
+            address = self._unpacked[key] = unpack(key)
+        return address
 
     def _take_events(self, now: float) -> None:
         for event in self.plane.take_events():

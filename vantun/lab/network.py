@@ -17,7 +17,7 @@ from vantun.dataplane.config import DataplaneConfig
 from vantun.dataplane.context import Engines, Serving
 from vantun.dataplane.events import FlowOpened
 from vantun.dataplane.pipeline import Dataplane
-from vantun.lab.endpoint import Endpoint, MemoryPort
+from vantun.lab.endpoint import NOWHERE, Address, Endpoint, MemoryPort
 from vantun.lab.link import Link, LinkProfile
 from vantun.lab.packet_port import MemoryPacketPort
 from vantun.lanes import LaneSpec
@@ -27,6 +27,18 @@ STEP = 100e-6
 
 Tamper = Callable[[int, int, bytes], bytes | None]
 """(path, direction, datagram) -> what to send instead, None to drop it. Direction 0 is client to server."""
+Astray = Callable[[Address, bytes], None]
+"""(destination, datagram): what somebody who is not the client receives."""
+
+
+def server_address(path: int) -> Address:
+    """Return where the server listens for a path."""
+    return "198.51.100.1", 1000 + path
+
+
+def client_address(path: int) -> Address:
+    """Return where the client of a path is, until it moves."""
+    return f"10.0.{path >> 8}.{path & 0xFF}", 40000
 
 
 def lab_engines() -> Engines:
@@ -52,6 +64,14 @@ class Network:
         MemoryPacketPort, kept in ``accepted_packets``, if the target is one of a packet flow.
     links
         (path, direction) -> Link.
+    source
+        path -> the address that the server sees the client's packets come from.
+    reachable
+        path -> addresses at which the client receives.
+    astray
+        Called for every datagram that the server sends elsewhere, if set.
+    skew
+        What the clocks of client and server are ahead of ``now``: a machine that slept sees its clock jump.
     tamper
         Called for every datagram before its link, if set.
     """
@@ -70,7 +90,11 @@ class Network:
         self.server = Endpoint(Dataplane(config, lab_engines()), self._accept)
         self.links: dict[tuple[int, int], Link] = {}
         self.tamper: Tamper | None = None
-        self._on_way: list[tuple[float, int, int, bytes]] = []
+        self.source: dict[int, Address] = {}
+        self.reachable: dict[int, set[Address]] = {}
+        self.astray: Astray | None = None
+        self.skew = [0.0, 0.0]
+        self._on_way: list[tuple[float, int, int, bytes, Address]] = []
         self._sent = 0
 
     def _accept(self, endpoint: Endpoint, event: FlowOpened, now: float) -> None:
@@ -86,9 +110,18 @@ class Network:
         endpoint.plane.attach_flow(event.handle, port, now)
 
     def add_path(
-        self, path: int, profile: LinkProfile, *, rate: float = 0.0, mtu: int = 1200, back: LinkProfile | None = None
+        self,
+        path: int,
+        profile: LinkProfile,
+        *,
+        rate: float = 0.0,
+        mtu: int = 1200,
+        max_mtu: int = 0,
+        back: LinkProfile | None = None,
     ) -> None:
-        """Add a path of two links; ``rate`` (bit/s) makes both ends use ``brutal``."""
+        """Add a path of two links; ``rate`` (bit/s) makes both ends use ``brutal``, ``max_mtu`` search for the MTU."""
+        self.source[path] = client_address(path)
+        self.reachable[path] = {client_address(path)}
         for direction, shape in ((0, profile), (1, back or profile)):
             self.links[path, direction] = Link(shape, self.seed * 1000 + path, direction)
         cids = bytes([0]) + path.to_bytes(7, "big"), bytes([0]) + (path + (1 << 32)).to_bytes(7, "big")
@@ -97,7 +130,7 @@ class Network:
             session=SESSION,
             path=path,
             socket=path,
-            peer=("127.0.0.1", 1000 + path),
+            peer=server_address(path),
             receive_cid=cids[0],
             send_cid=cids[1],
             suite=Suite.AES_128_GCM,
@@ -106,18 +139,20 @@ class Network:
             client=True,
             rate=rate,
             mtu=mtu,
+            max_mtu=max_mtu,
         )
-        self.client.plane.add_lane(spec, self.now)
+        self.client.plane.add_lane(spec, self.now + self.skew[0])
         self.server.plane.add_lane(
             replace(
                 spec,
+                peer=client_address(path),
                 receive_cid=cids[1],
                 send_cid=cids[0],
                 send_secret=secrets[1],
                 receive_secret=secrets[0],
                 client=False,
             ),
-            self.now,
+            self.now + self.skew[1],
         )
 
     def open_packets(self, target: str) -> MemoryPacketPort:
@@ -128,7 +163,7 @@ class Network:
 
     def open(self, target: str, port: MemoryPort) -> int:
         """Open a flow from the client; return its handle."""
-        return self.client.plane.open_flow(SESSION, target, port, self.now)
+        return self.client.plane.open_flow(SESSION, target, port, self.now + self.skew[0])
 
     def cut(self, path: int) -> None:
         """Make a path lose everything, both ways."""
@@ -142,27 +177,46 @@ class Network:
             link = self.links[path, direction]
             link.set_profile(replace(link.profile, loss=loss))
 
+    def rebind(self, path: int, host: str | None = None, port: int | None = None, *, keep: bool = False) -> Address:
+        """Give the client of a path another address, as a NAT does; return it.
+
+        What the server sends to the old one is lost, unless that is to be kept.
+        """
+        old = self.source[path]
+        new = (host or old[0], port or old[1])
+        self.source[path] = new
+        self.reachable[path] = self.reachable[path] | {new} if keep else {new}
+        return new
+
     def run(self, until: float, stop: Callable[[], bool] | None = None) -> bool:
         """Let time pass until ``until`` or until ``stop`` says so; return whether it did."""
         ends = (self.client, self.server)
         while self.now < until:
             for direction, end in enumerate(ends):
-                for path, datagram in end.depart(self.now):
-                    self._send(path, direction, datagram)
+                for path, datagram, peer in end.depart_to(self.now + self.skew[direction]):
+                    self._send(path, direction, datagram, peer)
             if stop is not None and stop():
                 return True
-            due = min(end.plane.next_event(self.now) for end in ends)
+            clocks = [self.now + ahead for ahead in self.skew]
+            due = min(
+                end.plane.next_event(clock) - ahead for end, clock, ahead in zip(ends, clocks, self.skew, strict=True)
+            )
             if self._on_way:
                 due = min(due, self._on_way[0][0])
             self.now = max(self.now + STEP, min(due, until))
             while self._on_way and self._on_way[0][0] <= self.now:
-                _, _, direction, datagram = heapq.heappop(self._on_way)
-                ends[1 - direction].arrive(datagram, self.now)
-            for end in ends:
-                end.run(self.now)
+                _, _, direction, datagram, source = heapq.heappop(self._on_way)
+                ends[1 - direction].arrive(datagram, self.now + self.skew[1 - direction], source)
+            for end, ahead in zip(ends, self.skew, strict=True):
+                end.run(self.now + ahead)
         return False
 
-    def _send(self, path: int, direction: int, datagram: bytes) -> None:
+    def _send(self, path: int, direction: int, datagram: bytes, peer: Address) -> None:
+        if direction and peer not in self.reachable[path]:
+            if self.astray is not None:
+                self.astray(peer, datagram)
+            return
+        source = server_address(path) if direction else self.source[path]
         if self.tamper is not None:
             changed = self.tamper(path, direction, datagram)
             if changed is None:
@@ -170,9 +224,9 @@ class Network:
             datagram = changed
         for time in self.links[path, direction].send(self.now, len(datagram)):
             self._sent += 1
-            heapq.heappush(self._on_way, (time, self._sent, direction, datagram))
+            heapq.heappush(self._on_way, (time, self._sent, direction, datagram, source))
 
-    def inject(self, direction: int, datagram: bytes, after: float = 0.0) -> None:
-        """Put a datagram in front of an endpoint, as anybody on the way could."""
+    def inject(self, direction: int, datagram: bytes, after: float = 0.0, source: Address = NOWHERE) -> None:
+        """Put a datagram in front of an endpoint, as anybody on the way could; ``source`` may be forged."""
         self._sent += 1
-        heapq.heappush(self._on_way, (self.now + after, self._sent, direction, datagram))
+        heapq.heappush(self._on_way, (self.now + after, self._sent, direction, datagram, source))

@@ -8,8 +8,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from drivers.batch import PacketBatch
 from vantun.session.inbox import BAD_FRAME, BAD_RECEIPT, KEPT, MALFORMED, NOT_NEEDED, violate
 from vantun.session.index import find
+from vantun.session.layout import RESPONSES
 from vantun.session.limits import PACKET_START
 from vantun.session.pool import (
     EVENT_LANE_CLOSED,
@@ -20,6 +22,7 @@ from vantun.session.pool import (
     release_row,
     take_row,
 )
+from vantun.session.rebind import address_key, note_source, trial_answered
 from vantun.session.received import is_replay, note_number, note_range
 from vantun.session.recovery import ACTIVE, VALIDATING, on_receipt, set_state
 from vantun.session.span_store import take_shard
@@ -60,27 +63,31 @@ class Arrivals(NamedTuple):
     status: NDArray[np.int8]
     lane: NDArray[np.int32]
     row: NDArray[np.int32]
+    source: NDArray[np.int32]
+    """Row of the batch's addresses that says where the packet came from."""
     miss: NDArray[np.int32]
     """Indexes of packets that belong to no lane."""
 
 
 @njit(cache=True)
-def sort_arrivals(
-    t: Tables, a: Arrivals, memory: NDArray[np.uint8], offset: NDArray[np.int64], length: NDArray[np.int32], count: int
-) -> tuple[int, int]:
-    """Find the lane of each packet and a row for its plaintext; return (packets of ours, packets of nobody)."""
+def sort_arrivals(t: Tables, a: Arrivals, batch: PacketBatch, first: int, count: int) -> tuple[int, int]:
+    """Find the lane of each packet of ``batch`` from ``first`` on, and a row for its plaintext.
+
+    Return (packets of ours, packets of nobody).
+    """
     t = head(t)
+    memory = batch.memory
     ours = 0
     misses = 0
     stride = t.pool[0].stride
     for i in range(count):
-        start = offset[i]
-        size = int64(length[i])
+        start = batch.offset[first + i]
+        size = int64(batch.length[first + i])
         lane = -1
         if size >= HEADER_LENGTH + 4 + TAG_LENGTH and memory[start] & LONG_HEADER == 0:
             lane = find(t.lane_key, t.lane_value, get_cid(memory, start))
         if lane < 0:
-            a.miss[misses] = i
+            a.miss[misses] = first + i
             misses += 1
             continue
         if PACKET_START + size - TAG_LENGTH > stride:
@@ -98,18 +105,22 @@ def sort_arrivals(
         a.status[ours] = 0
         a.lane[ours] = lane
         a.row[ours] = row
+        a.source[ours] = batch.peer[first + i]
         ours += 1
     return ours, misses
 
 
 @njit(cache=True)
-def accept_arrivals(t: Tables, a: Arrivals, count: int, now: float) -> None:
+def accept_arrivals(t: Tables, a: Arrivals, address: NDArray[np.uint8], count: int, now: float) -> None:
     """Take ``count`` opened packets: what failed authentication or came before is dropped and counted, the rest read.
 
-    Nothing more is taken from a peer that broke the protocol; its session is about to be ended.
+    ``address`` are the socket addresses that ``a.source`` names. Nothing more is taken from a peer that broke the
+    protocol; its session is about to be ended.
     """
     t = head(t)
     ranges = np.empty((MAX_RANGES, 2), np.int64)
+    source = -1
+    high, low, port = uint64(0), uint64(0), int64(0)
     for i in range(count):
         lane = int64(a.lane[i])
         row = int64(a.row[i])
@@ -128,6 +139,12 @@ def accept_arrivals(t: Tables, a: Arrivals, count: int, now: float) -> None:
             t.pool[0].dropped_replay += 1
             release_row(t, row)
             continue
+        if a.source[i] != source:
+            source = int64(a.source[i])
+            high, low, port = address_key(address, source)
+        elsewhere = port != record.peer_port or low != record.peer_low or high != record.peer_high
+        if (elsewhere or record.trial) and port > 0 and not t.session[record.session].client:
+            note_source(t, lane, address, source, number, int64(a.length[i]), now)
         _note_phase(t, lane, row, number, now)
         note_number(t, lane, number)
         record.received += 1
@@ -217,8 +234,11 @@ def _read_frame(
         for i in range(PROBE_DATA):
             value = (value << uint64(8)) | uint64(t.memory[position + i])
         if frame == PROBE:
-            record.response_due = 1
-            record.response_value = value
+            if record.response_due < RESPONSES:
+                record.response_value[record.response_due] = value
+                record.response_due += 1
+        elif record.trial and trial_answered(t, lane, value, now):
+            record.last_heard = now
         elif value == record.probe_value and record.probe_sent > 0.0:
             record.last_heard = now
             if record.state != ACTIVE:

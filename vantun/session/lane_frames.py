@@ -1,4 +1,4 @@
-"""What belongs to a lane itself and to no channel: RECEIPT, PROBE and PROBE_RESPONSE."""
+"""What belongs to a lane itself and to no channel: RECEIPT, PROBE_RESPONSE, and PROBEs of every kind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import numpy as np
 from numba import njit
 
 from vantun.session.departures import FRAME_START, Departures, emit, is_full
+from vantun.session.lane_probes import CHALLENGE, HOME, LARGE, SMALL, register_probe
+from vantun.session.mtu import due_probe
 from vantun.session.pool import take_row
+from vantun.session.rebind import OTHER, home_value, may_send, probes_home, run_trial
 from vantun.session.recovery import ACTIVE, register_sent, register_silent
 from vantun.session.tables import CHANNELS, SESSION_LANES, WINDOW, Tables, head
 from vantun.wire.frames import (
@@ -21,18 +24,34 @@ from vantun.wire.integers import int64, uint64
 from vantun.wire.short_header import HEADER_LENGTH, TAG_LENGTH
 from vantun.wire.varint import put_varint
 
+_SHORT = 1 + PROBE_DATA
+_PROBE_SIZE = HEADER_LENGTH + _SHORT + TAG_LENGTH
+
 
 @njit(cache=True)
 def plan_lane(t: Tables, d: Departures, lane: int) -> float:
-    """Send what belongs to the lane itself: RECEIPT, PROBE_RESPONSE, PROBE; return when its next RECEIPT is due."""
+    """Send what belongs to the lane itself; return when it is to be asked again."""
     record = t.lane[lane]
+    if record.trial and run_trial(t, lane, d.now[0]):
+        _send_challenge(t, d, lane)
     if record.receipt_due > 0.0 and d.now[0] >= record.receipt_due and not is_full(d):
         _send_receipt(t, d, lane)
-    if record.response_due and not is_full(d):
-        _send_response(t, d, lane)
+    while record.response_due and not is_full(d):
+        if not _send_response(t, d, lane):
+            break
     if record.probe_due and not is_full(d):
         _send_probe(t, d, lane)
-    return np.float64(record.receipt_due) if record.receipt_due > 0.0 else np.inf
+    due = np.float64(record.receipt_due) if record.receipt_due > 0.0 else np.inf
+    if record.trial:
+        due = min(due, record.trial_due)
+    size = due_probe(t, lane, d.now[0])
+    if size > 0:
+        if record.hole_round > 0:
+            _ask(t, d, lane, SMALL, _PROBE_SIZE)
+        _ask(t, d, lane, LARGE, size)
+    if record.mtu_state > 0 or record.hole_round > 0:
+        due = min(due, record.mtu_due)
+    return due
 
 
 @njit(cache=True)
@@ -44,14 +63,36 @@ def _probe_frame(t: Tables, row: int, kind: int, value: int) -> None:
 
 
 @njit(cache=True)
-def _send_response(t: Tables, d: Departures, lane: int) -> None:
+def _send_response(t: Tables, d: Departures, lane: int) -> bool:
+    """Answer the last PROBE, where the lane leads and where it may come from; False = no row is free."""
     record = t.lane[lane]
     row = take_row(t)
     if row < 0:
-        return
-    _probe_frame(t, row, PROBE_RESPONSE, uint64(record.response_value))
-    record.response_due = 0
-    emit(t, d, lane, row, 1 + PROBE_DATA, register_silent(t, lane), row)
+        return False
+    record.response_due -= 1
+    value = uint64(record.response_value[record.response_due])
+    _probe_frame(t, row, PROBE_RESPONSE, value)
+    emit(t, d, lane, row, _SHORT, register_silent(t, lane), row)
+    if may_send(record, _PROBE_SIZE + _spare(record)) and not is_full(d):
+        row = take_row(t)
+        if row >= 0:
+            _probe_frame(t, row, PROBE_RESPONSE, value)
+            _emit_elsewhere(t, d, lane, row, _SHORT, register_silent(t, lane))
+    return True
+
+
+@njit(cache=True)
+def _spare(record: np.record) -> int:
+    """Return how many bytes a copy must leave over: of three times a short packet, a lost challenge may need them."""
+    return 0 if record.other_answered else _PROBE_SIZE
+
+
+@njit(cache=True)
+def _emit_elsewhere(t: Tables, d: Departures, lane: int, row: int, payload: int, number: int) -> None:
+    """Send a packet to the address on trial."""
+    t.lane[lane].other_sent += HEADER_LENGTH + payload + TAG_LENGTH
+    emit(t, d, lane, row, payload, number, row)
+    d.peer[d.planned[0] - 1] = OTHER + lane
 
 
 @njit(cache=True)
@@ -65,8 +106,38 @@ def _send_probe(t: Tables, d: Departures, lane: int) -> None:
     _probe_frame(t, row, PROBE, uint64(record.probe_value))
     record.probe_sent = d.now[0]
     record.probe_due = 0
-    size = HEADER_LENGTH + 1 + PROBE_DATA + TAG_LENGTH
-    emit(t, d, lane, row, 1 + PROBE_DATA, register_sent(t, lane, PROBE, 0, 0, size, d.now[0]), row)
+    number = register_sent(t, lane, PROBE, 0, 0, _PROBE_SIZE, d.now[0])
+    emit(t, d, lane, row, _SHORT, number, row)
+
+
+@njit(cache=True)
+def _send_challenge(t: Tables, d: Departures, lane: int) -> None:
+    """Probe the address on trial and, in the first rounds, the one in use; each with a value of its own."""
+    record = t.lane[lane]
+    if may_send(record, _PROBE_SIZE) and not is_full(d):
+        row = take_row(t)
+        if row >= 0:
+            _probe_frame(t, row, PROBE, uint64(record.trial_value))
+            _emit_elsewhere(t, d, lane, row, _SHORT, register_probe(t, lane, CHALLENGE, _PROBE_SIZE))
+    if probes_home(record) and not is_full(d):
+        row = take_row(t)
+        if row >= 0:
+            _probe_frame(t, row, PROBE, uint64(home_value(record)))
+            emit(t, d, lane, row, _SHORT, register_probe(t, lane, HOME, _PROBE_SIZE), row)
+
+
+@njit(cache=True)
+def _ask(t: Tables, d: Departures, lane: int, kind: int, size: int) -> None:
+    """Send a PROBE that is filled up to ``size`` bytes of UDP payload; its acknowledgement is the answer."""
+    row = -1 if is_full(d) else take_row(t)
+    if row < 0:
+        return
+    number = register_probe(t, lane, kind, size)
+    _probe_frame(t, row, PROBE, uint64(number))
+    start = row * t.pool[0].stride + FRAME_START
+    payload = size - HEADER_LENGTH - TAG_LENGTH
+    t.memory[start + _SHORT : start + payload] = 0
+    emit(t, d, lane, row, payload, number, row)
 
 
 @njit(cache=True)
@@ -79,9 +150,28 @@ def _send_receipt(t: Tables, d: Departures, lane: int) -> None:
     row = take_row(t)
     if row < 0:
         return
+    size = _write_receipt(t, lane, row, d.now[0])
+    record.receipt_due = 0.0
+    record.unreported = 0
+    way = lane
+    if record.state != ACTIVE:
+        other = fastest_lane(t, int64(record.session))
+        way = other if other >= 0 else lane
+    emit(t, d, way, row, size, register_silent(t, way), row)
+    if may_send(record, HEADER_LENGTH + size + TAG_LENGTH + _spare(record)) and not is_full(d):
+        row = take_row(t)
+        if row >= 0:
+            size = _write_receipt(t, lane, row, d.now[0])
+            _emit_elsewhere(t, d, lane, row, size, register_silent(t, lane))
+
+
+@njit(cache=True)
+def _write_receipt(t: Tables, lane: int, row: int, now: float) -> int:
+    """Write the RECEIPT for a lane to ``row``; return its size."""
+    record = t.lane[lane]
     session = int64(record.session)
     start = row * t.pool[0].stride + FRAME_START
-    delay = int64(max(0.0, d.now[0] - record.largest_rx_at) * 1e6)
+    delay = int64(max(0.0, now - record.largest_rx_at) * 1e6)
     ranges = t.rx_range[lane, : record.rx_ranges]
     largest = ranges[len(ranges) - 1, 1]
     end = put_receipt_head(t.memory, start, int64(record.path), largest, delay, 0)
@@ -91,13 +181,7 @@ def _send_receipt(t: Tables, d: Departures, lane: int) -> None:
         ch = t.channel[session * CHANNELS + kind]
         t.memory[end] = np.uint8(kind)
         end = put_varint(t.memory, end + 1, ch.floor + WINDOW)
-    record.receipt_due = 0.0
-    record.unreported = 0
-    way = lane
-    if record.state != ACTIVE:
-        other = fastest_lane(t, session)
-        way = other if other >= 0 else lane
-    emit(t, d, way, row, end - start, register_silent(t, way), row)
+    return int64(end - start)
 
 
 @njit(cache=True)

@@ -9,6 +9,8 @@ import numpy as np
 
 BLOCK_SPAN = 128
 """Numbers of a block: seq >> 7 is the block, seq & 127 the column of code 1."""
+RESPONSES = 4
+"""Answers to PROBEs that a lane may owe; more than that in one batch is no question."""
 
 policy_dtype = np.dtype(
     [
@@ -94,6 +96,35 @@ lane_dtype = np.dtype(
         ("mtu", "i4"),  # UDP payload bytes of a full packet
         ("mtu_base", "i4"),
         ("big_lost", "i4"),  # full-size packets lost in a row, none acknowledged: a black hole?
+        ("mtu_state", "u1"),  # FIXED, SEARCHING or COMPLETE
+        ("mtu_settled", "u1"),  # its first search is over: it counts for the session's unit
+        ("mtu_limit", "i4"),  # largest size that may be searched for
+        ("mtu_high", "i4"),  # largest size that is not refuted
+        ("mtu_probe", "i4"),  # size being tried, 0 = none
+        ("mtu_tries", "i4"),
+        ("mtu_due", "f8"),
+        ("mtu_rest", "f8"),  # seconds of rest after the last black hole
+        ("hole_round", "i4"),  # pairs of probes sent in doubt of the present size, plus 1; 0 = no doubt
+        ("hole_small", "i4"),  # short ones that were answered
+        # --- the peer's address (high and low half of IPv6, port), and one on trial
+        ("peer_high", "u8"),
+        ("peer_low", "u8"),
+        ("peer_port", "i4"),
+        ("trial", "u1"),
+        ("trial_home", "u1"),  # the old address still receives
+        ("other_answered", "u1"),
+        ("other_high", "u8"),
+        ("other_low", "u8"),
+        ("other_port", "i4"),
+        ("other_received", "i8"),  # bytes of authenticated packets from there
+        ("other_sent", "i8"),
+        ("other_rtt", "f8"),
+        ("trial_at", "f8"),
+        ("trial_due", "f8"),
+        ("trial_after", "f8"),  # no trial before
+        ("trial_rounds", "i4"),
+        ("trial_from", "i8"),  # first packet number sent after the trial began
+        ("trial_value", "u8"),
         # --- sending: numbers
         ("next_pn", "i8"),
         ("una", "i8"),  # lowest number not resolved
@@ -118,8 +149,8 @@ lane_dtype = np.dtype(
         ("probe_due", "u1"),
         ("probe_sent", "f8"),
         ("probe_value", "u8"),
-        ("response_due", "u1"),
-        ("response_value", "u8"),
+        ("response_due", "u1"),  # answers owed
+        ("response_value", "u8", (RESPONSES,)),
         # --- sending: rate
         ("delivered", "f8"),
         ("delivered_at", "f8"),
@@ -164,6 +195,10 @@ lane_dtype = np.dtype(
         ("acked", "i8"),
         ("lost", "i8"),
         ("spurious", "i8"),
+        ("rebinds", "i8"),  # addresses taken after a trial
+        ("refused", "i8"),  # trials of addresses that did not answer
+        ("spoofed", "i8"),  # trials that ended because the old address still receives
+        ("elsewhere", "i8"),  # packets from other addresses that began no trial
     ],
     align=True,
 )

@@ -28,7 +28,8 @@ ROW_UNIT = 64
     EVENT_MTU,
     EVENT_ABANDONED,
     EVENT_FLOW_CREDIT,
-) = range(12)
+    EVENT_LANE_MOVED,
+) = range(13)
 
 ROUTINE_EVENTS = EVENTS - 2048
 """Events that records and CLOSE frames of a peer may fill the list to. The rest is kept for what must not be lost: a

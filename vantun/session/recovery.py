@@ -11,7 +11,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from vantun.session.blocks import CLOSED_DATA, one_more, shard_acked, shard_lost
-from vantun.session.pool import EVENT_LANE_STATE, EVENT_MTU, push_event
+from vantun.session.lane_probes import HOME, LARGE, PROBING, SMALL, answer_time
+from vantun.session.mtu import size_confirmed
+from vantun.session.pool import EVENT_LANE_STATE, push_event
 from vantun.session.rate import PACKET_OVERHEAD, is_quiet, note_resolved, on_acked
 from vantun.session.tables import CHANNELS, INFLIGHT, WINDOW, Tables, head
 from vantun.wire.frames import DATA, PARITY
@@ -21,15 +23,12 @@ EMPTY, IN_FLIGHT, ACKED, LOST = range(4)
 VALIDATING, ACTIVE, SUSPECT, DEAD = 1, 2, 3, 4
 STATE_NAMES = {VALIDATING: "validating", ACTIVE: "active", SUSPECT: "suspect", DEAD: "dead"}
 
-INITIAL_RTT = 0.1
 _LOOK_BACK = 2048
 """Packets below the oldest unresolved one that may still turn out to have arrived: so much reordering is undone."""
 _MIN_REORDER = 0.001
 _MAX_PTO = 0.25
 _MANY = 8
 """Packets in flight from which silence alone is a sign; with fewer, the loss of all of them is not unlikely."""
-_BLACK_HOLE = 10
-"""Full-size packets lost in a row, none acknowledged, until the path counts as shrunk (RFC 8899, section 4.3)."""
 
 
 @njit(cache=True)
@@ -90,8 +89,14 @@ def on_receipt(t: Tables, lane: int, ranges: NDArray[np.int64], count: int, dela
         low = max(ranges[i, 0], max(record.una - _LOOK_BACK, record.next_pn - ring))
         for number in range(ranges[i, 1], low - 1, -1):
             entry = t.inflight[lane, number & (ring - 1)]
+            if entry.state == PROBING:
+                entry.state = EMPTY
+                _probe_acked(t, lane, int64(entry.kind), int64(entry.size) - PACKET_OVERHEAD, now)
+                continue
             if entry.state != IN_FLIGHT and entry.state != LOST:
                 continue
+            if record.trial and number >= record.trial_from:
+                record.trial_home = 1
             if number > newest:
                 newest = number
             _acknowledge(t, lane, entry, now)
@@ -100,7 +105,7 @@ def on_receipt(t: Tables, lane: int, ranges: NDArray[np.int64], count: int, dela
         if newest > record.largest_acked:
             record.largest_acked = newest
             sample_from = entry.sent_at
-            _sample_rtt(record, now - entry.sent_at, delay, now)
+            sample_rtt(record, now - entry.sent_at, delay, now)
             record.rack_time = max(record.rack_time, entry.sent_at)
         if newest >= record.phase_start and record.phase_acked_at == 0.0:
             record.phase_acked_at = now
@@ -112,6 +117,17 @@ def on_receipt(t: Tables, lane: int, ranges: NDArray[np.int64], count: int, dela
     detect_lost(t, lane, now)
     _heard(t, lane, now)
     return True
+
+
+@njit(cache=True)
+def _probe_acked(t: Tables, lane: int, kind: int, size: int, now: float) -> None:
+    record = t.lane[lane]
+    if kind == HOME:
+        record.trial_home = 1
+    elif kind == LARGE:
+        size_confirmed(t, lane, size, now)
+    elif kind == SMALL:
+        record.hole_small += 1
 
 
 @njit(cache=True)
@@ -153,7 +169,7 @@ def _delivery_rate(record: np.record, entry: np.record, before: float, now: floa
 
 
 @njit(cache=True)
-def _sample_rtt(record: np.record, sample: float, delay: float, now: float) -> None:
+def sample_rtt(record: np.record, sample: float, delay: float, now: float) -> None:
     """Update srtt, rttvar and min_rtt (RFC 9002, section 5)."""
     sample = max(sample, 1e-6)
     if record.min_rtt == 0.0 or sample <= record.min_rtt:
@@ -214,19 +230,25 @@ def lose(t: Tables, lane: int, entry: np.record) -> None:
     note_resolved(record, 1, entry.quiet)
     if entry.size - PACKET_OVERHEAD > record.mtu_base:
         record.big_lost += 1
-        if record.big_lost >= _BLACK_HOLE and record.mtu > record.mtu_base:
-            shrink_mtu(t, lane, record.mtu_base)
     if entry.kind in (DATA, CLOSED_DATA, PARITY):
         shard_lost(t, entry.channel, entry.kind, entry.seq)
 
 
 @njit(cache=True)
-def shrink_mtu(t: Tables, lane: int, mtu: int) -> None:
-    """Lower the packet size of a lane; the session's blocks that no longer fit will go again in new shards."""
+def forgive_all(t: Tables, lane: int) -> None:
+    """Give up everything in flight without learning from it: it went to an address that is no longer the peer's."""
     record = t.lane[lane]
-    record.mtu = mtu
-    record.big_lost = 0
-    push_event(t, EVENT_MTU, record.session, lane, mtu, 0, 0)
+    for number in range(record.una, record.next_pn):
+        entry = t.inflight[lane, number & (INFLIGHT - 1)]
+        if entry.state != IN_FLIGHT:
+            continue
+        entry.state = LOST
+        record.in_flight -= entry.size
+        record.in_flight_packets -= 1
+        record.lost += 1
+        if entry.kind in (DATA, CLOSED_DATA, PARITY):
+            shard_lost(t, entry.channel, entry.kind, entry.seq)
+    _advance(t, lane)
 
 
 @njit(cache=True)
@@ -249,9 +271,9 @@ def set_state(t: Tables, lane: int, state: int) -> None:
 @njit(cache=True)
 def probe_timeout(record: np.record) -> float:
     """Return the probe timeout (RFC 9002, section 6.2.1), capped: a tunnel has other paths to try."""
+    base = answer_time(record)
     if record.srtt == 0.0:
-        return float(INITIAL_RTT * 1.5 * (1 << min(record.pto_count, 3)))
-    base = record.srtt + max(4.0 * record.rttvar, _MIN_REORDER) + max(0.005, record.srtt / 8.0)
+        return float(base * (1 << min(record.pto_count, 3)))
     return float(min(base * (1 << min(record.pto_count, 6)), max(_MAX_PTO, base)))
 
 

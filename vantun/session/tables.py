@@ -15,6 +15,7 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from drivers.arena import Arena
+from drivers.batch import SOCKADDR_SIZE
 from vantun.session.layout import (
     BLOCK_SPAN,
     block_dtype,
@@ -77,6 +78,8 @@ class Tables(NamedTuple):
     """[lanes, REPLAY_WORDS]"""
     rx_range: NDArray[np.int64]
     """[lanes, RX_RANGES, 2] received packet numbers, inclusive, ascending."""
+    peer: NDArray[np.uint8]
+    """[2 * MAX_LANES, SOCKADDR_SIZE] the peer's address of each lane, then of each lane the one on trial."""
     lane_key: NDArray[np.uint64]
     lane_value: NDArray[np.int32]
     channel: Any
@@ -135,6 +138,7 @@ def _root_dtype() -> np.dtype[Any]:
         ("rate", np.float64, (MAX_LANES, RATE_ROUNDS)),
         ("replay", np.uint64, (MAX_LANES, REPLAY_WORDS)),
         ("rx_range", np.int64, (MAX_LANES, RX_RANGES, 2)),
+        ("peer", np.uint8, (2 * MAX_LANES, SOCKADDR_SIZE)),
         ("lane_key", np.uint64, (_hash_size(MAX_LANES),)),
         ("lane_value", np.int32, (_hash_size(MAX_LANES),)),
         ("channel", channel_dtype, (channels,)),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vantun.dataplane.context import Context
 from vantun.session.ingest import Arrivals, accept_arrivals
 
@@ -14,8 +17,8 @@ class AcceptStage:
         self._arrivals = arrivals
         self._clock = context.clock("accept")
 
-    def run(self, count: int, now: float) -> None:
-        """Take the first ``count`` packets of the arrivals."""
+    def run(self, count: int, address: NDArray[np.uint8], now: float) -> None:
+        """Take the first ``count`` packets of the arrivals; ``address`` holds where they came from."""
         self._clock.start()
-        accept_arrivals(self._tables.root, self._arrivals, count, now)
+        accept_arrivals(self._tables.root, self._arrivals, address, count, now)
         self._clock.stop(count)

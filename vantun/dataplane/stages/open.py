@@ -27,6 +27,7 @@ class OpenStage:
             status=np.zeros(capacity, np.int8),
             lane=np.zeros(capacity, np.int32),
             row=np.zeros(capacity, np.int32),
+            source=np.zeros(capacity, np.int32),
             miss=np.zeros(capacity, np.int32),
         )
 
@@ -34,7 +35,7 @@ class OpenStage:
         """Open ``count`` packets of ``batch`` from ``first`` on; return (packets of ours, indexes of the others)."""
         self._clock.start()
         a, t = self.arrivals, self._context.tables
-        ours, misses = sort_arrivals(t.root, a, batch.memory, batch.offset[first:], batch.length[first:], count)
+        ours, misses = sort_arrivals(t.root, a, batch, first, count)
         if ours:
             self._context.engines.open.run(
                 OpenJob(
@@ -49,4 +50,4 @@ class OpenStage:
                 )
             )
         self._clock.stop(ours)
-        return ours, a.miss[:misses] + np.int32(first)
+        return ours, a.miss[:misses].copy()

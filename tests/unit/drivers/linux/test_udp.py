@@ -129,10 +129,11 @@ def test_a_datagram_beyond_the_interface_is_reported_and_the_rest_leaves(
     what = parcel([(100, rows[0]), (65_530, rows[2]), (65_530, rows[1]), (100, rows[0])], table)
     assert sender.send(what.batch, 0, 4) == 4
     assert sender.too_big == [rows[2], rows[1]]
+    assert sender.too_big_sizes == [65_530, 65_530]
     assert sender.counters.too_big == 2
     assert [data for data, _ in drain(receivers[0], 2)] == [what.contents[0], what.contents[3]]
     assert sender.send(what.batch, 3, 1) == 1
-    assert sender.too_big == []
+    assert sender.too_big == sender.too_big_sizes == []
 
 
 def test_more_packets_than_one_call_takes() -> None:

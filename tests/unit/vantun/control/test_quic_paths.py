@@ -272,6 +272,31 @@ def test_a_silent_path_ends_at_both_ends_and_a_touched_one_stays(pair: Pair) -> 
     assert isinstance(pair.server_events[-1], PathDown)
 
 
+def test_the_servers_connection_follows_a_client_that_touches_at_once(pair: Pair) -> None:
+    """A NAT has given the client another port: the PING tells the server's connection, which answers there."""
+    lane = up(pair, 0).lane
+    (path,) = pair.server._paths
+    receive, transmit = pair.server.receive, pair.server.transmit
+
+    def receives(data: bytes, socket: int, peer: tuple[str, int], now: float) -> None:
+        receive(data, socket, (peer[0], peer[1] + 1000), now)
+
+    def transmits(now: float) -> list[tuple[int, bytes, tuple[str, int]]]:
+        return [(sock, data, (host, port - 1000)) for sock, data, (host, port) in transmit(now)]
+
+    pair.server.receive, pair.server.transmit = receives, transmits  # type: ignore[method-assign]
+    before = path.http.peer
+    pair.paths[0].touch(lane.session, 0, pair.now, at_once=True)
+    pair.run(1.0)
+    assert path.http.peer == (before[0], before[1] + 1000)
+    sent = len(pair.seen)
+    pair.paths[0].touch(lane.session, 0, pair.now)
+    pair.run(0.4)
+    assert len(pair.seen) == sent, "a lane that is merely alive costs a PING every five seconds"
+    pair.run(10.0)
+    assert len(pair.events[0]) == 1
+
+
 def test_garbage_and_strangers(pair: Pair) -> None:
     up(pair, 0)
     before = len(pair.server)

@@ -33,7 +33,8 @@ class Bench:
         self.poller = Poller()
         self.received: list[tuple[int, bytes]] = []
         self.missed: list[tuple[int, list[tuple[bytes, str, int]]]] = []
-        self.sockets = WorkerSockets(self.poller, self.receive, self.miss, lambda: self.now)
+        self.refused: list[tuple[int, int]] = []
+        self.sockets = WorkerSockets(self.poller, self.receive, self.miss, lambda: self.now, self.refuse)
         self.target = bind_udp("127.0.0.1", 0)
         handed = bind_udp("127.0.0.1", 0), bind_udp("127.0.0.1", 0)
         self.addresses = [sock.getsockname() for sock in handed]
@@ -48,6 +49,9 @@ class Bench:
 
     def miss(self, number: int, datagrams: list[tuple[bytes, str, int]]) -> None:
         self.missed.append((number, datagrams))
+
+    def refuse(self, row: int, size: int) -> None:
+        self.refused.append((row, size))
 
     def outgoing(self, *numbers: int) -> Outgoing:
         """Return a sealed batch; packet i holds the byte i and leaves by ``numbers[i]``."""
@@ -136,6 +140,15 @@ def test_a_socket_in_misuse_loses_its_packets_and_says_why(bench: Bench) -> None
     assert bench.arrived() == [2]
     assert bench.sockets.unsent == 2
     assert "sending packet 0" in str(bench.sockets.snapshot()[0]["last_error"])
+
+
+def test_a_packet_that_is_longer_than_the_interface_takes_is_reported(bench: Bench) -> None:
+    bench.calls.send_script = deque([errno.EMSGSIZE])
+    assert bench.sockets.send(bench.outgoing(0, 0), bench.now)
+    assert bench.arrived() == [1]
+    assert bench.refused == [(0, SIZE)]
+    assert bench.sockets.send(bench.outgoing(0, 1), bench.now)
+    assert bench.refused == [(0, SIZE)]
 
 
 def test_packets_of_a_socket_that_was_taken_away_are_dropped(bench: Bench) -> None:
