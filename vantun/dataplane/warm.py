@@ -164,6 +164,7 @@ def warm(engines: Callable[[], Engines]) -> None:
     refused = _Stream(10)
     client.open_flow(_SESSION, "no:1", refused, stage.now)
     stage.until(lambda: near.taken > _SIZE // 2 and refused.ended)
+    client.refused_for_size(0, 1 << 16, stage.now)
     client.close_lane(_SESSION, 1, stage.now)
     broken = _Stream(_SIZE)
     handle = client.open_flow(_SESSION, "yes:2", broken, stage.now)
