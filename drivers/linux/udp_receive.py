@@ -33,6 +33,11 @@ class Receiver:
     ----------
     batch
         The one batch that :meth:`receive` fills; ``batch.address`` has a row per message.
+    descriptor
+        The socket; whoever has many may set another one before each :meth:`receive`.
+    headers, controls
+        ``struct mmsghdr`` [shape=(slots, 8), dtype=int64] and control data [shape=(slots, CONTROL_SIZE), dtype=uint8]
+        of the last call.
     """
 
     def __init__(self, descriptor: int, calls: MessageCalls, counters: UdpCounters, slots: int) -> None:
@@ -46,17 +51,17 @@ class Receiver:
         self._iovecs = np.zeros((slots, 2), np.int64)
         self._iovecs[:, 0] = self.arena.address + self.arena.stride * np.arange(slots)
         self._iovecs[:, 1] = SLOT
-        self._controls = np.zeros((slots, CONTROL_SIZE), np.uint8)
-        self._headers = np.zeros((slots, 8), np.int64)
+        self.controls = np.zeros((slots, CONTROL_SIZE), np.uint8)
+        self.headers = np.zeros((slots, 8), np.int64)
         row = np.arange(slots)
-        self._headers[:, NAME] = int(address.ctypes.data) + SOCKADDR_SIZE * row
-        self._headers[:, NAMELEN] = SOCKADDR_SIZE
-        self._headers[:, IOV] = int(self._iovecs.ctypes.data) + 16 * row
-        self._headers[:, IOVLEN] = 1
-        self._headers[:, CONTROL] = int(self._controls.ctypes.data) + CONTROL_SIZE * row
-        self._headers[:, CONTROLLEN] = CONTROL_SIZE
-        self._template = self._headers.copy()
-        self._header_address = int(self._headers.ctypes.data)
+        self.headers[:, NAME] = int(address.ctypes.data) + SOCKADDR_SIZE * row
+        self.headers[:, NAMELEN] = SOCKADDR_SIZE
+        self.headers[:, IOV] = int(self._iovecs.ctypes.data) + 16 * row
+        self.headers[:, IOVLEN] = 1
+        self.headers[:, CONTROL] = int(self.controls.ctypes.data) + CONTROL_SIZE * row
+        self.headers[:, CONTROLLEN] = CONTROL_SIZE
+        self._template = self.headers.copy()
+        self._header_address = int(self.headers.ctypes.data)
 
     def receive(self, batch: PacketBatch) -> int:
         """Fill the batch with what waits; return the number of packets."""
@@ -65,7 +70,7 @@ class Receiver:
         for _ in range(ATTEMPTS):
             # The kernel writes namelen and controllen; a stale controllen is a stale segment size (seen), so whole
             # headers are restored: one copy of 1 to 4 KB, 0.2 us.
-            np.copyto(self._headers, self._template)
+            np.copyto(self.headers, self._template)
             messages = self._calls.recvmmsg(self.descriptor, self._header_address, self._slots, MSG_DONTWAIT)
             if messages >= 0:
                 return self._split(messages)
@@ -90,7 +95,7 @@ class Receiver:
         raise SystemCallError("receiving from a UDP socket", number, "close the socket and bind it again")
 
     def _split(self, messages: int) -> int:
-        tally = split(self._headers, self._controls, self.arena.stride, messages, self.batch)
+        tally = split(self.headers, self.controls, self.arena.stride, messages, self.batch)
         counters = self._counters
         counters.receive.calls += 1
         counters.receive.messages += messages
