@@ -1,4 +1,4 @@
-"""Where received messages were sent to, from their control data (IP_ORIGDSTADDR, IPV6_ORIGDSTADDR), in nopython code."""
+"""Where received messages were sent to, from their control data (IP_ORIGDSTADDR, IPV6_ORIGDSTADDR)."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ class AssociationPort(SocketPort):
         return True
 
     def _leave_host(self, row: int) -> None:
-        """A host may answer as long as a destination of it is known."""
+        """Let a host answer no more when no destination of it is left."""
         host = int(self.destinations.table.number[row]) - 1
         self.destinations.table.number[row] = 0
         if host >= 0:

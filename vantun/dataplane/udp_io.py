@@ -21,12 +21,12 @@ from drivers.linux.udp_errno import name_of
 from drivers.linux.udp_receive import CAPACITY, MERGED_SLOTS, SLOT, Receiver
 from drivers.linux.udp_send import SEGMENTS, Sender
 from vantun.dataplane.context import Context
-from vantun.dataplane.udp_kernels import DROPS, MAX_BODY, UNSENT, Bodies, put_bodies, take_bodies
-from vantun.session.packets import PACKET_PIECES
+from vantun.dataplane.udp_kernels import DROPS, UNSENT, Bodies, put_bodies, take_bodies
+from vantun.session.packets import MAX_PACKET, PACKET_PIECES
 
 OUT = 512
 """Packets of a batch that is sent."""
-_OUT_BYTES = 8 * MAX_BODY
+_OUT_BYTES = 8 * MAX_PACKET
 _IN_BYTES = MERGED_SLOTS * SLOT + CAPACITY * 32
 _SEGMENT = 1400
 """Longest packets that are sent as one message: with longer ones a route may refuse to segment at all."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from drivers.batch import PacketBatch
 from vantun.dataplane.udp_table import ALLOWED, REFUSED, Table, find_row
-from vantun.session.packets import next_packet, packet_done, put_packet
+from vantun.session.packets import MAX_PACKET, next_packet, packet_done, put_packet
 from vantun.session.tables import Tables, head
 from vantun.wire.addresses import address_size, get_row, put_row
 from vantun.wire.integers import int64
@@ -53,7 +53,6 @@ session is up | an answer before the program has sent anything."""
 
 RELAY_HEAD = 3
 """Bytes of RFC 1928, section 7, before the address: reserved (2), fragment (1)."""
-MAX_BODY = 65_600
 SOURCE_KEY = 28
 
 
@@ -281,7 +280,7 @@ def take_bodies(
     source = head(t).memory
     count = 0
     at = 0
-    while count < len(out.offset) and at + lead + MAX_BODY <= len(out.memory):
+    while count < len(out.offset) and at + lead + MAX_PACKET <= len(out.memory):
         rows, size = next_packet(t, place[0], place[1], iov, now)
         if rows == 0:
             break
@@ -289,7 +288,7 @@ def take_bodies(
         for i in range(lead):
             out.memory[at + i] = 0
         at += lead
-        if size <= MAX_BODY:
+        if size <= MAX_PACKET:
             for row in range(rows):
                 piece, length = int64(iov[row, 0]) - place[1], int64(iov[row, 1])
                 for i in range(length):

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from drivers.errors import DriverError
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.udp_io import UdpIo, prepare_udp
-from vantun.session.packets import packet_room
+from vantun.session.packets import MAX_PACKET, packet_room
 from vantun.udp_messages import UdpReport
 
 ROUNDS = 4
 """Batches read per turn: other flows get theirs."""
 DRAINED = 16
 """A batch of fewer packets has emptied the socket: a call takes at least 16 messages."""
-ROOM = 1 << 16
+ROOM = MAX_PACKET + 4
 """Bytes that the tunnel's queue must have room for; what waits in the socket meanwhile is the program's queue."""
 
 
@@ -118,6 +118,7 @@ class SocketPort(ABC):
 
     def accepted(self) -> None:
         """See PacketPort: datagrams need not wait for it."""
+        return
 
     def refused(self, code: int) -> None:
         """See PacketPort."""
