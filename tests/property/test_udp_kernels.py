@@ -191,15 +191,15 @@ def test_payloads_and_where_they_came_from(sent: list[bytes]) -> None:
 @given(st.lists(BODIES, max_size=12), st.dictionaries(ADDRESSES, st.sampled_from([ALLOWED, PENDING, REFUSED])))
 def test_bodies_are_aimed_by_what_is_known(sent: list[bytes], states: dict[tuple[str, int], int]) -> None:
     known = UdpTable(64, 259)
-    for where, state in states.items():
-        row = known.add(encode_address(*where), state, 0.0)
+    for where, believed in states.items():
+        row = known.add(encode_address(*where), believed, 0.0)
         known.table.expires[row] = 5.0 if where[1] == 3 else 50.0
     out, drops, rest = batch_of([(body, ("192.0.2.1", 1)) for body in sent]), no_drops(), np.zeros((12, 2), np.int64)
     aimed, others = aim_bodies(out, len(sent), known.table, rest, drops, 10.0)
     expected, asked, refused = [], [], 0
     for body in filter(whole, sent):
         host, port, size = decode_address(body)
-        state = states.get((host, port))
+        state: int | None = states.get((host, port))
         if state in (None, PENDING) or port == 3:
             asked.append(body)
         elif state == REFUSED:

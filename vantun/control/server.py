@@ -36,6 +36,7 @@ from vantun.control.session_messages import (
 from vantun.control.tun_interface import state_folder
 from vantun.control.tun_record import TunRecords
 from vantun.control.tun_server import TunServer
+from vantun.control.udp_connector import UdpConnector
 from vantun.control.web_front import WebFront
 from vantun.dataplane.events import (
     FlowClosed,
@@ -50,6 +51,8 @@ from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ResourceError
 from vantun.lanes import LaneSpec
 from vantun.tun_messages import FLOW_TARGET, TunFlow, TunLost
+from vantun.udp_messages import FLOW_TARGET as UDP_TARGET
+from vantun.udp_messages import ResolveUdp
 
 if TYPE_CHECKING:
     import socket
@@ -84,6 +87,7 @@ class Server(Appliance):
         self._socket: socket.socket | None = None
         self._connector: Connector | None = None
         self._tun: TunServer | None = None
+        self._udp: UdpConnector | None = None
         self._known: dict[tuple[int, int], _Path] = {}
         self._paths = ServerPaths(config)
         self._pump: Pump[PathEvent] = Pump(self._paths, self._send, self._on_path_event)
@@ -114,6 +118,7 @@ class Server(Appliance):
         self._connector = Connector(self.resolver, link.attach_flow, link.refuse_flow, self._config.acl)
         if self._tun is not None:
             self._tun.begin(link)
+        self._udp = UdpConnector(link, self.resolver, self._config.acl)
         # What the worker before had is gone: clients that hear of it come back at once.
         for session in {session for session, _ in self._known}:
             self._end_session(session, _INTERNAL_ERROR, "the data worker was restarted")
@@ -128,6 +133,9 @@ class Server(Appliance):
             self._connector = None
         if self._tun is not None:
             self._tun.abandon()
+        if self._udp is not None:
+            await self._udp.close()
+            self._udp = None
 
     async def finish(self) -> None:
         """Close every connection, with a goodbye."""
@@ -220,12 +228,16 @@ class Server(Appliance):
                     self._tun.flow(session, is_open=is_open)
             case TunLost(_, reason):
                 self.fail(ResourceError(f"tun: the interface is lost: {reason}; start again"))
-            case FlowOpened(handle, _, target):
-                if self._connector is not None:
-                    self._connector.open(handle, target)
+            case FlowOpened(handle, session, target):
+                self._open(handle, session, target)
             case FlowClosed(handle, _):
                 if self._connector is not None:
                     self._connector.cancel(handle)
+                if self._udp is not None:
+                    self._udp.cancel(handle)
+            case ResolveUdp():
+                if self._udp is not None:
+                    self._udp.resolve(event)
             case LaneChanged(session, path, state, before):
                 log.debug("session %x path %d: %s, was %s", session, path, state, before)
             case LaneMoved(session, path, peer):
@@ -239,6 +251,16 @@ class Server(Appliance):
             case SessionViolated(session, reason):
                 log.warning("session %x: ended, the client broke the protocol: %s", session, reason)
                 self._end_session(session, _INTERNAL_ERROR, reason)
+
+    def _open(self, handle: int, session: int, target: str) -> None:
+        """Connect a flow of a client."""
+        if target == UDP_TARGET and self._udp is not None and self.link is not None:
+            user = next((path.user for (known, _), path in self._known.items() if known == session), "")
+            code = self._udp.open(handle, session, user)
+            if code is not None:
+                self.link.refuse_flow(handle, code)
+        elif self._connector is not None:
+            self._connector.open(handle, target)
 
     def _send(self, number: int, data: bytes, peer: tuple[str, int]) -> None:
         if self.link is not None:
