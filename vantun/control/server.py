@@ -197,6 +197,8 @@ class Server(Appliance):
         self._config = config
         if self._connector is not None:
             self._connector.access = config.acl
+        if self._udp is not None:
+            self._udp.access = config.acl
         if self._tun is not None:
             self._tun.use_rules(config.acl.packet_rules().tobytes())
         for session in self._paths.end_users(leaving, self._loop.time()):

@@ -15,9 +15,11 @@ from vantun.dataplane.flow_ports import FlowPorts
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.ports import RefusalCode
 from vantun.dataplane.tun_port import TunPorts
+from vantun.dataplane.udp_ports import UdpPorts
 from vantun.dataplane.worker_sockets import WorkerSockets
 from vantun.errors import ProtocolError, ResourceError
 from vantun.tun_messages import TunCommand
+from vantun.udp_messages import AttachUdp, CloseUdp, MoveUdp, OpenUdp, UdpTarget
 from vantun.worker_messages import (
     AddLane,
     AddSocket,
@@ -51,11 +53,13 @@ class Commands:
         ports: FlowPorts,
         sockets: WorkerSockets,
         tun: TunPorts,
+        udp: UdpPorts,
         clock: Callable[[], float],
     ) -> None:
         self.stopping = False
         self._plane = plane
         self._ports = ports
+        self._udp = udp
         self._sockets = sockets
         self._tun = tun
         self._clock = clock
@@ -92,6 +96,10 @@ class Commands:
                     self._plane.refuse_flow(handle, RefusalCode.GENERAL, now)
             case RefuseFlow(handle, code):
                 self._plane.refuse_flow(handle, code, now)
+            case OpenUdp() | AttachUdp():
+                self._udp.serve(message, _take(descriptors, socket.SOCK_DGRAM) if descriptors else None)
+            case MoveUdp() | CloseUdp() | UdpTarget():
+                self._udp.serve(message, None)
             case AskSnapshot(number):
                 control.post(SnapshotTaken(number), _in_memory(cbor2.dumps(snapshot())))
             case Ping(number):

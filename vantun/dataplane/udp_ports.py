@@ -26,6 +26,7 @@ from vantun.udp_messages import (
     MoveUdp,
     OpenUdp,
     UdpClosed,
+    UdpCommand,
     UdpKind,
     UdpReport,
     UdpTarget,
@@ -59,6 +60,30 @@ class UdpPorts:
 
     # --- commands
 
+    def serve(self, message: UdpCommand, sock: socket.socket | None) -> None:
+        """Do what a command asks; ``sock`` is the socket that came with it, None if it was lost on its way."""
+        match message:
+            case OpenUdp():
+                if sock is not None:
+                    self.open(message, sock)
+                else:
+                    self.report(UdpClosed(message.number, "its socket was lost; raise the limit on open files"))
+            case AttachUdp():
+                if sock is not None:
+                    self.attach(message, sock)
+                else:
+                    self.plane.refuse_flow(message.handle, RefusalCode.GENERAL, self._clock())
+            case MoveUdp(number, session):
+                listener = self._listeners.get(number)
+                if listener is not None:
+                    listener.move(session, self._clock())
+            case CloseUdp():
+                self.close(message)
+            case UdpTarget():
+                port = self._associations.get(message.handle)
+                if port is not None:
+                    port.answer(message, self._clock())
+
     def open(self, message: OpenUdp, sock: socket.socket) -> None:
         """Serve a program's socket; UdpClosed is reported for an association that cannot begin."""
         now = self._clock()
@@ -87,12 +112,6 @@ class UdpPorts:
         self._listeners[message.number] = listener
         self._poller.add(listener.fileno(), IN, partial(self._heard, listener))
 
-    def move(self, message: MoveUdp) -> None:
-        """Have a listening socket use another session."""
-        listener = self._listeners.get(message.number)
-        if listener is not None:
-            listener.move(message.session, self._clock())
-
     def close(self, message: CloseUdp) -> None:
         """End an association, or stop listening."""
         relay = self._relays.get(message.number)
@@ -112,16 +131,6 @@ class UdpPorts:
             )  # raises ValueError for a name: the control process's mistake
         self._watch(port)
         self.plane.attach_flow(message.handle, port, now)
-
-    def refuse(self, handle: int) -> None:
-        """Refuse a flow whose socket was lost on its way."""
-        self.plane.refuse_flow(handle, RefusalCode.GENERAL, self._clock())
-
-    def target(self, message: UdpTarget) -> None:
-        """Tell an association where one of its destinations is."""
-        port = self._associations.get(message.handle)
-        if port is not None:
-            port.answer(message, self._clock())
 
     # --- sockets
 

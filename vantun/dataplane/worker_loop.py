@@ -23,6 +23,7 @@ from vantun.dataplane.flow_ports import FlowPorts
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.poller import Poller
 from vantun.dataplane.tun_port import TunPorts
+from vantun.dataplane.udp_ports import UdpPorts
 from vantun.dataplane.worker_sockets import WorkerSockets
 from vantun.session.tables import CHANNELS
 from vantun.worker_messages import Message
@@ -55,7 +56,8 @@ class WorkerLoop:
         self._sockets = WorkerSockets(self._poller, self._receive, self._report_misses, clock, self._refuse)
         self._ports = FlowPorts(plane, self._poller, clock)
         self._tun = TunPorts(plane, self._poller, lambda report: self._control.post(report), clock)
-        self._commands = Commands(plane, self._ports, self._sockets, self._tun, clock)
+        self._udp = UdpPorts(plane, self._poller, lambda message: self._control.post(message), clock)
+        self._commands = Commands(plane, self._ports, self._sockets, self._tun, self._udp, clock)
         self._control = ControlSocket(control, self._poller, self._serve)
         self._stop_at = math.inf
         self._received = 0
@@ -78,7 +80,7 @@ class WorkerLoop:
 
     def patience(self, now: float) -> float:
         """Return how many seconds may pass until the next turn if nothing arrives."""
-        due = min(self._ports.due, self._sockets.wake_at, self._stop_at)
+        due = min(self._ports.due, self._udp.due, self._sockets.wake_at, self._stop_at)
         due = min(due, self._sockets.retry_at if self._sockets.blocked else self._plane.next_event(now))
         if self._control.retry:
             due = min(due, now + _CONTROL_RETRY)
@@ -94,6 +96,7 @@ class WorkerLoop:
         if self._control.retry:
             self._control.flush()
         self._ports.run(now)
+        self._udp.run(now)
         self._sockets.run(now)
         sent = self._transmit(now)
         for event in self._plane.take_events():
@@ -156,6 +159,7 @@ class WorkerLoop:
             **self._plane.snapshot(),
             "udp": self._sockets.snapshot(),
             "tun": self._tun.snapshot(),
+            "udp_flows": self._udp.snapshot(),
             "fallbacks": self._sockets.fallbacks(),
             "worker": {
                 "pid": os.getpid(),
