@@ -124,6 +124,11 @@ class UdpIo:
         self.packets[2] += 1
         self.packets[3] += len(data)
 
+    def close(self) -> None:
+        """Give the buffers up."""
+        self._receiver.arena.close()
+        self._arena.close()
+
     def counted(self) -> dict[str, object]:
         """Return the counters, ready for JSON."""
         return {

@@ -230,7 +230,7 @@ class Listener:
     def _end(self, row: int, now: float) -> None:
         port = self._ports.get(row)
         if port is not None:
-            self._keeper.plane.broken(port.handle, now)
+            self._keeper.plane.end_packets(port.handle, now)
             self.forget(row, port)
 
     def move(self, session: int, now: float) -> None:

@@ -113,7 +113,7 @@ class SocketPort(ABC):
     def end(self, reason: str, now: float) -> None:
         """End the flow at both ends, and close."""
         self.reason = reason
-        self._keeper.plane.broken(self.handle, now)
+        self._keeper.plane.end_packets(self.handle, now)
         self._close(reason)
 
     def accepted(self) -> None:

@@ -184,6 +184,15 @@ class UdpPorts:
         due = min(due, min((listener.due for listener in self._listeners.values()), default=math.inf))
         self._look_at = max(due, now + _LOOK_EVERY)
 
+    def shut(self) -> None:
+        """End everything: the worker ends."""
+        now = self._clock()
+        for port in list(self._ports.values()):
+            port.end("the worker ends", now)
+        for number in list(self._listeners):
+            self._unlisten(number)
+        self.io.close()
+
     def snapshot(self) -> dict[str, object]:
         """Return what is open, and the counters."""
         return {

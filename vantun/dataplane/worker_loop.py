@@ -73,6 +73,7 @@ class WorkerLoop:
 
     def close(self) -> None:
         """Close the sockets to the network and to the control process, and the epoll set."""
+        self._udp.shut()
         self._sockets.close()
         self._tun.close()
         self._control.close()
