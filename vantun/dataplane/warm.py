@@ -23,6 +23,7 @@ from vantun.dataplane.events import FlowOpened
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.ports import WOULD_BLOCK, RefusalCode
 from vantun.dataplane.tun_port import warm_tun
+from vantun.dataplane.udp_warm import warm_udp
 from vantun.dataplane.worker_engines import close_engines
 from vantun.lanes import LaneSpec
 from vantun.session.limits import Limits
@@ -174,6 +175,7 @@ def warm(engines: Callable[[], Engines]) -> None:
     client.broken(handle, stage.now)
     stage.until(lambda: all(stream.ended for stream in stage.far))
     warm_tun(client)
+    warm_udp(client.context)
     for plane, opened in zip(stage.planes, both, strict=True):
         plane.end_session(_SESSION, stage.now)
         plane.snapshot()
