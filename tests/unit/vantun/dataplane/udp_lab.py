@@ -146,7 +146,8 @@ class UdpLab(Network):
 
         def turn() -> bool:
             for poller in self._pollers:
-                poller.wait(0.0)
+                while poller.wait(0.0):  # a worker would come back at once, without time passing
+                    continue
             self._give_answers()
             self.near.run(self.now)
             self.far.run(self.now)
