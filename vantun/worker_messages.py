@@ -6,7 +6,7 @@ They share a ``SOCK_SEQPACKET`` pair, so a message is received whole or not at a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cbor2
 
@@ -45,6 +45,8 @@ class StreamReply:
         Written when it could not; then the socket is closed (FIN, not RST, so that the reply arrives).
     code_at
         Index in ``refused`` that takes the refusal code; -1 = none.
+    by_code
+        Instead of ``refused``, one answer per refusal code, by its number as text; ``refused`` is for the others.
     failed
         The code when the session, or the worker's room for flows, ends before there was an answer.
     """
@@ -53,9 +55,13 @@ class StreamReply:
     refused: bytes = b""
     code_at: int = -1
     failed: int = int(RefusalCode.GENERAL)
+    by_code: dict[str, bytes] = field(default_factory=dict)
 
     def refusal(self, code: int) -> bytes:
-        """Return ``refused`` with ``code`` in its place."""
+        """Return the answer to a refusal: that of ``code``, or ``refused`` with ``code`` in its place."""
+        known = self.by_code.get(str(code))
+        if known is not None:
+            return known
         if not 0 <= self.code_at < len(self.refused):
             return self.refused
         return self.refused[: self.code_at] + bytes([code & 0xFF]) + self.refused[self.code_at + 1 :]
@@ -110,11 +116,12 @@ class EndSession:
 
 @dataclass(frozen=True)
 class OpenFlow:
-    """Carries a TCP socket whose bytes go to ``target``."""
+    """Carries a TCP socket whose bytes go to ``target``, behind ``first``."""
 
     session: int
     target: str
     reply: StreamReply
+    first: bytes
 
 
 @dataclass(frozen=True)

@@ -197,13 +197,13 @@ class WorkerLink(UdpLink, TunLink):
         """Reset every flow of a session and forget it."""
         self._post(EndSession(session))
 
-    def open_flow(self, session: int, target: str, sock: socket.socket, reply: StreamReply) -> None:
+    def open_flow(self, session: int, target: str, sock: socket.socket, reply: StreamReply, first: bytes = b"") -> None:
         """Open a flow to ``target`` for a TCP socket, which is the worker's from now on and closed here.
 
-        The worker writes ``reply``; bytes that wait in the socket are the first of the flow.
+        The worker writes ``reply``; ``first`` (at most 48,000 bytes), then what waits in the socket, begin the flow.
         """
         reset_on_close(sock)
-        self._post(OpenFlow(session, target, reply), sock)
+        self._post(OpenFlow(session, target, reply, first), sock)
 
     def attach_flow(self, handle: int, sock: socket.socket) -> None:
         """Answer FlowOpened with a connected TCP socket, which is the worker's from now on and closed here."""

@@ -87,8 +87,8 @@ class Commands:
             case EndSession(session):
                 self._plane.end_session(session, now)
                 self._tun.end_session(session)
-            case OpenFlow(session, target, reply):
-                self._ports.open(session, target, _take(descriptors, socket.SOCK_STREAM), reply)
+            case OpenFlow(session, target, reply, first):
+                self._ports.open(session, target, _take(descriptors, socket.SOCK_STREAM), reply, first)
             case AttachFlow(handle):
                 if descriptors:
                     self._ports.attach(handle, _take(descriptors, socket.SOCK_STREAM))

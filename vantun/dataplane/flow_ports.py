@@ -25,14 +25,17 @@ class FlowPorts:
         self._clock = clock
         self._lingering: dict[TcpPort, float] = {}
 
-    def open(self, session: int, target: str, sock: socket.socket, reply: StreamReply) -> None:
-        """Open a flow for a program's socket; one that cannot be opened is refused."""
-        port = TcpPort(sock, self, reply)
+    def open(self, session: int, target: str, sock: socket.socket, reply: StreamReply, first: bytes = b"") -> None:
+        """Open a flow for a program's socket, which begins with ``first``; one that cannot be opened is refused."""
+        port = TcpPort(sock, self, reply, first)
         self._watch(port)
         try:
             port.handle = self._plane.open_flow(session, target, port, self._clock())
         except (KeyError, ResourceError, ValueError):  # session gone, no room, a target no OPEN can hold
             port.refused(reply.failed)
+            return
+        if first:  # the socket may have nothing to read, and then nobody would ask the port for these
+            self._plane.readable(port.handle)
 
     def attach(self, handle: int, sock: socket.socket) -> None:
         """Connect a flow that the peer opened; if it has ended meanwhile, the socket is reset."""

@@ -6,6 +6,7 @@ of this process included, reaches the program as a reset and never as a clean en
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
@@ -45,6 +46,8 @@ class TcpPort:
         Watches it.
     reply
         What the program is told about the far end; None at the far end itself.
+    first
+        Bytes of the stream that were read from the socket before, or take the place of what was.
 
     Attributes
     ----------
@@ -52,7 +55,9 @@ class TcpPort:
         Of its flow.
     """
 
-    def __init__(self, sock: socket.socket, keeper: PortKeeper, reply: StreamReply | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket, keeper: PortKeeper, reply: StreamReply | None = None, first: bytes = b""
+    ) -> None:
         sock.settimeout(0)
         reset_on_close(sock)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -62,6 +67,7 @@ class TcpPort:
         self._descriptor = sock.fileno()
         self._keeper = keeper
         self._reply = reply
+        self._first = first
         self._pieces_left = _DRAIN_PIECES
         self._readv, self._writev = libc().readv, libc().writev
 
@@ -71,6 +77,8 @@ class TcpPort:
 
     def readv(self, iov: NDArray[np.uint64], count: int) -> int:
         """See StreamPort."""
+        if self._first:
+            return self._read_first(iov, count)
         result = self._readv(self._descriptor, iov.ctypes.data, count)
         return result if result >= 0 else self._refusal(-result)
 
@@ -78,6 +86,15 @@ class TcpPort:
         """See StreamPort."""
         result = self._writev(self._descriptor, iov.ctypes.data, count)
         return result if result >= 0 else self._refusal(-result)
+
+    def _read_first(self, iov: NDArray[np.uint64], count: int) -> int:
+        done = 0
+        for address, length in iov[:count].tolist():
+            piece = self._first[done : done + length]
+            ctypes.memmove(address, piece, len(piece))
+            done += len(piece)
+        self._first = self._first[done:]
+        return done
 
     def _refusal(self, number: int) -> int:
         # EINTR cannot happen to a call that does not sleep, but were it taken for an error, a stream would end by it
@@ -137,7 +154,7 @@ class TcpPort:
 
     def reset(self) -> None:
         """Close abortively; a program that was still waiting for its reply gets one, as SOCKS5 wants."""
-        if self._reply is not None and self._reply.refused:
+        if self._reply is not None and (self._reply.refused or self._reply.by_code):
             self.refused(self._reply.failed)
             return
         self._close()

@@ -35,12 +35,12 @@ class Keeper:
 class Ends:
     """A port and the program at the other end of its connection."""
 
-    def __init__(self, reply: StreamReply | None = None) -> None:
+    def __init__(self, reply: StreamReply | None = None, first: bytes = b"") -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.program = socket.create_connection(listener.getsockname(), timeout=10)
             self.handed, _ = listener.accept()
         self.keeper = Keeper()
-        self.port = TcpPort(self.handed, self.keeper, reply)
+        self.port = TcpPort(self.handed, self.keeper, reply, first)
 
     def close(self) -> None:
         self.program.close()
@@ -188,3 +188,29 @@ def test_refusing_a_program_that_left_closes_the_port(client: Ends) -> None:
     client.port.refused(5)
     assert client.port.fileno() == -1
     assert client.keeper.lingering == []
+
+
+def test_what_was_read_before_comes_first() -> None:
+    ends = Ends(first=b"GET / HTTP")
+    try:
+        ends.program.sendall(b"body")
+        rows = np.zeros((2, 4), np.uint8)
+        assert ends.port.readv(iov(rows[0], rows[1]), 2) == 8
+        assert rows.tobytes() == b"GET / HT"
+        assert ends.port.readv(iov(rows[0], rows[1]), 2) == 2
+        assert rows.tobytes()[:2] == b"TP"
+        assert ends.port.readv(iov(rows[0], rows[1]), 2) == 4
+        assert rows.tobytes()[:4] == b"body"
+        assert ends.port.readv(iov(rows[0]), 1) == WOULD_BLOCK
+    finally:
+        ends.close()
+
+
+@pytest.mark.parametrize(("code", "answer"), [(2, b"not allowed"), (5, b"refused 5"), (300, b"refused ,")])
+def test_answers_by_code(code: int, answer: bytes) -> None:
+    ends = Ends(StreamReply(b"", b"refused ?", 8, 1, {"2": b"not allowed"}))
+    try:
+        ends.port.refused(code)
+        assert ends.received().replace(b"\x05", b"5") == answer
+    finally:
+        ends.close()

@@ -97,7 +97,7 @@ def test_a_refused_program_that_does_not_close_is_closed(rig: Rig) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         program = socket.create_connection(listener.getsockname(), timeout=10)
         handed, _ = listener.accept()
-    rig.say(OpenFlow(404, "x:1", REPLY), handed)
+    rig.say(OpenFlow(404, "x:1", REPLY, b""), handed)
     assert program.recv(100) == b"no:\x01!"
     assert program.recv(100) == b""
     rig.settle()
