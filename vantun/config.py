@@ -15,10 +15,11 @@ from vantun.acl import AccessList, Guard
 from vantun.config_acl import read_acl
 from vantun.config_auth import AuthConfig, auth_of, check_auth
 from vantun.config_checks import check_link
+from vantun.config_forwards import ForwardsConfig, ListenRule, read_forwards, read_reverse_allow
 from vantun.config_kinds import Endpoint
 from vantun.config_masquerade import MasqueradeConfig, check_masquerade, masquerade_of
 from vantun.config_mtu import MAX_MTU
-from vantun.config_proxies import Socks5Config, read_socks5
+from vantun.config_proxies import HttpConfig, Socks5Config, read_http, read_socks5
 from vantun.config_said import Said, needs
 from vantun.config_schema import (
     CLIENT_KEYS,
@@ -42,6 +43,7 @@ __all__ = [
     "CongestionConfig",
     "Endpoint",
     "FecConfig",
+    "HttpConfig",
     "MasqueradeConfig",
     "PathConfig",
     "ServerConfig",
@@ -116,6 +118,8 @@ class ServerConfig:
     metrics: Endpoint | None = None
     """Where Prometheus fetches figures; None = nowhere."""
     acl: AccessList = field(default_factory=AccessList)
+    reverse_allow: dict[str, tuple[ListenRule, ...]] = field(default_factory=dict)
+    """What each user (``*`` = everybody) may have the server listen on."""
     tun: ServerTunConfig | None = None
 
 
@@ -154,7 +158,9 @@ class ClientConfig:
     paths: tuple[PathConfig, ...]
     """At least one; names are different."""
     tls: ClientTlsConfig = ClientTlsConfig()
-    socks5: Socks5Config = field(default_factory=Socks5Config)
+    socks5: Socks5Config | None = field(default_factory=Socks5Config)
+    http: HttpConfig | None = None
+    forwards: ForwardsConfig = field(default_factory=ForwardsConfig)
     bandwidth: BandwidthConfig = BandwidthConfig()
     congestion: CongestionConfig = CongestionConfig()
     fec: FecConfig = FecConfig()
@@ -212,6 +218,7 @@ def load_server(path: str | Path) -> ServerConfig:
         mtu=said.get("mtu", MAX_MTU),
         metrics=said.get("metrics.listen", None),
         acl=acl,
+        reverse_allow=read_reverse_allow(said),
         tun=tun,
     )
 
@@ -224,7 +231,9 @@ def load_client(path: str | Path) -> ClientConfig:
     said = Said(values, source.parent)
     link = said.get("server", ServerLink(Endpoint("", 0)))
     socks5, socks5_problems = read_socks5(said)
-    problems += check_link(said, link) + socks5_problems
+    http, http_problems = read_http(said)
+    forwards, forwards_problems = read_forwards(said)
+    problems += check_link(said, link) + socks5_problems + http_problems + forwards_problems
     bandwidth = BandwidthConfig(said.get("bandwidth.up", 0), said.get("bandwidth.down", 0))
     paths, path_problems = _paths(said, link.server, bandwidth)
     acl, acl_problems = read_acl(values, source.parent, Guard.NONE)
@@ -243,6 +252,8 @@ def load_client(path: str | Path) -> ClientConfig:
         ),
         paths=paths,
         socks5=socks5,
+        http=http,
+        forwards=forwards,
         bandwidth=bandwidth,
         congestion=_congestion(said),
         fec=_fec(said),

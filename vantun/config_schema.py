@@ -11,6 +11,7 @@ from typing import Literal
 
 from vantun.config_acl import ACL_KEYS
 from vantun.config_auth import AUTH_KEYS
+from vantun.config_forwards import FORWARDS_KEYS, REVERSE_ALLOW_KEYS
 from vantun.config_kinds import (
     ADDRESS,
     BOOLEAN,
@@ -124,6 +125,7 @@ SERVER_KEYS = (
     ),
     Key("bandwidth.down", RATE, "The most that a client may send on each of its paths.", "1 gbps"),
     *SERVER_TUN_KEYS,
+    *REVERSE_ALLOW_KEYS,
     *_COMMON,
 )
 
@@ -173,6 +175,7 @@ CLIENT_KEYS = (
     ),
     Key("paths", PATH_KEYS, "The paths to use at once. Without it one path, named `default`.", "[{name: dsl}]"),
     *PROXY_KEYS,
+    *FORWARDS_KEYS,
     Key(
         "bandwidth.up",
         RATE,

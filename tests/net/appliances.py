@@ -23,7 +23,7 @@ import yaml
 from vantun.cli import status
 from vantun.errors import VantunError
 
-START_SECONDS = 240.0
+START_SECONDS = 600.0
 """Until an appliance serves; a first start on a machine compiles the kernels."""
 SECONDS = 30.0
 """Until anything else has happened."""

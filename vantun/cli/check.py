@@ -71,13 +71,36 @@ def summary(config: ServerConfig | ClientConfig) -> list[str]:
         who = "one password" if config.auth.type == "password" else f"{len(config.auth.users)} user(s)"
         first = [f"server on {config.listen.host or '*'}:{config.listen.port}/udp, {who}"]
     else:
-        first = [f"client of {config.server}, SOCKS5 on {config.socks5.listen}"]
+        first = [f"client of {config.server}", *modes(config)]
         first += [
             f"path {path.name}: to {path.server} from {path.source or 'any address'}, "
             f"up {_rate(path.up)}, down {_rate(path.down)}"
             for path in config.paths
         ]
     return [*first, f"congestion control {config.congestion.type}, FEC {fec}, log level {config.log_level}"]
+
+
+def modes(config: ClientConfig) -> list[str]:
+    """Return a line for each way in that programs have."""
+    forwards = config.forwards
+    lines = []
+    if config.socks5 is not None:
+        both = config.http is not None and config.http.listen == config.socks5.listen
+        lines.append(f"SOCKS5{' and HTTP' if both else ''} on {config.socks5.listen}")
+    if config.http is not None and (config.socks5 is None or config.http.listen != config.socks5.listen):
+        lines.append(f"HTTP proxy on {config.http.listen}")
+    for protocol, items in (("TCP", forwards.tcp), ("UDP", forwards.udp)):
+        lines += [f"{protocol} forward: {item.listen} here to {item.remote} at the server" for item in items]
+    lines += [
+        f"{item.protocol.upper()} reverse forward: {item.listen} at the server to {item.target} here"
+        for item in forwards.reverse
+    ]
+    transparent = {
+        "TPROXY (TCP)": forwards.tcp_tproxy,
+        "TPROXY (UDP)": forwards.udp_tproxy,
+        "REDIRECT": forwards.tcp_redirect,
+    }
+    return lines + [f"{name} on {listen}" for name, listen in transparent.items() if listen is not None]
 
 
 def _rate(bits: int) -> str:

@@ -83,6 +83,8 @@ def _proxy(file: Path | None) -> tuple[Endpoint, tuple[str, str] | None]:
         from vantun.config import load_client
 
         socks5 = load_client(file).socks5
+        if socks5 is None:
+            raise VantunError(f"{file} has no SOCKS5 proxy, and `vantun ping` goes through it; add socks5.listen")
         return socks5.listen, (socks5.username, socks5.password) if socks5.username else None
     status = ask(find_socket("client"))
     socks = status.get("socks5")

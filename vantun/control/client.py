@@ -1,4 +1,4 @@
-"""The client: one QUIC connection per configured path, the session they share, and the SOCKS5 proxy."""
+"""The client: one QUIC connection per configured path, the session they share, and the ways in for programs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from vantun.config import ClientConfig, default_status_socket
 from vantun.config_kinds import Endpoint
 from vantun.config_schema import Role
 from vantun.control.appliance import Appliance
+from vantun.control.associations import Associations
+from vantun.control.dialer import Dialer
+from vantun.control.entrances import Entrances
 from vantun.control.membership import Membership
 from vantun.control.path_events import SessionUnknownError
+from vantun.control.reverse_forwards import ReverseForwards, refuse_unknown
 from vantun.control.session_messages import SessionAnswer, SessionRequest
-from vantun.control.socks5_server import STREAM_REPLY, Socks5Server
 from vantun.control.tun_client import TunClient
 from vantun.control.tun_interface import state_folder
 from vantun.control.tun_record import TunRecords
@@ -22,6 +25,7 @@ from vantun.dataplane.events import FlowClosed, FlowOpened, LaneChanged, LaneClo
 from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ResourceError, VantunError
 from vantun.tun_messages import TunFlow, TunLost
+from vantun.worker_messages import StreamReply
 
 if TYPE_CHECKING:
     import socket
@@ -44,12 +48,15 @@ class Client(Appliance):
         super().__init__(config)
         self._config = config
         self._membership = Membership(self._on_session_lost)
-        self._socks5: Socks5Server | None = None
+        self._dialer = Dialer(config.acl, self.resolver, self._carry)
+        self._associations = Associations(self._way)
+        self._entrances: Entrances | None = None
+        self._reverse = ReverseForwards(config.forwards.reverse, self.resolver)
         self._tun: TunClient | None = None
         self._tunnel: Tunnel | None = None
         self._uplinks: list[Uplink] = []
         self._running: asyncio.Task[VantunError] | None = None
-        self._announcing: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
         self._routing: asyncio.Task[None] | None = None
 
     async def prepare(self) -> None:
@@ -57,8 +64,8 @@ class Client(Appliance):
         if self._config.tun is not None:
             records = TunRecords(state_folder(default_status_socket(self.role).parent))
             self._tun = await TunClient.open(self._config.tun, records)
-            self.sockets.mark = self._tun.interface.mark
-        self._socks5 = await Socks5Server.start(self._config.socks5, self.resolver, self._open)
+            self.sockets.mark = self._dialer.mark = self._tun.interface.mark
+        self._entrances = await Entrances.start(self._config, self.resolver, self._dialer, self._associations)
 
     def begin(self, link: WorkerLink) -> None:
         """Set all paths up by a new worker."""
@@ -66,7 +73,10 @@ class Client(Appliance):
         self._uplinks = [Uplink(self._tunnel, path) for path in self._config.paths]
         self._running = asyncio.create_task(self._run_uplinks())
         self._running.add_done_callback(self._on_uplinks_done)
-        self._announcing = asyncio.create_task(self._announce())
+        if self._entrances is not None:
+            self._entrances.begin(link)
+        self._reverse.begin(link)
+        self._following = asyncio.create_task(self._follow(self._tunnel))
         if self._tun is not None:
             self._tun.begin(link)
             if self._routing is None:
@@ -82,9 +92,10 @@ class Client(Appliance):
             self._membership.forget(self._membership.session)
 
     async def finish(self) -> None:
-        """Close the proxy, and every path with a goodbye."""
-        if self._socks5 is not None:
-            await self._socks5.close()
+        """Close the ways in, and every path with a goodbye."""
+        if self._entrances is not None:
+            await self._entrances.close()
+        await self._reverse.close()
         if self._routing is not None:
             self._routing.cancel()
         await self._end_uplinks()
@@ -101,7 +112,8 @@ class Client(Appliance):
         suites = sorted({str(path["suite"]) for path in paths if path["suite"]})
         return {
             "paths": paths,
-            "socks5": self._socks5.status() if self._socks5 is not None else {},
+            **(self._entrances.status() if self._entrances is not None else {}),
+            "reverse": self._reverse.status(),
             "keys": {"exchange": "X25519+ML-KEM-768", "suite": ", ".join(suites)},
             "tun": self._tun.report() if self._tun is not None else {},
         }
@@ -154,21 +166,43 @@ class Client(Appliance):
             case TunLost(_, reason):
                 self.fail(ResourceError(f"tun: the interface is lost: {reason}; start again"))
             case FlowOpened(handle, _, target):
-                # The protocol lets servers open flows; nothing here serves them.
-                log.info("a flow to %s, which the server opened, is refused", target)
-                if self.link is not None:
-                    self.link.refuse_flow(handle, RefusalCode.NOT_ALLOWED)
-            case FlowClosed():
-                pass
+                if self.link is not None and not self._reverse.open(handle, target):
+                    refuse_unknown(self.link, handle, target)
+            case FlowClosed(handle, _):
+                self._reverse.cancel(handle)
 
     # --- the session
 
-    async def _open(self, target: Endpoint, sock: socket.socket) -> RefusalCode | None:
+    async def _way(self) -> tuple[int, WorkerLink] | None:
         session = await self._membership.wait_up(PATIENCE)
-        if session is None or self.link is None:
+        return None if session is None or self.link is None else (session, self.link)
+
+    async def _carry(
+        self, target: Endpoint, sock: socket.socket, reply: StreamReply, first: bytes
+    ) -> RefusalCode | None:
+        way = await self._way()
+        if way is None:
             return RefusalCode.NETWORK_UNREACHABLE
-        self.link.open_flow(session, str(target), sock, STREAM_REPLY)
+        session, link = way
+        link.open_flow(session, str(target), sock, reply, first)
         return None
+
+    async def _follow(self, tunnel: Tunnel) -> None:
+        """Tell those who need to know which session is the client's; log the first."""
+        told = False
+        while True:
+            session = await self._membership.wait_up()
+            assert session is not None
+            if not told and self._entrances is not None:
+                log.info("vantun client: %s; %d path(s)", self._entrances.summary(), len(self._config.paths))
+                told = True
+            if self._entrances is not None:
+                self._entrances.move(session)
+            self._reverse.register(session, tunnel.ask)
+            await self._membership.wait_lost(session)
+            self._reverse.withdraw()
+            if self._entrances is not None:
+                self._entrances.move(0)
 
     def _on_session_lost(self, session: int) -> None:
         log.warning("session %x is lost: its connections are reset, a new one is made", session)
@@ -201,14 +235,9 @@ class Client(Appliance):
         if not task.cancelled():
             self.fail(task.exception() or task.result())
 
-    async def _announce(self) -> None:
-        """Log that programs can connect, as soon as the first path is up."""
-        await self._membership.wait_up()
-        log.info("vantun client: SOCKS5 on %s, %d path(s)", self._config.socks5.listen, len(self._config.paths))
-
     async def _end_uplinks(self) -> None:
-        if self._announcing is not None:
-            self._announcing.cancel()
+        if self._following is not None:
+            self._following.cancel()
         running, self._running = self._running, None
         if running is not None:
             running.cancel()

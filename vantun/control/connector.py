@@ -16,7 +16,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterable
 
-from vantun.acl import AccessList
+from vantun.acl import AccessList, Action
 from vantun.config_kinds import Endpoint, parse_endpoint
 from vantun.control.resolver import Address, Resolver
 from vantun.dataplane.ports import RefusalCode
@@ -94,13 +94,19 @@ class NotAllowedError(OSError):
         super().__init__(errno.EACCES, f"{target} is not allowed: {'; '.join(reasons)}")
 
 
-def permitted(access: AccessList, target: Endpoint, addresses: Iterable[Address], protocol: str) -> list[Address]:
+def permitted(
+    access: AccessList,
+    target: Endpoint,
+    addresses: Iterable[Address],
+    protocol: str,
+    actions: tuple[Action, ...] = ("allow", "direct"),
+) -> list[Address]:
     """Return those of a target's addresses that may be connected to. Raises NotAllowedError when there are none."""
     allowed: list[Address] = []
     reasons: dict[str, None] = {}
     for address in addresses:
         verdict = access.judge(target.host, ipaddress.ip_address(address.host), address.port, protocol)
-        if verdict.action == "reject":
+        if verdict.action not in actions:
             reasons[verdict.reason] = None
         else:
             allowed.append(address)
@@ -194,8 +200,12 @@ class Connector:
             self._attach(handle, sock)
 
 
-async def connect_first(addresses: list[Address]) -> socket.socket:
-    """Return a socket connected to the first of ``addresses`` that answers. Raises the most telling OSError."""
+async def connect_first(addresses: list[Address], ports: set[int] | None = None, mark: int = 0) -> socket.socket:
+    """Return a socket connected to the first of ``addresses`` that answers. Raises the most telling OSError.
+
+    ``ports`` is given the local port of each attempt before its first packet leaves; that of a failed one is taken out.
+    ``mark`` is the firewall mark of the connections (SO_MARK, CAP_NET_ADMIN), 0 = none.
+    """
     failures: list[OSError] = []
     running: dict[asyncio.Task[socket.socket], Address] = {}
     waiting = list(addresses)
@@ -203,7 +213,7 @@ async def connect_first(addresses: list[Address]) -> socket.socket:
         while waiting or running:
             if waiting:
                 address = waiting.pop(0)
-                running[asyncio.ensure_future(_connect(address))] = address
+                running[asyncio.ensure_future(_connect(address, ports, mark))] = address
             done, _ = await asyncio.wait(
                 running, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
@@ -243,11 +253,20 @@ def _close_late(task: asyncio.Task[socket.socket]) -> None:
         task.result().close()
 
 
-async def _connect(address: Address) -> socket.socket:
+async def _connect(address: Address, ports: set[int] | None, mark: int) -> socket.socket:
     sock = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    port = 0
     try:
+        if mark:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        if ports is not None:
+            sock.bind(("", 0))
+            port = int(sock.getsockname()[1])
+            ports.add(port)
         await asyncio.get_running_loop().sock_connect(sock, (address.host, address.port))
     except BaseException:
         sock.close()
+        if ports is not None:
+            ports.discard(port)
         raise
     return sock

@@ -124,6 +124,11 @@ class Membership:
             await self._change(left if left < math.inf else None)
         return self.session
 
+    async def wait_lost(self, session: int) -> None:
+        """Return when ``session`` is not the client's any more."""
+        while self.session == session:
+            await self._change(None)
+
     def _take_number(self) -> int:
         self._next_number += 1
         return self._next_number - 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,10 +24,9 @@ from vantun.control.path_events import (
 )
 from vantun.control.pump import Pump
 from vantun.control.reload import merged
+from vantun.control.reverse_listeners import ReverseListeners
 from vantun.control.server_paths import ServerPaths
 from vantun.control.session_messages import (
-    ListenAnswer,
-    ListenCode,
     ListenRequest,
     SessionAnswer,
     SessionRequest,
@@ -88,6 +89,8 @@ class Server(Appliance):
         self._connector: Connector | None = None
         self._tun: TunServer | None = None
         self._udp: UdpConnector | None = None
+        self._reverse: ReverseListeners | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._known: dict[tuple[int, int], _Path] = {}
         self._paths = ServerPaths(config)
         self._pump: Pump[PathEvent] = Pump(self._paths, self._send, self._on_path_event)
@@ -119,6 +122,7 @@ class Server(Appliance):
         if self._tun is not None:
             self._tun.begin(link)
         self._udp = UdpConnector(link, self.resolver, self._config.acl)
+        self._reverse = ReverseListeners(self._config.reverse_allow, self.resolver, link, self._alive)
         # What the worker before had is gone: clients that hear of it come back at once.
         for session in {session for session, _ in self._known}:
             self._end_session(session, _INTERNAL_ERROR, "the data worker was restarted")
@@ -136,6 +140,9 @@ class Server(Appliance):
         if self._udp is not None:
             await self._udp.close()
             self._udp = None
+        if self._reverse is not None:
+            await self._reverse.close()
+            self._reverse = None
 
     async def finish(self) -> None:
         """Close every connection, with a goodbye."""
@@ -172,6 +179,7 @@ class Server(Appliance):
         return {
             "listen": str(self._config.listen),
             "paths": paths,
+            "reverse": self._reverse.status() if self._reverse is not None else [],
             "keys": {"exchange": "X25519+ML-KEM-768"},
             "tun": self._tun.report() if self._tun is not None else {},
             **self._web.report(),
@@ -290,9 +298,8 @@ class Server(Appliance):
     def _request(self, session: int, number: int, message: SessionRequest | SessionAnswer) -> None:
         """Act on a session's request, which is new; :meth:`_reply` may come later."""
         match message:
-            case ListenRequest(listener):
-                reason = "this server listens for nobody"
-                self._reply(session, number, ListenAnswer(listener, ListenCode.NOT_ALLOWED, reason, 0))
+            case ListenRequest():
+                self._later(self._listen(session, number, message))
             case TunRequest() if self._tun is not None:
                 paths = [path for where, path in self._known.items() if where[0] == session]
                 user, peers = next((path.user for path in paths), ""), [path.lane.peer[0] for path in paths]
@@ -300,6 +307,23 @@ class Server(Appliance):
             case TunRequest():
                 reason = "this server has no `tun`"
                 self._reply(session, number, TunAnswer(TunCode.NOT_OFFERED, reason, (), (), (), 0, 0))
+
+    async def _listen(self, session: int, number: int, message: ListenRequest) -> None:
+        if self._reverse is None:
+            return
+        user = next((path.user for (known, _), path in self._known.items() if known == session), "")
+        answer = await self._reverse.request(session, user, message)
+        self._reply(session, number, answer)
+        if not self._alive(session):  # it has ended while the listener was made
+            await self._reverse.forget(session)
+
+    def _alive(self, session: int) -> bool:
+        return any(known == session for known, _ in self._known)
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _reply(self, session: int, number: int, answer: SessionAnswer) -> None:
         """Answer a session's request; nothing happens when the session has ended meanwhile."""
@@ -331,6 +355,8 @@ class Server(Appliance):
             self._tun.forget(session)
         if self.link is not None:
             self.link.end_session(session)
+        if self._reverse is not None:
+            self._later(self._reverse.forget(session))
 
     def _end_session(self, session: int, code: int, reason: str) -> None:
         """End a session at both ends."""

@@ -19,6 +19,7 @@ AUTH_VERSION = 1
 """Of the user/password sub-negotiation (RFC 1929)."""
 NO_AUTH, USER_PASSWORD, NO_METHOD = 0x00, 0x02, 0xFF
 CONNECT = 1
+UDP_ASSOCIATE = 3
 LARGEST_STEP = 257
 """Bytes; the longest thing that is ever asked for at once: a domain name of 255 bytes and a port."""
 
@@ -60,18 +61,33 @@ class Connect:
 
 
 @dataclass(frozen=True)
+class Associate:
+    """The handshake is over: relay datagrams of the program, and send the reply with the relay's address.
+
+    Attributes
+    ----------
+    port
+        The UDP port that the program says it sends from; 0 = it does not know.
+    """
+
+    port: int
+
+
+@dataclass(frozen=True)
 class Hangup:
     """The handshake has failed: close behind what was sent."""
 
     reason: str
 
 
-Action = Send | Connect | Hangup
+Action = Send | Connect | Associate | Hangup
 
 
-def reply(code: int) -> bytes:
-    """Return a reply without a bound address, which programs do not need for CONNECT."""
-    return bytes((VERSION, code, 0, Address.IPV4)) + bytes(6)
+def reply(code: int, host: str = "0.0.0.0", port: int = 0) -> bytes:
+    """Return a reply with the bound address, which programs do not need for CONNECT."""
+    address = ipaddress.ip_address(host)
+    kind = Address.IPV4 if address.version == 4 else Address.IPV6
+    return bytes((VERSION, code, 0, kind)) + address.packed + port.to_bytes(2, "big")
 
 
 class _State(Enum):
@@ -202,9 +218,14 @@ class Handshake:
     def _on_address(self, data: bytes) -> list[Action]:
         # The address is read before the command is judged, so that nothing is left unread when we close: the kernel
         # would answer that with a RST, which can overtake the reply.
+        port = int.from_bytes(data[-2:], "big")
+        if self._command == UDP_ASSOCIATE:
+            # The address is of no use: programs behind a NAT cannot know theirs, and others are held to the one they
+            # connect from.
+            self._expect(_State.DONE, 0)
+            return [Associate(port)]
         if self._command != CONNECT:
             return self._refuse(ReplyCode.COMMAND_NOT_SUPPORTED, f"command {self._command} is not supported")
-        port = int.from_bytes(data[-2:], "big")
         try:
             host = _host(self._kind, data[:-2])
         except ValueError:

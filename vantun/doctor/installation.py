@@ -101,7 +101,10 @@ def port(config: ServerConfig | ClientConfig) -> Finding:
     if isinstance(config, ServerConfig):
         endpoint, kind, name = config.listen, socket.SOCK_DGRAM, "UDP"
     else:
-        endpoint, kind, name = config.socks5.listen, socket.SOCK_STREAM, "TCP"
+        proxy = config.socks5 or config.http
+        if proxy is None:
+            return ok("port", "no proxy is configured")
+        endpoint, kind, name = proxy.listen, socket.SOCK_STREAM, "TCP"
     subject = f"{name} port {endpoint.port}"
     flags = socket.AI_PASSIVE | socket.AI_NUMERICSERV
     try:

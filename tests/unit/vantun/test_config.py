@@ -78,6 +78,7 @@ def test_the_least_client(tmp_path: Path) -> None:
     server = Endpoint("example.org", 443)
     assert config.server == server
     assert config.paths == (PathConfig("default", server),)
+    assert config.socks5 is not None
     assert config.socks5.listen == Endpoint("127.0.0.1", 1080)
     assert "s3cret" not in repr(config)
 
@@ -99,6 +100,7 @@ congestion: {{type: brutal}}
         PathConfig("dsl", Endpoint("gw.example.net", 4433), "", 40_000_000, 2_000_000),
         PathConfig("lte", Endpoint("2001:db8::1", 8443), "2001:db8::2", 1_000_000, 5_000_000),
     )
+    assert config.socks5 is not None
     assert config.socks5.username == "me"
 
 
@@ -183,7 +185,7 @@ def test_server_problems(tmp_path: Path, text: str, message: str) -> None:
         (CLIENT + "tls: {pinSHA256: ab}\n", "tls.pinSHA256: expected a SHA-256 fingerprint"),
         (
             CLIENT + "listen: ':443'\n",
-            "vantun.yaml:3: listen: unknown key; did you mean metrics.listen or socks5.listen?",
+            "vantun.yaml:3: listen: unknown key; did you mean http.listen or ",
         ),
     ],
 )

@@ -45,6 +45,7 @@ def test_a_client_example_with_every_setting_on_is_valid(tmp_path: Path) -> None
     path.write_text("\n".join(lines))
     config = load_client(path)
     assert config.paths[0].name == "dsl"
+    assert config.socks5 is not None
     assert config.socks5.username == "local"
     assert config.tls.pin_sha256 == "ab" * 32
 

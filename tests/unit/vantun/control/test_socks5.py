@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz import fuzz_turns
 from vantun.config_kinds import Endpoint, parse_endpoint
-from vantun.control.socks5 import LARGEST_STEP, Action, Connect, Handshake, Hangup, Send, reply
+from vantun.control.socks5 import LARGEST_STEP, Action, Associate, Connect, Handshake, Hangup, Send, reply
 
 GREETING = b"\x05\x01\x00"
 CREDENTIALS = b"\x05\x01\x02\x01\x05alice\x06s3cret"
@@ -53,6 +56,17 @@ def test_user_and_password() -> None:
     assert actions == [Send(b"\x05\x02"), Send(b"\x01\x00"), Connect(Endpoint("a.test", 443))]
 
 
+@pytest.mark.parametrize("address", [b"\x01" + bytes(4), b"\x04" + bytes(16), domain(b""), domain(b"not a name")])
+def test_udp_associate(address: bytes) -> None:
+    actions, rest = converse(Handshake(), GREETING + request(address, 53, command=3) + b"x")
+    assert (actions, rest) == ([Send(b"\x05\x00"), Associate(53)], b"x")
+
+
+def test_replies() -> None:
+    assert reply(0, "192.0.2.1", 258) == b"\x05\x00\x00\x01\xc0\x00\x02\x01\x01\x02"
+    assert reply(0, "::1", 1) == b"\x05\x00\x00\x04" + bytes(15) + b"\x01\x00\x01"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [b"\x05alice\x05s3cre", b"\x05alicf\x06s3cret", b"\x00\x06s3cret", b"\x05alice\x00", b"\x06alice:\x05s3cret"[:13]],
@@ -72,7 +86,7 @@ def test_wrong_credentials(wrong: bytes) -> None:
         ("", b"\x05\x01\x00\x04\x01\x00\x01", b"\x05\x00" + reply(1)),
         ("alice", b"\x05\x01\x02\x02\x01", b"\x05\x02\x01\x01"),
         ("", GREETING + request(b"\x01" + bytes(4), command=2), b"\x05\x00" + reply(7)),
-        ("", GREETING + request(domain(b"a.test"), command=3), b"\x05\x00" + reply(7)),
+        ("", GREETING + request(domain(b"a.test"), command=4), b"\x05\x00" + reply(7)),
         ("", GREETING + b"\x05\x01\x00\x02", b"\x05\x00" + reply(8)),
         ("", GREETING + request(domain(b"")), b"\x05\x00" + reply(1)),
         ("", GREETING + request(domain(b"a b")), b"\x05\x00" + reply(1)),
@@ -149,3 +163,16 @@ def test_any_bytes_in_any_split(data: bytes, as_alice: bool, pieces: list[int]) 
     for action in whole:
         if isinstance(action, Connect):
             assert parse_endpoint(str(action.target)) == action.target, "the far end parses what we name"
+
+
+def test_a_hundred_thousand_handshakes() -> None:
+    """Bytes of valid handshakes, exchanged here and there: one decision each, within the bound of what is read."""
+    dice = random.Random(3)
+    seeds = [GREETING + request(domain(b"example.org")), CREDENTIALS + request(b"\x01abcd", command=3)]
+    for turn in range(fuzz_turns()):
+        data = bytearray(seeds[turn % 2] + b"\x00\xff")
+        for _ in range(dice.randrange(4)):
+            data[dice.randrange(len(data))] = dice.randrange(256)
+        handshake = Handshake("alice" if turn % 3 else "", "s3cret")
+        actions, _ = converse(handshake, bytes(data))
+        assert sum(not isinstance(action, Send) for action in actions) == (not handshake.wanted)

@@ -1,0 +1,140 @@
+"""The server's side of reverse forwards: listens where its configuration permits, and opens flows to clients."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from vantun.config_forwards import MOST_REVERSE, ListenRule
+from vantun.config_kinds import Endpoint
+from vantun.control.listeners import Listener, ListenError, Place
+from vantun.control.resolver import Resolver
+from vantun.control.reverse_forwards import REVERSE
+from vantun.control.session_messages import ListenAnswer, ListenCode, ListenRequest, Transport
+from vantun.errors import ResourceError
+from vantun.worker_messages import StreamReply
+
+log = logging.getLogger(__name__)
+
+MOST = 1024
+"""Listeners of all users together."""
+
+
+class FlowOpener(Protocol):
+    """Opens flows towards clients."""
+
+    def open_flow(self, session: int, target: str, sock: socket.socket, reply: StreamReply, first: bytes = b"") -> None:
+        """See WorkerLink."""
+
+
+@dataclass
+class _Entry:
+    user: str
+    request: ListenRequest
+    listener: Listener
+
+    async def close(self) -> None:
+        await self.listener.close()
+
+
+class ReverseListeners:
+    """All listeners of a server, by session and the client's number.
+
+    Parameters
+    ----------
+    alive
+        Tells whether a session has a path.
+    """
+
+    def __init__(
+        self,
+        allow: dict[str, tuple[ListenRule, ...]],
+        resolver: Resolver,
+        opener: FlowOpener,
+        alive: Callable[[int], bool],
+    ) -> None:
+        self.allow = allow
+        """May be replaced; what listens goes on."""
+        self._resolver = resolver
+        self._opener = opener
+        self._alive = alive
+        self._entries: dict[tuple[int, int], _Entry] = {}
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._entries)
+
+    async def request(self, session: int, user: str, message: ListenRequest) -> ListenAnswer:
+        """Listen for a client, or say why not."""
+        number, what = message.listener, f"{message.transport} {Endpoint(message.host or '*', message.port)}"
+        rules = self.allow.get(user, ()) + self.allow.get("*", ())
+        # A client that asks for every address needs a rule for every address.
+        if not any(rule.permits(message.host or "*", message.port, message.transport) for rule in rules):
+            log.info("session %x (%s): may not listen on %s", session, user, what)
+            reason = f"{what} is not in the server's reverse.allow for this user"
+            return ListenAnswer(number, ListenCode.NOT_ALLOWED, reason, 0)
+        known = self._entries.get((session, number))
+        if known is not None and known.request == message:
+            return ListenAnswer(number, ListenCode.LISTENING, "", known.listener.port)
+        await self._make_way(session, user, message)
+        mine = sum(entry.user == user for entry in self._entries.values())
+        if mine >= MOST_REVERSE or len(self._entries) >= MOST:
+            return ListenAnswer(number, ListenCode.NO_ROOM, f"there is room for {MOST_REVERSE} listeners of a user", 0)
+        if message.transport is not Transport.TCP:
+            return ListenAnswer(number, ListenCode.FAILED, "this server listens for tcp only", 0)
+        try:
+            entry = await self._listen(session, user, message)
+        except ResourceError as error:
+            code = ListenCode.FAILED
+            if isinstance(error, ListenError) and error.errno == errno.EADDRINUSE:
+                code = ListenCode.IN_USE
+            log.info("session %x (%s): %s", session, user, error)
+            return ListenAnswer(number, code, _printable(str(error)), 0)
+        self._entries[session, number] = entry
+        log.info("session %x (%s): listening on %s, port %d", session, user, what, entry.listener.port)
+        return ListenAnswer(number, ListenCode.LISTENING, "", entry.listener.port)
+
+    async def _listen(self, session: int, user: str, message: ListenRequest) -> _Entry:
+        target = f"{REVERSE}{message.listener}"
+
+        async def serve(sock: socket.socket) -> str | None:
+            self._opener.open_flow(session, target, sock, StreamReply())
+            return None
+
+        place = Place("reverse", Endpoint(message.host, message.port))
+        return _Entry(user, message, await Listener.start(place, self._resolver, serve))
+
+    async def _make_way(self, session: int, user: str, message: ListenRequest) -> None:
+        """Close what this request replaces: of the same number, or the same address in a lost session of the user."""
+        where = (message.transport, message.host, message.port)
+        for key, entry in list(self._entries.items()):
+            theirs = (entry.request.transport, entry.request.host, entry.request.port)
+            lost = entry.user == user and theirs == where and not self._alive(key[0])
+            if key == (session, message.listener) or lost:
+                del self._entries[key]
+                await entry.close()
+
+    async def forget(self, session: int) -> None:
+        """Close what a session that has ended had."""
+        for key in [key for key in self._entries if key[0] == session]:
+            await self._entries.pop(key).close()
+
+    async def close(self) -> None:
+        """Close everything."""
+        for session in {session for session, _ in self._entries}:
+            await self.forget(session)
+
+    def status(self) -> list[dict[str, object]]:
+        """Return each listener."""
+        return [
+            {"session": f"{session:x}", "user": entry.user, "listener": number, **entry.listener.status()}
+            for (session, number), entry in self._entries.items()
+        ]
+
+
+def _printable(text: str) -> str:
+    return "".join(sign if sign.isprintable() else " " for sign in text)[:400]
