@@ -132,7 +132,8 @@ def test_programs_that_leave_in_the_handshake(caplog: pytest.LogCaptureFixture) 
                 writer.close()
         while listener.failed < len(HELLO + REQUEST + http):
             await asyncio.sleep(0.001)
-        assert listener.status()["in_handshake"] == 0
+        while listener.status()["in_handshake"]:
+            await asyncio.sleep(0.001)
 
     proxy(scenario, Tunnel(), http=HttpConfig(ANYWHERE))
     assert "mistake" not in caplog.text
