@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from vantun.config import ClientConfig, default_status_socket
+from vantun.config import ClientConfig, ServerConfig, default_status_socket
 from vantun.config_kinds import Endpoint
 from vantun.config_schema import Role
 from vantun.control.appliance import Appliance
@@ -126,6 +126,11 @@ class Client(Appliance):
         """Have the packets of the TUN fit all paths."""
         if self._tun is not None:
             self._tun.watch(mtus.values())
+
+    async def reload(self, config: ServerConfig | ClientConfig) -> None:
+        """Use the access list of ``config``; see the base class."""
+        self._dialer.access = config.acl
+        await super().reload(config)
 
     def touch(self, session: int, path: int) -> None:
         """Keep the connection of a path whose lane is alive."""
