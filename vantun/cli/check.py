@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from vantun.cli import render
-from vantun.config import ClientConfig, ServerConfig, load_client, load_server
+from vantun.config import ClientConfig, MasqueradeConfig, ServerConfig, load_client, load_server
 from vantun.config_schema import role_of
 from vantun.errors import EXIT_OK, ConfigError, Problem
 
@@ -42,11 +42,18 @@ def missing_files(config: ServerConfig | ClientConfig) -> list[str]:
     else:
         named = {"tls.ca": config.tls.ca} if config.tls.ca else {}
         advice = ""
-    return [
+    missing = [] if not isinstance(config, ServerConfig) else _missing_site(config.masquerade)
+    return missing + [
         f"{key}: {path} cannot be read{advice}"
         for key, path in named.items()
         if not path.is_file() or not os.access(path, os.R_OK)
     ]
+
+
+def _missing_site(site: MasqueradeConfig) -> list[str]:
+    if site.type != "file" or (os.access(site.folder, os.R_OK | os.X_OK) and site.folder.is_dir()):
+        return []
+    return [f"masquerade.file.dir: {site.folder} is no folder that can be read; make it, with an index.html"]
 
 
 def wrong_engines(config: ServerConfig | ClientConfig) -> list[str]:

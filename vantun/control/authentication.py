@@ -62,6 +62,11 @@ class Authenticator:
         self._dummy = dummy_hash(self.costs.most_common(1)[0][0]) if self.costs else None
         self._right: dict[str, bytes] = {}
 
+    @property
+    def tells_by_time(self) -> bool:
+        """Whether hashes are of different cost; a plain password beside hashes costs a dummy of the most usual one."""
+        return len(self.costs) > 1
+
     def __contains__(self, user: str) -> bool:
         return user in self._stored
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from vantun.config import ServerConfig
@@ -12,6 +13,8 @@ from vantun.control.resolver import Resolver
 from vantun.control.server_paths import ServerPaths
 from vantun.control.tcp_site import TcpSite, tls_context
 from vantun.control.visits import Visit, Visitors
+
+log = logging.getLogger(__name__)
 
 
 class WebFront:
@@ -29,6 +32,7 @@ class WebFront:
         self._verifier = Pool(wake)
         self._tcp: TcpSite | None = None
         paths.front.gate.verifier = self._verifier
+        self._warn()
 
     async def start(self, config: ServerConfig, resolver: Resolver) -> None:
         """Listen on TCP, if the configuration says so. Raises ResourceError."""
@@ -61,7 +65,15 @@ class WebFront:
             self._tcp.reload(context, config.masquerade)
         if self._paths.front.origin is not self._visitors.origin:
             self._visitors.replace(self._paths.front.origin)
+        self._warn()
         return leaving
+
+    def _warn(self) -> None:
+        if self._paths.front.gate.authenticator.tells_by_time:
+            log.warning(
+                "auth.userpass: who tries passwords can tell users apart by the time it takes, because hashes are of "
+                "different cost; make all of them with the same `vantun user hash`"
+            )
 
     def report(self) -> dict[str, object]:
         """Return sections of the status: ``admission``, and ``web`` when the site is served on TCP."""

@@ -139,3 +139,17 @@ def test_a_closed_pipe_is_no_mistake() -> None:
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_folder_of_pages_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "server.yaml"
+    for name in ("a.pem", "b.pem"):
+        (tmp_path / name).touch()
+    file.write_text(
+        "tls: {cert: a.pem, key: b.pem}\nauth: {type: password, password: s3cret}\n"
+        "masquerade: {type: file, file: {dir: www}}\n"
+    )
+    assert cli.main(["check", "config", str(file)]) == 2
+    assert "masquerade.file.dir" in capsys.readouterr().err
+    (tmp_path / "www").mkdir()
+    assert cli.main(["check", "config", str(file)]) == 0

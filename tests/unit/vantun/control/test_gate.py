@@ -206,3 +206,9 @@ def test_who_may_not_stay() -> None:
     one = AuthConfig("password", password="a")
     assert list(removed_users(one, before)) == ["alice", "bob", "carol", "dave"]
     assert removed_users(AuthConfig("password", password="b"), one) == {"": "the password was changed"}
+
+
+def test_hashes_of_different_cost_tell_users_apart() -> None:
+    one = Authenticator(users(alice=HASH, bob="plain"))
+    assert not one.tells_by_time
+    assert Authenticator(users(alice=HASH, bob=make_hash("x", 11))).tells_by_time
