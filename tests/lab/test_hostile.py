@@ -16,8 +16,10 @@ from tests.peer import (
     INTERACTIVE,
     SMALL,
     Peer,
+    body,
     data,
     open_record,
+    packets,
     pair,
     parity,
     receipt,
@@ -27,8 +29,10 @@ from tests.peer import (
 )
 from tests.property.invariants import check_tables
 from vantun.dataplane.config import DataplaneConfig
+from vantun.dataplane.events import FlowOpened
 from vantun.lab.link import LinkProfile
 from vantun.lab.network import Network
+from vantun.lab.packet_port import MemoryPacketPort
 from vantun.lab.transfer import start_transfer
 from vantun.session.limits import Limits
 
@@ -203,6 +207,16 @@ def in_stream(*records: bytes) -> bytes:
         (in_stream(stream(0, 0, b"123456"), pair(3, 0, 5)), "final"),
         (in_stream(pair(3, 0, 5), stream(0, 0, b"123456")), "final"),
         (in_stream(b"\x09\x00\x00"), "record"),
+        (in_stream(packets(0, 0, 4, b"abc")), "record"),
+        (in_stream(b"\x20\x00\x00"), "record"),
+        (in_stream(b"\x21\x00\x00\x00\x05abcd"), "record"),
+        (in_stream(stream(0, 0, b"x"), packets(0, 1, 0, b"x")), "impossible length"),
+        (in_stream(packets(0, 0, 0, b"x"), stream(0, 1, b"x")), "impossible length"),
+        (in_stream(open_record(0), packets(0, 0, 0, b"x")), "impossible length"),
+        (in_stream(open_record(0, b"udp:"), stream(0, 0, b"x")), "impossible length"),
+        (in_stream(packets(0, 0, 0, b"x"), open_record(0)), "impossible length"),
+        (in_stream(packets(1, 0, 0, b"x")), "flow id"),
+        (in_stream(packets(1 << 44, 0, 0, b"x")), "flow id"),
         (in_stream(b"\x01\x00\x45"), "record"),
         (in_stream(open_record(0, bytes(261))), "record"),
         (receipt([(0, 5)]), "never sent"),
@@ -338,14 +352,17 @@ RECORDS = st.one_of(
     st.binary(min_size=1, max_size=30),
     st.builds(stream, FLOW, SIZES, st.binary(max_size=30)),
     st.builds(open_record, FLOW, st.binary(max_size=270)),
+    st.builds(open_record, FLOW, st.sampled_from([b"udp:", b"tun:"])),
+    st.builds(packets, FLOW, SIZES, st.integers(0, 33), st.binary(max_size=30)),
+    st.builds(packets, FLOW, st.integers(0, 40), st.integers(0, 20), st.binary(max_size=30).map(body)),
     st.builds(pair, st.integers(3, 8), FLOW, SIZES),
     st.builds(lambda flow: b"\x02" + varint(flow), FLOW),
 )
 AREAS = st.lists(RECORDS, max_size=5).map(b"".join)
 SHARDS = st.one_of(
-    st.builds(data, st.integers(0, 3), NUMBERS, AREAS, st.integers(0, 130)),
+    st.builds(data, st.integers(0, 4), NUMBERS, AREAS, st.integers(0, 130)),
     st.builds(
-        parity, st.integers(0, 3), NUMBERS, st.integers(0, 130), st.integers(0, 130), st.binary(min_size=6, max_size=80)
+        parity, st.integers(0, 4), NUMBERS, st.integers(0, 130), st.integers(0, 130), st.binary(min_size=6, max_size=80)
     ),
 )
 PACKETS = st.one_of(
@@ -362,6 +379,10 @@ def test_authenticated_nonsense_never_crashes_and_leaks_nothing(batches: list[li
     peer = Peer(client=client)
     for batch in batches:
         peer.send(*batch)
+        for event in peer.end.events:
+            if isinstance(event, FlowOpened) and event.target in ("udp:", "tun:"):
+                peer.end.plane.attach_flow(event.handle, MemoryPacketPort(peer.end.plane), peer.now)
+        peer.end.events = [event for event in peer.end.events if not isinstance(event, FlowOpened)]
         peer.depart(0.01)
         check_tables(peer.end.plane)
     assert len(peer.violations) <= 1

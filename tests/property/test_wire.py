@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -234,6 +235,28 @@ def test_packets_records(flow: int, offset: int, first: int, payload: bytes, res
     assert record == [0x21, flow, offset, GUARD + len(content) - len(payload), len(payload), first]
     assert plain_position == GUARD + len(plain)
     assert plain_record == [0x20, flow, offset, GUARD + len(plain) - len(payload), len(payload), first]
+
+
+def test_the_example_of_the_manual() -> None:
+    manual = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    whole = bytes.fromhex("00000003 616263 00000002 6465")
+    for line, pieces in (
+        ("21 04 00 00 0d  00000003 616263 00000002 6465", [(0, 0, whole)]),
+        (
+            "21 04 00 00 0a  00000003 616263 000000        21 04 0a 03 03  02 6465",
+            [(0, 0, whole[:10]), (10, 3, whole[10:])],
+        ),
+    ):
+        assert line in manual
+        assert bytes.fromhex(line) == b"".join(packets(4, *piece) for piece in pieces)
+        area = bytes.fromhex(line)
+        memory = np.frombuffer(area, np.uint8).copy()
+        position = 0
+        for offset, first, content in pieces:
+            out = np.zeros(records.RECORD_FIELDS, np.int64)
+            position = int(records.get_record(memory, position, len(area), out))
+            assert out.tolist() == [0x21, 4, offset, position - len(content), len(content), first]
+        assert position == len(area)
 
 
 @given(INTEGERS, INTEGERS, st.integers(0, 16383), st.integers(0, 1600))

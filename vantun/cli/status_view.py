@@ -50,6 +50,16 @@ _CHANNELS: tuple[Column, ...] = (
     (">received", _number("rx_shards")),
     (">recovered", _number("rx_recovered")),
 )
+_PACKETS: tuple[Column, ...] = (
+    ("session", _text("session")),
+    (">packets in", _number("packets_in")),
+    (">out", _number("packets_out")),
+    (">no room", _number("dropped_full")),
+    (">too late", _number("expired")),
+    (">holes", _number("holes")),
+    (">recovered", _number("recovered")),
+    (">waiting", _number("waiting")),
+)
 _STAGES: tuple[Column, ...] = (
     ("stage", _text("name")),
     (">calls", _number("calls")),
@@ -97,6 +107,9 @@ def document(status: Row) -> Group:
     parts.append(_table("Paths", _LANES, lanes) if lanes else Text("No path is up."))
     if channels:
         parts.append(_table("Channels", _CHANNELS, channels))
+    packets = [row for row in rows_of(status, "packets") if row.get("packets_in") or row.get("packets_out")]
+    if packets:
+        parts.append(_table("Packets", _PACKETS, packets))
     if stages:
         parts.append(_table("Stages", _STAGES, stages))
     fallbacks = status.get("fallbacks")

@@ -77,13 +77,39 @@ class _Stream:
 
 
 @dataclass
+class _Packets:
+    """A port of a packet flow that has no packets; ports that have some warm their own kernels."""
+
+    handle: int = -1
+    ended: bool = False
+
+    def fill(self, now: float) -> None:
+        """See PacketPort."""
+
+    def drain(self, flow_index: int, now: float) -> int:
+        return 0
+
+    def accepted(self) -> None:
+        """See Port."""
+
+    def refused(self, code: int) -> None:
+        self.ended = True
+
+    def reset(self) -> None:
+        self.ended = True
+
+    def close(self) -> None:
+        self.ended = True
+
+
+@dataclass
 class _Rehearsal:
     """Two planes and the packets between them."""
 
     planes: tuple[Dataplane, Dataplane]
     now: float = 0.0
     sent: int = 0
-    far: list[_Stream] = field(default_factory=list)
+    far: list[_Stream | _Packets] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.arena = Arena(_CAPACITY, _SLOT)
@@ -116,7 +142,7 @@ class _Rehearsal:
                 if event.target.startswith("no"):
                     plane.refuse_flow(event.handle, RefusalCode.REFUSED, self.now)
                     continue
-                stream = _Stream(_SIZE)
+                stream = _Packets() if event.target.startswith("udp:") else _Stream(_SIZE)
                 self.far.append(stream)
                 plane.attach_flow(event.handle, stream, self.now)
 
@@ -166,6 +192,9 @@ def warm(engines: Callable[[], Engines]) -> None:
     client.open_flow(_SESSION, "no:1", refused, stage.now)
     stage.until(lambda: near.taken > _SIZE // 2 and refused.ended)
     client.refused_for_size(0, 1 << 16, stage.now)
+    packets = client.open_flow(_SESSION, "udp:", _Packets(), stage.now)
+    stage.until(lambda: len(stage.far) > 1)
+    client.end_packets(packets, stage.now)
     client.close_lane(_SESSION, 1, stage.now)
     broken = _Stream(_SIZE)
     handle = client.open_flow(_SESSION, "yes:2", broken, stage.now)

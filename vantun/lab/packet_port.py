@@ -69,7 +69,7 @@ class MemoryPacketPort:
             if self.waits and int(packet_room(t.root, index)) < LENGTH_SIZE + len(body):
                 self._plane.readable(self.handle)
                 return
-            memory = np.frombuffer(body or b"\0", np.uint8)
+            memory = np.frombuffer(bytearray(body or b"\0"), np.uint8)  # kernels are compiled for writable memory
             self._source.popleft()
             if not put_packet(t.root, index, memory, 0, len(body), now):
                 self.refused_packets += 1
