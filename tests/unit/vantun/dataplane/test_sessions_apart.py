@@ -12,6 +12,7 @@ from vantun.dataplane.ports import RefusalCode
 from vantun.lab.endpoint import MemoryPort
 from vantun.lab.network import SESSION
 from vantun.lanes import LaneSpec
+from vantun.session.tables import CHANNELS
 
 OTHER = LaneSpec(
     session=77,
@@ -29,11 +30,11 @@ OTHER = LaneSpec(
 
 def block_control(peer: Peer, session: int) -> None:
     """Make the peer of a session row accept no further control block."""
-    peer.end.plane.context.tables.channel[session * 3]["credit"] = 0
+    peer.end.plane.context.tables.channel[session * CHANNELS]["credit"] = 0
 
 
 def queued(peer: Peer, session: int) -> int:
-    return int(peer.end.plane.context.tables.channel[session * 3]["shards"])
+    return int(peer.end.plane.context.tables.channel[session * CHANNELS]["shards"])
 
 
 def fill_control(peer: Peer) -> None:
