@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from numba.core.dispatcher import Dispatcher
 
+from drivers.linux.tun import TunDevice
 from drivers.linux.udp_bind import bind_udp
 from tests.unit.vantun.dataplane.worker_pair import REPLY, SESSION, SMALL, lane_pair
 from vantun.config import AccelConfig
@@ -34,7 +35,7 @@ class Rig:
         self.control.settimeout(10)
         self.loop = WorkerLoop(Dataplane(SMALL, open_engines(CHOSEN)), theirs, lambda: self.now)
 
-    def say(self, command: Command, sock: socket.socket | None = None) -> None:
+    def say(self, command: Command, sock: socket.socket | TunDevice | None = None) -> None:
         """Send a command and let the worker take it."""
         socket.send_fds(self.control, [encode(command)], [sock.fileno()] if sock is not None else [])
         if sock is not None:
