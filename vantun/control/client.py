@@ -25,6 +25,7 @@ from vantun.dataplane.events import FlowClosed, FlowOpened, LaneChanged, LaneClo
 from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ResourceError, VantunError
 from vantun.tun_messages import TunFlow, TunLost
+from vantun.udp_messages import UdpClosed
 from vantun.worker_messages import StreamReply
 
 if TYPE_CHECKING:
@@ -171,10 +172,14 @@ class Client(Appliance):
             case TunLost(_, reason):
                 self.fail(ResourceError(f"tun: the interface is lost: {reason}; start again"))
             case FlowOpened(handle, _, target):
-                if self.link is not None and not self._reverse.open(handle, target):
+                known = self._reverse.open(handle, target) or self._reverse.open_udp(handle, target)
+                if self.link is not None and not known:
                     refuse_unknown(self.link, handle, target)
             case FlowClosed(handle, _):
                 self._reverse.cancel(handle)
+            case UdpClosed(number, reason):
+                log.debug("UDP association %d has ended: %s", number, reason)
+                self._associations.closed(number)
 
     # --- the session
 

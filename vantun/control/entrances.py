@@ -52,7 +52,7 @@ class Entrances:
         dialer, forwards, http = self._dialer, config.forwards, config.http
         plan: list[tuple[str, Place, Serve]] = []
         if config.socks5 is not None:
-            associate = _no_udp
+            associate = self._associations.open if config.socks5.udp else _no_udp
             both = http is not None and http.listen == config.socks5.listen
             programs = Programs(dialer, associate, config.socks5, http if both else None)
             plan.append(("socks5", Place("socks5.listen", config.socks5.listen), programs.serve))

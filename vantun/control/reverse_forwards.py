@@ -17,7 +17,9 @@ from vantun.control.connector import Connector
 from vantun.control.path_events import SessionUnknownError
 from vantun.control.resolver import Resolver
 from vantun.control.session_messages import ListenAnswer, ListenCode, ListenRequest, SessionAnswer, Transport
+from vantun.control.udp_ends import attach_reverse
 from vantun.dataplane.ports import RefusalCode
+from vantun.udp_messages import REVERSE_TARGET
 
 if TYPE_CHECKING:
     from vantun.control.worker_link import WorkerLink
@@ -41,11 +43,14 @@ class ReverseForwards:
         self._states = ["waiting for a session"] * len(config)
         self._connector: Connector | None = None
         self._asking: list[asyncio.Task[None]] = []
+        self._link: WorkerLink | None = None
+        self._attaching: set[asyncio.Task[None]] = set()
 
     def begin(self, link: WorkerLink) -> None:
         """Connect flows by a new worker."""
         # What the user has configured himself needs no other permission.
         access = AccessList(guard=Guard.NONE)
+        self._link = link
         self._connector = Connector(self._resolver, link.attach_flow, link.refuse_flow, access)
 
     def register(self, session: int, ask: Ask) -> None:
@@ -93,6 +98,23 @@ class ReverseForwards:
         self._connector.open(handle, str(item.target))
         return True
 
+    def open_udp(self, handle: int, target: str) -> bool:
+        """As :meth:`open`, for UDP."""
+        item = self._of(target, REVERSE_TARGET, "udp")
+        link = self._link
+        if item is None or link is None:
+            return False
+
+        async def attach() -> None:
+            code = await attach_reverse(link, self._resolver, handle, item.target)
+            if code is not None:
+                link.refuse_flow(handle, code)
+
+        task = asyncio.create_task(attach())
+        self._attaching.add(task)
+        task.add_done_callback(self._attaching.discard)
+        return True
+
     def _of(self, target: str, prefix: str, protocol: str) -> ReverseConfig | None:
         text = target.removeprefix(prefix)
         if text == target or not re.fullmatch("[0-9]{1,9}", text) or int(text) >= len(self._config):
@@ -114,7 +136,9 @@ class ReverseForwards:
 
     async def close(self) -> None:
         """Give up everything."""
-        tasks = self._asking
+        tasks = [*self._asking, *self._attaching]
+        for task in self._attaching:
+            task.cancel()
         self.withdraw()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._connector is not None:

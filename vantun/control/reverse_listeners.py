@@ -11,11 +11,13 @@ from typing import Protocol
 
 from vantun.config_forwards import MOST_REVERSE, ListenRule
 from vantun.config_kinds import Endpoint
-from vantun.control.listeners import Listener, ListenError, Place
+from vantun.control.listeners import Listener, ListenError, Place, addresses
 from vantun.control.resolver import Resolver
 from vantun.control.reverse_forwards import REVERSE
 from vantun.control.session_messages import ListenAnswer, ListenCode, ListenRequest, Transport
+from vantun.control.udp_ends import bind_listener
 from vantun.errors import ResourceError
+from vantun.udp_messages import UdpKind
 from vantun.worker_messages import StreamReply
 
 log = logging.getLogger(__name__)
@@ -30,15 +32,22 @@ class FlowOpener(Protocol):
     def open_flow(self, session: int, target: str, sock: socket.socket, reply: StreamReply, first: bytes = b"") -> None:
         """See WorkerLink."""
 
+    def open_udp(self, session: int, kind: UdpKind, sock: socket.socket, *, target: str = "") -> int:
+        """See UdpLink."""
+
+    def close_udp(self, number: int) -> None:
+        """See UdpLink."""
+
 
 @dataclass
 class _Entry:
     user: str
     request: ListenRequest
-    listener: Listener
-
-    async def close(self) -> None:
-        await self.listener.close()
+    port: int
+    listener: Listener | None = None
+    """Of TCP."""
+    udp: int = 0
+    """The worker's number of the socket, of UDP."""
 
 
 class ReverseListeners:
@@ -79,13 +88,11 @@ class ReverseListeners:
             return ListenAnswer(number, ListenCode.NOT_ALLOWED, reason, 0)
         known = self._entries.get((session, number))
         if known is not None and known.request == message:
-            return ListenAnswer(number, ListenCode.LISTENING, "", known.listener.port)
+            return ListenAnswer(number, ListenCode.LISTENING, "", known.port)
         await self._make_way(session, user, message)
         mine = sum(entry.user == user for entry in self._entries.values())
         if mine >= MOST_REVERSE or len(self._entries) >= MOST:
             return ListenAnswer(number, ListenCode.NO_ROOM, f"there is room for {MOST_REVERSE} listeners of a user", 0)
-        if message.transport is not Transport.TCP:
-            return ListenAnswer(number, ListenCode.FAILED, "this server listens for tcp only", 0)
         try:
             entry = await self._listen(session, user, message)
         except ResourceError as error:
@@ -95,10 +102,18 @@ class ReverseListeners:
             log.info("session %x (%s): %s", session, user, error)
             return ListenAnswer(number, code, _printable(str(error)), 0)
         self._entries[session, number] = entry
-        log.info("session %x (%s): listening on %s, port %d", session, user, what, entry.listener.port)
-        return ListenAnswer(number, ListenCode.LISTENING, "", entry.listener.port)
+        log.info("session %x (%s): listening on %s, port %d", session, user, what, entry.port)
+        return ListenAnswer(number, ListenCode.LISTENING, "", entry.port)
 
     async def _listen(self, session: int, user: str, message: ListenRequest) -> _Entry:
+        if message.transport is Transport.UDP:
+            host = ""
+            if message.host:
+                host = (await addresses(Place("reverse", Endpoint(message.host, 0)), self._resolver))[0][1]
+            udp = bind_listener(host, message.port)
+            port = int(udp.getsockname()[1])
+            number = self._opener.open_udp(session, UdpKind.REVERSE, udp, target=str(message.listener))
+            return _Entry(user, message, port, udp=number)
         target = f"{REVERSE}{message.listener}"
 
         async def serve(sock: socket.socket) -> str | None:
@@ -106,7 +121,14 @@ class ReverseListeners:
             return None
 
         place = Place("reverse", Endpoint(message.host, message.port))
-        return _Entry(user, message, await Listener.start(place, self._resolver, serve))
+        listener = await Listener.start(place, self._resolver, serve)
+        return _Entry(user, message, listener.port, listener)
+
+    async def _close(self, entry: _Entry) -> None:
+        if entry.listener is not None:
+            await entry.listener.close()
+        if entry.udp:
+            self._opener.close_udp(entry.udp)
 
     async def _make_way(self, session: int, user: str, message: ListenRequest) -> None:
         """Close what this request replaces: of the same number, or the same address in a lost session of the user."""
@@ -116,12 +138,12 @@ class ReverseListeners:
             lost = entry.user == user and theirs == where and not self._alive(key[0])
             if key == (session, message.listener) or lost:
                 del self._entries[key]
-                await entry.close()
+                await self._close(entry)
 
     async def forget(self, session: int) -> None:
         """Close what a session that has ended had."""
         for key in [key for key in self._entries if key[0] == session]:
-            await self._entries.pop(key).close()
+            await self._close(self._entries.pop(key))
 
     async def close(self) -> None:
         """Close everything."""
@@ -131,7 +153,14 @@ class ReverseListeners:
     def status(self) -> list[dict[str, object]]:
         """Return each listener."""
         return [
-            {"session": f"{session:x}", "user": entry.user, "listener": number, **entry.listener.status()}
+            {
+                "session": f"{session:x}",
+                "user": entry.user,
+                "listener": number,
+                "protocol": str(entry.request.transport),
+                "port": entry.port,
+                **(entry.listener.status() if entry.listener is not None else {}),
+            }
             for (session, number), entry in self._entries.items()
         ]
 

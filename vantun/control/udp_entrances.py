@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vantun.config_forwards import ForwardsConfig
-from vantun.control.listeners import ListenError, Place, addresses, make_transparent
+from vantun.config_kinds import Endpoint
+from vantun.control.listeners import Place, addresses
 from vantun.control.resolver import Resolver
+from vantun.control.udp_ends import bind_listener, bind_tproxy
 from vantun.udp_messages import UdpKind
 
 if TYPE_CHECKING:
     from vantun.control.udp_link import UdpLink
-
-IP_RECVORIGDSTADDR, IPV6_RECVORIGDSTADDR = 20, 74
-"""linux/in.h, linux/in6.h; Python does not name them."""
 
 
 @dataclass
@@ -40,16 +39,16 @@ class UdpEntrances:
     async def listen(self, resolver: Resolver) -> None:
         """Bind everything. Raises ResourceError."""
         for forward in self._config.udp:
-            place = Place("udpForwarding", forward.listen)
-            for family, host in await addresses(place, resolver):
-                sock = _bind(place, family, host)
-                name = f"udp {forward.listen}"
-                entrance = _Entrance(name, UdpKind.FORWARD, sock, str(forward.remote), forward.timeout)
-                self._entrances.append(entrance)
-        if self._config.udp_tproxy is not None:
-            place = Place("udpTProxy.listen", self._config.udp_tproxy, transparent=True)
-            for family, host in await addresses(place, resolver):
-                sock = _bind(place, family, host)
+            name = f"udp {forward.listen}"
+            for host in await _hosts("udpForwarding", forward.listen, resolver):
+                sock = bind_listener(host, forward.listen.port)
+                self._entrances.append(_Entrance(name, UdpKind.FORWARD, sock, str(forward.remote), forward.timeout))
+        listen = self._config.udp_tproxy
+        if listen is not None:
+            # A transparent socket is of one family: every address means two of them, where there is IPv6.
+            both = ["0.0.0.0", "::"] if socket.has_dualstack_ipv6() else ["0.0.0.0"]
+            for host in await _hosts("udpTProxy.listen", listen, resolver) if listen.host else both:
+                sock = bind_tproxy(host, listen.port)
                 timeout = self._config.udp_tproxy_timeout
                 self._entrances.append(_Entrance("udpTProxy", UdpKind.TPROXY, sock, "", timeout))
 
@@ -88,20 +87,8 @@ class UdpEntrances:
         self._entrances.clear()
 
 
-def _bind(place: Place, family: socket.AddressFamily, host: str) -> socket.socket:
-    sock: socket.socket | None = None
-    try:
-        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" and not place.listen.host else 1)
-        if place.transparent:
-            make_transparent(sock)
-            sock.setsockopt(socket.SOL_IP, IP_RECVORIGDSTADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVORIGDSTADDR, 1)
-        sock.bind((host, place.listen.port))
-    except OSError as error:
-        if sock is not None:
-            sock.close()
-        raise ListenError(place, host, error) from None
-    return sock
+async def _hosts(key: str, listen: Endpoint, resolver: Resolver) -> list[str]:
+    """Return the IP addresses to bind; empty = every one."""
+    if not listen.host:
+        return [""]
+    return [host for _, host in await addresses(Place(key, listen), resolver)]

@@ -12,6 +12,7 @@ from vantun.control import reverse_listeners as module
 from vantun.control.resolver import Resolver
 from vantun.control.reverse_listeners import ReverseListeners
 from vantun.control.session_messages import ListenCode, ListenRequest, Transport
+from vantun.udp_messages import UdpKind
 from vantun.worker_messages import StreamReply
 
 ANY = ListenRequest(0, Transport.TCP, "127.0.0.1", 0)
@@ -21,11 +22,22 @@ class Worker:
     def __init__(self) -> None:
         self.opened: list[tuple[int, str]] = []
         self.alive = {1, 2, 3}
+        self.udp: dict[int, tuple[int, str, int]] = {}
+        self.closed: list[int] = []
 
     def open_flow(self, session: int, target: str, sock: socket.socket, reply: StreamReply, first: bytes = b"") -> None:
         assert (reply, first) == (StreamReply(), b"")
         self.opened.append((session, target))
         sock.close()
+
+    def open_udp(self, session: int, kind: UdpKind, sock: socket.socket, *, target: str = "") -> int:
+        assert kind is UdpKind.REVERSE
+        self.udp[len(self.udp) + 1] = (session, target, sock.getsockname()[1])
+        sock.close()
+        return len(self.udp)
+
+    def close_udp(self, number: int) -> None:
+        self.closed.append(number)
 
 
 def play(scenario: Callable[[ReverseListeners, Worker], Awaitable[None]], rules: str = "127.0.0.1:*") -> None:
@@ -58,6 +70,19 @@ def test_a_connection_becomes_a_flow() -> None:
             await asyncio.open_connection("127.0.0.1", answer.port)
 
     play(scenario)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", ""])
+def test_udp(host: str) -> None:
+    async def scenario(made: ReverseListeners, worker: Worker) -> None:
+        answer = await made.request(1, "alice", replace(ANY, listener=4, transport=Transport.UDP, host=host))
+        assert answer.code is ListenCode.LISTENING, answer.reason
+        assert worker.udp == {1: (1, "4", answer.port)}
+        assert made.status()[0]["protocol"] == "udp"
+        await made.forget(1)
+        assert worker.closed == [1]
+
+    play(scenario, "*:*")
 
 
 @pytest.mark.parametrize(
