@@ -32,7 +32,7 @@ def transparent_socket(host: str, port: int, *, listening: bool) -> socket.socke
     Raises
     ------
     DriverError
-        When the host is a name.
+        When the host is a name, or the port out of range.
     SystemCallError
         When the kernel refuses.
     """
@@ -52,6 +52,9 @@ def transparent_socket(host: str, port: int, *, listening: bool) -> socket.socke
         if listening:
             sock.setsockopt(level, IPV6_RECVORIGDSTADDR if six else IP_RECVORIGDSTADDR, 1)
         sock.bind((host, port))
+    except OverflowError:
+        sock.close()
+        raise DriverError(f"port {port} of {host!r} is out of range; give 0 to 65535") from None
     except OSError as error:
         sock.close()
         number = error.errno or 0
