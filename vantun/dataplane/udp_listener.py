@@ -11,6 +11,7 @@ import socket
 import numpy as np
 
 from drivers.batch import SOCKADDR_SIZE
+from drivers.linux.address import pack, unpack
 from drivers.linux.origin_kernel import original_destinations
 from drivers.linux.udp_receive import MERGED_SLOTS
 from vantun.dataplane.udp_io import OUT, prepare_udp
@@ -171,7 +172,10 @@ class Listener:
         if self._heard.sources is not table:
             self._heard = self._heard._replace(sources=table)
         batch = self._io.batch
-        table.address[row] = batch.address[int(batch.peer[packet])]
+        source = batch.address[int(batch.peer[packet])]
+        if self._kind is UdpKind.TPROXY:  # answers leave by other sockets, those to IPv4 by sockets of IPv4
+            source = np.frombuffer(pack(*unpack(source)), np.uint8)
+        table.address[row] = source
         port = SourcePort(self, row)
         plane = self._keeper.plane
         try:
