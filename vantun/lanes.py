@@ -39,3 +39,5 @@ class LaneSpec:
     """UDP payload bytes of a full packet on this path, to begin with."""
     max_mtu: int = 0
     """The largest that the search for the path's MTU may reach; 0 = it stays at ``mtu``."""
+    rtt: float = 0.0
+    """Round-trip time that the handshake has seen, seconds; 0 = none."""

@@ -26,6 +26,7 @@ from vantun.control.path_events import (
     PathEvent,
     PathRefused,
     PathUp,
+    Route,
     SessionIdentity,
     SessionUnknownError,
 )
@@ -44,6 +45,7 @@ from vantun.control.quic import (
 )
 from vantun.control.server_path import MTU, WORKER, new_cid
 from vantun.control.session_messages import ListenAnswer, SessionRequest, TunAnswer
+from vantun.control.tickets import KeptTickets, SessionTicket
 from vantun.control.visitor_streams import PROTOCOL
 from vantun.errors import AuthenticationError, CertificateError, ConnectError, ProtocolError, VantunError
 from vantun.lanes import LaneSpec
@@ -58,7 +60,7 @@ _CERTIFICATE_ALERTS = frozenset((42, 43, 44, 45, 46, 48))
 
 class _State(Enum):
     HANDSHAKE = auto()
-    REQUEST = auto()
+    ASKED = auto()
     HELLO = auto()
     UP = auto()
     OVER = auto()
@@ -67,7 +69,9 @@ class _State(Enum):
 class ClientPath:
     """Sets up one path and keeps it.
 
-    The order is what keeps credentials safe: handshake, certificate, request with credentials, Hello, Welcome, lane.
+    The order is what keeps credentials safe: handshake, certificate, request with credentials and Hello, Welcome, lane.
+    With a ticket of an earlier connection, request and Hello go with the first packets (0-RTT): they are encrypted for
+    the server that issued it, which had shown its certificate then, and it takes them once.
     """
 
     def __init__(
@@ -75,16 +79,15 @@ class ClientPath:
         config: ClientConfig,
         path: PathConfig,
         number: int,
-        socket: int,
-        peer: tuple[str, int],
+        route: Route,
         identity: SessionIdentity | None,
         now: float,
+        tickets: KeptTickets | None = None,
     ) -> None:
         self._config = config
         self._path = path
         self._number = number
-        self._socket = socket
-        self._peer = peer
+        self._socket, self._peer = route
         self._identity = identity
         self._exchange = ClientExchange()
         self._cid = new_cid()
@@ -93,15 +96,23 @@ class ClientPath:
         self._reader = MessageReader()
         self._lane: LaneSpec | None = None
         self._events: list[PathEvent] = []
+        self._now = now
+        self._tickets = tickets if tickets is not None else KeptTickets()
+        self._server = (path.server, config.tls)
         configuration = quic_configuration(is_client=True)
         trust(configuration, config.tls, path.server.host)
-        self._quic = GuardedConnection(configuration=configuration)
-        self._http = HttpConnection(self._quic)
-        self._quic.connect(peer, now)
+        ticket = configuration.session_ticket = self._tickets.take(self._server)
+        self._new_tickets: list[SessionTicket] = []
+        self._quic = GuardedConnection(configuration=configuration, session_ticket_handler=self._new_tickets.append)
+        self._quic.connect(self._peer, now)
+        self._http = HttpConnection(self._quic, early=ticket is not None)
+        if ticket is not None:
+            self._ask()
 
     def receive(self, data: bytes, socket: int, peer: tuple[str, int], now: float) -> None:
         """Take a datagram; ``socket`` and ``peer`` are known already: the socket is this path's own."""
         del socket, peer
+        self._now = now
         self._http.receive(data, self._peer, now)
         self._handle()
 
@@ -156,7 +167,7 @@ class ClientPath:
                 continue
             match event:
                 case HandshakeCompleted():
-                    self._handshaken()
+                    self._handshaken(event)
                 case HeadersReceived() if event.stream_id == self._stream:
                     self._answered(dict(event.headers))
                 case DataReceived() if event.stream_id == self._stream and self._state in (_State.HELLO, _State.UP):
@@ -167,9 +178,11 @@ class ClientPath:
                     self._end("the server has ended the control stream")
                 case ConnectionTerminated():
                     self._terminated(event)
+        while self._new_tickets and self._state is _State.UP:  # a server that has shown that it is one of ours
+            self._tickets.put(self._server, self._new_tickets.pop())
 
-    def _handshaken(self) -> None:
-        pin = self._config.tls.pin_sha256
+    def _handshaken(self, event: HandshakeCompleted) -> None:
+        pin = "" if event.session_resumed else self._config.tls.pin_sha256
         certificate = self._quic.tls._peer_certificate
         if pin and (certificate is None or not is_pinned(certificate, pin)):
             found = fingerprint(certificate) if certificate is not None else "none"
@@ -181,7 +194,14 @@ class ClientPath:
                 retry=False,
             )
             return
-        self._state = _State.REQUEST
+        if self._state is _State.HANDSHAKE:
+            self._ask()
+        elif not event.early_data_accepted:
+            self._http.send_again(self._now)
+
+    def _ask(self) -> None:
+        """Send credentials, and the Hello behind them without waiting for the answer: that saves a round trip."""
+        self._state = _State.ASKED
         host = self._config.tls.sni or self._path.server.host
         host = f"[{host}]" if ":" in host else host
         self._stream = self._http.request(
@@ -194,9 +214,21 @@ class ClientPath:
                 (b"authorization", authorization(self._config.auth)),
             ]
         )
+        hello = Hello(
+            session=self._identity.session if self._identity else 0,
+            token=self._identity.token if self._identity else b"",
+            path=self._number,
+            x25519=self._exchange.x25519,
+            ml_kem=self._exchange.ml_kem,
+            suites=SUITES,
+            cid=self._cid,
+            name=readable(self._path.name, MAX_NAME),
+            down=self._path.down,
+        )
+        self._http.send(self._stream, encode(HELLO, hello))
 
     def _answered(self, headers: dict[bytes, bytes]) -> None:
-        if self._state is not _State.REQUEST:
+        if self._state is not _State.ASKED:
             return
         if headers.get(b":status") == b"503" and b"content-length" in headers:
             error = ConnectError(f"the server at {self._path.server} has too much to do to check our credentials now")
@@ -212,18 +244,6 @@ class ClientPath:
             )
             return
         self._state = _State.HELLO
-        hello = Hello(
-            session=self._identity.session if self._identity else 0,
-            token=self._identity.token if self._identity else b"",
-            path=self._number,
-            x25519=self._exchange.x25519,
-            ml_kem=self._exchange.ml_kem,
-            suites=SUITES,
-            cid=self._cid,
-            name=readable(self._path.name, MAX_NAME),
-            down=self._path.down,
-        )
-        self._http.send(self._stream, encode(HELLO, hello))
 
     def _data(self, data: bytes) -> None:
         try:
@@ -268,6 +288,7 @@ class ClientPath:
             cap=0.0 if brutal else float(limit),
             mtu=MTU,
             max_mtu=self._path.mtu,
+            rtt=self._http.rtt,
         )
         self._state = _State.UP
         self._events.append(PathUp(self._lane, "", welcome.tokens))
@@ -284,7 +305,7 @@ class ClientPath:
         alert = event.error_code - _CRYPTO_ERROR
         if self._lane is not None:
             self._end(reason_of(event) or self._http.broken or "the connection is silent, or was closed")
-        elif self._state is _State.HANDSHAKE and alert in _CERTIFICATE_ALERTS:
+        elif alert in _CERTIFICATE_ALERTS:
             self._refused(
                 CertificateError(
                     f"the certificate of {self._path.server} is not accepted: {reason_of(event)}; set tls.pinSHA256 "

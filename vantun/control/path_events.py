@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vantun.control.session_messages import SessionAnswer, SessionRequest
 from vantun.errors import ConnectError, VantunError
@@ -19,6 +19,13 @@ class SessionIdentity:
 
     session: int
     token: bytes = field(repr=False)
+
+
+class Route(NamedTuple):
+    """How datagrams of a path go: by which UDP socket, and to which address."""
+
+    socket: int
+    peer: tuple[str, int]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from aioquic.quic.events import (
     ConnectionIdRetired,
     ConnectionTerminated,
     HandshakeCompleted,
+    ProtocolNegotiated,
     QuicEvent,
     StopSendingReceived,
     StreamReset,
@@ -146,7 +147,7 @@ def _missing_names() -> list[str]:
         (QuicConnection, ("_write_connection_limits", "_write_stream_limits")),
         (quic, ("_local_max_data", "_host_cids", "_streams", "_network_paths", "_loss", "tls")),
         (getattr(quic, "tls", None), ("_peer_certificate",)),
-        (getattr(quic, "_loss", None), ("_pto_count",)),
+        (getattr(quic, "_loss", None), ("_pto_count", "reschedule_data", "_rtt_smoothed", "_rtt_initialized")),
         (getattr(quic, "_local_max_data", None), ("used", "value", "sent")),
         (stream, ("max_stream_data_local",)),
         (stream.receiver, ("highest_offset", "_buffer", "_buffer_start")),
@@ -176,10 +177,11 @@ class HttpConnection:
         Why aioquic failed on this connection, if it did; it is closed then.
     """
 
-    def __init__(self, quic: GuardedConnection) -> None:
+    def __init__(self, quic: GuardedConnection, *, early: bool = False) -> None:
+        """Take over ``quic``; ``early`` = requests are sent before the handshake is complete (0-RTT)."""
         self.quic = quic
         self.broken = ""
-        self._h3: H3Connection | None = None
+        self._h3: H3Connection | None = H3Connection(quic) if early else None
         self._pinged_at = 0.0
 
     @property
@@ -196,6 +198,15 @@ class HttpConnection:
     def hasten(self, doublings: int) -> None:
         """Bound how often the probe timeout doubles: probes that are lost by chance must not make the next one late."""
         self.quic._loss._pto_count = min(self.quic._loss._pto_count, doublings)
+
+    @property
+    def rtt(self) -> float:
+        """Smoothed round-trip time, seconds; 0 while none is known."""
+        return float(self.quic._loss._rtt_smoothed) if self.quic._loss._rtt_initialized else 0.0
+
+    def send_again(self, now: float) -> None:
+        """Send what was sent early, and refused, at once instead of after a probe timeout."""
+        self._guard(lambda: self.quic._loss.reschedule_data(now=now))
 
     def receive(self, data: bytes, peer: Peer, now: float) -> None:
         """Take a datagram."""
@@ -220,7 +231,8 @@ class HttpConnection:
     def events(self) -> Iterator[QuicEvent | H3Event]:
         """Yield what has happened: events of QUIC first, each followed by what it means to HTTP/3."""
         while (event := self.quic.next_event()) is not None:
-            if isinstance(event, HandshakeCompleted) and self._h3 is None:
+            if isinstance(event, ProtocolNegotiated) and self._h3 is None:
+                # at a server, before the handshake is complete: early data follows at once
                 self._h3 = H3Connection(self.quic)
             yield event
             yield from self._to_http(event)

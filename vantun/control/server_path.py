@@ -114,7 +114,8 @@ class ServerPath:
             match event:
                 case HandshakeCompleted():
                     self.handshaken = True
-                    self._deadline = None
+                    if self._stream < 0:  # else a request came early (0-RTT), and has its own time limit
+                        self._deadline = None
                 case HeadersReceived() if event.stream_id != self._stream:
                     found += self._visitors.request(event, now)
                 case DataReceived() if event.stream_id == self._stream:

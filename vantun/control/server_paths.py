@@ -43,6 +43,7 @@ from vantun.control.server_path import Rules, ServerPath, new_cid
 from vantun.control.session_messages import SessionAnswer
 from vantun.control.sessions import SessionAuthority
 from vantun.control.site import make_origin
+from vantun.control.tickets import IssuedTickets
 from vantun.control.visitor_streams import Front
 
 Datagram = tuple[int, bytes, tuple[str, int]]
@@ -80,6 +81,7 @@ class ServerPaths:
         self._paths: dict[ServerPath, list[bytes]] = {}
         self._greeting: set[ServerPath] = set()
         self._retry = QuicRetryTokenHandler()
+        self._tickets = IssuedTickets()
         self._events: list[PathEvent] = []
         self._outbox: list[Datagram] = []
         self._awake: set[ServerPath] = set()
@@ -160,6 +162,8 @@ class ServerPaths:
             configuration=self._configuration,
             original_destination_connection_id=original,
             retry_source_connection_id=retry_source,
+            session_ticket_fetcher=self._tickets.redeem,
+            session_ticket_handler=self._tickets.issue,
         )
         path = ServerPath(self._rules, HttpConnection(quic), socket, source, now)
         self._paths[path] = [header.destination_cid]

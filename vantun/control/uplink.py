@@ -18,6 +18,7 @@ from vantun.control.path_events import (
     PathEvent,
     PathRefused,
     PathUp,
+    Route,
     SessionIdentity,
     SessionUnknownError,
 )
@@ -25,6 +26,7 @@ from vantun.control.pump import Pump
 from vantun.control.requests import Requests
 from vantun.control.resolver import Address, Resolver
 from vantun.control.session_messages import SessionAnswer, SessionRequest
+from vantun.control.tickets import KeptTickets
 from vantun.control.udp_sockets import UdpSockets
 from vantun.errors import ConnectError, ResourceError, VantunError, WorkerError
 from vantun.lanes import LaneSpec
@@ -51,6 +53,7 @@ class Tunnel:
     membership: Membership
     attempts: dict[int, Attempt] = field(default_factory=dict)
     """By number of the UDP socket."""
+    tickets: KeptTickets = field(default_factory=KeptTickets)
     sockets_made: int = 0
     requests: Requests = field(default_factory=Requests)
 
@@ -96,7 +99,13 @@ class Attempt:
         self.number = tunnel.next_socket()
         identity = None if admission.session is None else SessionIdentity(admission.session, admission.token)
         self._quic = ClientPath(
-            tunnel.config, config, admission.number, self.number, (peer.host, peer.port), identity, loop.time()
+            tunnel.config,
+            config,
+            admission.number,
+            Route(self.number, (peer.host, peer.port)),
+            identity,
+            loop.time(),
+            tunnel.tickets,
         )
         tunnel.link.add_socket(self.number, self._socket)
         tunnel.attempts[self.number] = self

@@ -18,7 +18,7 @@ from vantun.session.limits import PACKET_START
 from vantun.session.mtu import begin_search, size_refused
 from vantun.session.rate import BBR, BRUTAL, begin_rate
 from vantun.session.rebind import OTHER, settle_peer
-from vantun.session.recovery import ACTIVE, STATE_NAMES, VALIDATING, lane_timeout, suspect
+from vantun.session.recovery import ACTIVE, STATE_NAMES, VALIDATING, lane_timeout, suspect, trust_lane
 from vantun.session.repack import repack_session
 from vantun.session.tables import CHANNELS, SESSION_LANES, WINDOW
 from vantun.session.teardown import empty_channel
@@ -166,6 +166,11 @@ class SessionBook:
         begin_rate(t.root, lane, control, limit / 8.0, now)
         most = min(spec.max_mtu, _IPV6_MTU if ":" in spec.peer[0] else spec.max_mtu)
         begin_search(t.root, lane, min(most, int(t.pool[0]["stride"]) - PACKET_START), now)
+        # The first path is used at once: waiting for the answer to a PROBE would cost a client's first byte a round
+        # trip. One that joins others is probed first: what waits for it could go by them.
+        others = [int(other) for other in t.session_lane[session] if other >= 0]
+        if spec.client and spec.rtt > 0.0 and not any(t.lane[other]["state"] == ACTIVE for other in others):
+            trust_lane(t.root, lane, spec.rtt, now)
 
     def _install_keys(self, lane: int, spec: LaneSpec) -> None:
         send = Ratchet(spec.send_secret, spec.suite)

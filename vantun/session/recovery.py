@@ -269,6 +269,19 @@ def set_state(t: Tables, lane: int, state: int) -> None:
 
 
 @njit(cache=True)
+def trust_lane(t: Tables, lane: int, rtt: float, now: float) -> None:
+    """Use a lane at once: a handshake on its addresses has just come back, after ``rtt`` seconds."""
+    t = head(t)
+    record = t.lane[lane]
+    record.srtt = rtt
+    record.rttvar = rtt / 2.0
+    record.min_rtt = rtt
+    record.min_rtt_at = now
+    record.reorder = max(_MIN_REORDER, rtt / 8.0)
+    set_state(t, lane, ACTIVE)
+
+
+@njit(cache=True)
 def probe_timeout(record: np.record) -> float:
     """Return the probe timeout (RFC 9002, section 6.2.1), capped: a tunnel has other paths to try."""
     base = answer_time(record)

@@ -18,8 +18,9 @@ from vantun.config import (
 )
 from vantun.control.certificates import create_self_signed
 from vantun.control.client_path import ClientPath
-from vantun.control.path_events import PathEvent, SessionIdentity
+from vantun.control.path_events import PathEvent, Route, SessionIdentity
 from vantun.control.server_paths import ServerPaths
+from vantun.control.tickets import KeptTickets
 from vantun.lab.link import Link, LinkProfile
 
 CLIENT = ("192.0.2.7", 40000)
@@ -50,6 +51,7 @@ class Pair:
         self.client = client
         self.server = ServerPaths(server)
         self.server_events: list[PathEvent] = []
+        self.tickets = KeptTickets()
         self.paths: dict[int, ClientPath] = {}
         self.events: dict[int, list[PathEvent]] = {}
         self.tamper: Tamper = lambda _, data: data
@@ -61,7 +63,7 @@ class Pair:
     def connect(self, number: int, identity: SessionIdentity | None = None, *, down: int = 0) -> ClientPath:
         """Begin a path."""
         path = replace(self.client.paths[0], down=down)
-        end = ClientPath(self.client, path, number, number, SERVER, identity, self.now)
+        end = ClientPath(self.client, path, number, Route(number, SERVER), identity, self.now, self.tickets)
         self.paths[number] = end
         self.events[number] = []
         return end
