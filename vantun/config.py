@@ -14,7 +14,6 @@ from typing import Literal, cast
 from vantun.acl import AccessList, Guard
 from vantun.config_acl import read_acl
 from vantun.config_auth import AuthConfig, auth_of, check_auth
-from vantun.config_checks import check_link
 from vantun.config_forwards import ForwardsConfig, ListenRule, read_forwards, read_reverse_allow
 from vantun.config_kinds import Endpoint
 from vantun.config_masquerade import MasqueradeConfig, check_masquerade, masquerade_of
@@ -29,8 +28,8 @@ from vantun.config_schema import (
     SERVER_KEYS,
     Role,
 )
+from vantun.config_servers import ClientTlsConfig, ServerEntry, read_servers
 from vantun.config_tun import ClientTunConfig, ServerTunConfig, read_client_tun, read_server_tun
-from vantun.config_uri import ServerLink
 from vantun.config_yaml import Values, missing_keys, read_values
 from vantun.errors import ConfigError, Problem
 
@@ -47,6 +46,7 @@ __all__ = [
     "MasqueradeConfig",
     "PathConfig",
     "ServerConfig",
+    "ServerEntry",
     "ServerTlsConfig",
     "Socks5Config",
     "default_status_socket",
@@ -124,18 +124,6 @@ class ServerConfig:
 
 
 @dataclass(frozen=True)
-class ClientTlsConfig:
-    """How the server proves itself."""
-
-    sni: str = ""
-    """Empty = the host of the path's server."""
-    ca: Path | None = None
-    pin_sha256: str = ""
-    """64 lower-case hex digits, or empty."""
-    insecure: bool = False
-
-
-@dataclass(frozen=True)
 class PathConfig:
     """One network path; ``server`` and the rates (bit/s, 0 = measured) are already filled in from the whole file."""
 
@@ -157,7 +145,9 @@ class ClientConfig:
     auth: str = field(repr=False)
     paths: tuple[PathConfig, ...]
     """At least one; names are different."""
-    tls: ClientTlsConfig = ClientTlsConfig()
+    tls: ClientTlsConfig = field(default_factory=ClientTlsConfig)
+    servers: tuple[ServerEntry, ...] = ()
+    """All servers, the one that ``server``, ``auth`` and ``tls`` are of included; empty = there is only that."""
     socks5: Socks5Config | None = field(default_factory=Socks5Config)
     http: HttpConfig | None = None
     forwards: ForwardsConfig = field(default_factory=ForwardsConfig)
@@ -229,27 +219,24 @@ def load_client(path: str | Path) -> ClientConfig:
     values, problems = read_values(source, CLIENT_KEYS)
     problems += missing_keys(values, CLIENT_KEYS)
     said = Said(values, source.parent)
-    link = said.get("server", ServerLink(Endpoint("", 0)))
+    servers, server_problems = read_servers(said)
+    first = servers[0]
     socks5, socks5_problems = read_socks5(said)
     http, http_problems = read_http(said)
     forwards, forwards_problems = read_forwards(said)
-    problems += check_link(said, link) + socks5_problems + http_problems + forwards_problems
+    problems += server_problems + socks5_problems + http_problems + forwards_problems
     bandwidth = BandwidthConfig(said.get("bandwidth.up", 0), said.get("bandwidth.down", 0))
-    paths, path_problems = _paths(said, link.server, bandwidth)
+    paths, path_problems = _paths(said, first.server, bandwidth)
     acl, acl_problems = read_acl(values, source.parent, Guard.NONE)
     tun, tun_problems = read_client_tun(said)
     problems += path_problems + acl_problems + tun_problems
     if problems:
         raise ConfigError(source, problems)
     return ClientConfig(
-        server=link.server,
-        auth=said.get("auth", link.auth),
-        tls=ClientTlsConfig(
-            sni=said.get("tls.sni", link.sni),
-            ca=said.path("tls.ca") if said.has("tls.ca") else None,
-            pin_sha256=said.get("tls.pinSHA256", link.pin_sha256),
-            insecure=said.get("tls.insecure", link.insecure),
-        ),
+        server=first.server,
+        auth=first.auth,
+        tls=first.tls,
+        servers=servers,
         paths=paths,
         socks5=socks5,
         http=http,

@@ -177,6 +177,17 @@ def _parse_status_code(text: str) -> int:
     return int(text)
 
 
+def whole_number(low: int, high: int) -> Kind:
+    """Return a kind that is a whole number from ``low`` to ``high``."""
+
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text[:9]) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(text)
+
+    return Kind(f"a whole number from {low} to {high}", parse)
+
+
 def choice(*words: str) -> Kind:
     """Return the kind of a key that is one of ``words``."""
 

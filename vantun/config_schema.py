@@ -27,16 +27,14 @@ from vantun.config_kinds import (
     SECRET,
     SIZE,
     Endpoint,
-    Kind,
     choice,
-    parse_remote,
 )
 from vantun.config_masquerade import MASQUERADE_KEYS
 from vantun.config_metrics import METRICS_KEYS
 from vantun.config_mtu import MTU_KEYS, PATH_MTU_KEYS
 from vantun.config_proxies import PROXY_KEYS
+from vantun.config_servers import SERVERS_KEYS
 from vantun.config_tun import CLIENT_TUN_KEYS, SERVER_TUN_KEYS
-from vantun.config_uri import SCHEME, ServerLink, parse_link
 from vantun.config_yaml import Key, read_values
 
 Role = Literal["server", "client"]
@@ -44,10 +42,6 @@ Role = Literal["server", "client"]
 DEFAULT_LISTEN = Endpoint("", 443)
 DEFAULT_RESIDUAL_LOSS = 1e-3
 DEFAULT_MEMORY = 128 * 10**6
-
-
-def _parse_server(text: str) -> ServerLink:
-    return parse_link(text) if text.startswith(SCHEME) else ServerLink(parse_remote(text))
 
 
 _COMMON = (
@@ -144,13 +138,7 @@ PATH_KEYS = (
 )
 
 CLIENT_KEYS = (
-    Key(
-        "server",
-        Kind("an address like 'example.org:443' or a vantun:// link", _parse_server, secret=True),
-        "The server: `host:port`, or a link `vantun://[auth@]host:port/?pinSHA256=..&sni=..&insecure=1`.",
-        "example.org:443",
-        required=True,
-    ),
+    *SERVERS_KEYS,
     Key(
         "auth",
         SECRET,
@@ -198,4 +186,4 @@ KEYS: dict[Role, tuple[Key, ...]] = {"server": SERVER_KEYS, "client": CLIENT_KEY
 def role_of(path: Path) -> Role:
     """Return whose file this is, by the top-level keys that only a client has; ConfigError when it cannot be read."""
     values, _ = read_values(path, CLIENT_KEYS)
-    return "client" if any(values.under(name) for name in ("server", "socks5", "paths")) else "server"
+    return "client" if any(values.under(name) for name in ("server", "servers", "socks5", "paths")) else "server"
