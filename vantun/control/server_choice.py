@@ -87,13 +87,28 @@ class ServerChoice:
         return True
 
     def refused(self, entry: ServerEntry, error: VantunError, now: float) -> bool:
-        """Note that ``entry`` refuses us for good; return whether another server may still take us."""
+        """Note that ``entry`` refuses us for good; return whether it is given up by that."""
         for record in self._records:
             if record.entry is entry:
                 record.refused = error
                 if record is self._current:
                     self._give_up(record, now)
-        return any(record.refused is None for record in self._records)
+                    return True
+        return False
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether every server has refused us for good."""
+        return all(record.refused is not None for record in self._records)
+
+    def another(self, entry: ServerEntry, now: float) -> bool:
+        """Return whether another server than ``entry`` has its turn, and may be tried at once."""
+        if self._current is not None:
+            return self._current.entry is not entry
+        return any(
+            record.refused is None and record.rests_until <= now and record.entry is not entry
+            for record in self._records
+        )
 
     def _give_up(self, record: _Record, now: float) -> None:
         record.rests_until = now + record.rest

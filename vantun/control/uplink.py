@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from vantun.config import ClientConfig, PathConfig
+from vantun.config import ClientConfig, PathConfig, ServerEntry
+from vantun.config_kinds import Endpoint
 from vantun.control.backoff import Backoff
 from vantun.control.client_path import ClientPath
 from vantun.control.membership import Admission, Membership
@@ -25,6 +26,7 @@ from vantun.control.path_events import (
 from vantun.control.pump import Pump
 from vantun.control.requests import Requests
 from vantun.control.resolver import Address, Resolver
+from vantun.control.server_choice import ServerChoice
 from vantun.control.session_messages import SessionAnswer, SessionRequest
 from vantun.control.tickets import KeptTickets
 from vantun.control.udp_sockets import UdpSockets
@@ -38,6 +40,8 @@ log = logging.getLogger(__name__)
 
 SETUP_TIME = 10.0
 """Seconds for one path to come up."""
+SETUP_TIME_OF_MANY = 4.0
+"""The same where another server can be tried."""
 STABLE_TIME = 10.0
 """Seconds after which a path that ends counts as one that worked."""
 
@@ -56,6 +60,12 @@ class Tunnel:
     tickets: KeptTickets = field(default_factory=KeptTickets)
     sockets_made: int = 0
     requests: Requests = field(default_factory=Requests)
+    servers: ServerChoice = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with the best server."""
+        config = self.config
+        self.servers = ServerChoice(config.servers or (ServerEntry(config.server, config.auth, config.tls),))
 
     def next_socket(self) -> int:
         """Return a number for a new UDP socket; never the same twice, so late datagrams find nobody."""
@@ -79,11 +89,27 @@ class Ending:
     retry: bool = True
 
 
+@dataclass(frozen=True)
+class Serving:
+    """A path with the server that it goes to at present."""
+
+    config: ClientConfig
+    path: PathConfig
+    entry: ServerEntry
+
+    @classmethod
+    def of(cls, config: ClientConfig, path: PathConfig, entry: ServerEntry) -> Serving:
+        """Return ``path`` to ``entry``; an address of its own, if the path has one, is the first server's."""
+        if entry.server != config.server:
+            path = replace(path, server=entry.server)
+        return cls(replace(config, auth=entry.auth, tls=entry.tls), path, entry)
+
+
 class Attempt:
     """One path from its first packet to its end."""
 
     def __init__(
-        self, tunnel: Tunnel, config: PathConfig, admission: Admission, sock: socket.socket, peer: Address
+        self, tunnel: Tunnel, serving: Serving, admission: Admission, sock: socket.socket, peer: Address
     ) -> None:
         """Send the first packet from ``sock``, which is this path's from now on. Raises ResourceError."""
         self.admission = admission
@@ -99,8 +125,8 @@ class Attempt:
         self.number = tunnel.next_socket()
         identity = None if admission.session is None else SessionIdentity(admission.session, admission.token)
         self._quic = ClientPath(
-            tunnel.config,
-            config,
+            serving.config,
+            serving.path,
             admission.number,
             Route(self.number, (peer.host, peer.port)),
             identity,
@@ -182,6 +208,7 @@ class Uplink:
         self.state = "connecting"
         self.reason = ""
         self.attempt: Attempt | None = None
+        self.server = config.server
         self._tunnel = tunnel
         self._backoff = Backoff()
         self._loop = asyncio.get_running_loop()
@@ -191,8 +218,14 @@ class Uplink:
         """Keep the path up, and return the error that makes it pointless to go on."""
         while True:
             self.state = "connecting"
-            ending = await self._once()
-            if ending.error is not None and not ending.retry:
+            entry = self._tunnel.servers.current(self._loop.time())
+            ending = await self._once(Serving.of(self._tunnel.config, self.config, entry))
+            self._tell_choice(entry, ending)
+            if self._tunnel.servers.another(entry, self._loop.time()):
+                log.warning("path %s: %s", self.config.name, ending.reason)
+                self.reason = ending.reason
+                continue
+            if ending.error is not None and not ending.retry and self._tunnel.servers.hopeless:
                 self.state, self.reason = "failed", ending.reason
                 log.error("path %s: given up: %s", self.config.name, ending.reason)
                 return ending.error
@@ -203,11 +236,23 @@ class Uplink:
             self.state, self.reason = "waiting", ending.reason
             await asyncio.sleep(delay)
 
-    async def _once(self) -> Ending:
+    def _tell_choice(self, entry: ServerEntry, ending: Ending) -> None:
+        """Tell the choice of servers how it went; the session with a server that is given up is lost."""
+        tunnel, now = self._tunnel, self._loop.time()
+        if ending.error is not None and not ending.retry:
+            given_up = tunnel.servers.refused(entry, ending.error, now)
+        elif tunnel.membership.up:
+            return
+        else:
+            given_up = tunnel.servers.failed(entry, self.config.name, len(tunnel.config.paths), now)
+        if given_up and len(tunnel.servers) > 1 and tunnel.membership.session is not None:
+            tunnel.membership.forget(tunnel.membership.session)
+
+    async def _once(self, serving: Serving) -> Ending:
         """Set the path up and wait for its end."""
         tunnel = self._tunnel
         try:
-            peer = await self._find_server()
+            peer = await self._find_server(serving.path.server)
             sock = tunnel.sockets.bind_towards(peer, self.config.source)
         except UnresolvableError as error:
             return Ending(str(error), error, retry=error.again or self._was_up)
@@ -219,30 +264,33 @@ class Uplink:
             sock.close()
             raise
         try:
-            attempt = self.attempt = Attempt(tunnel, self.config, admission, sock, peer)
+            attempt = self.attempt = Attempt(tunnel, serving, admission, sock, peer)
         except ResourceError as error:
             sock.close()
             tunnel.membership.left(admission)
             return Ending(str(error), error)
         try:
-            return await self._live(attempt)
+            return await self._live(attempt, serving)
         finally:
             self.attempt = None
             attempt.close()
 
-    async def _live(self, attempt: Attempt) -> Ending:
+    async def _live(self, attempt: Attempt, serving: Serving) -> Ending:
         up = asyncio.ensure_future(attempt.up.wait())
         try:
-            await asyncio.wait((up, attempt.over), timeout=SETUP_TIME, return_when=asyncio.FIRST_COMPLETED)
+            patience = SETUP_TIME if len(self._tunnel.servers) == 1 else SETUP_TIME_OF_MANY
+            await asyncio.wait((up, attempt.over), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         finally:
             up.cancel()
         if not attempt.up.is_set() and not attempt.over.done():
-            where = self.config.server
+            where = serving.path.server
             return Ending(
                 f"{where} does not answer; is the server running, and does a firewall let UDP port {where.port} pass?"
             )
         if attempt.up.is_set():
             self.state, self.reason, self._was_up = "up", "", True
+            self._tunnel.servers.worked(serving.entry)
+            self.server = serving.path.server
             began = self._loop.time()
             announcing = asyncio.create_task(self._announce(attempt))
             try:
@@ -265,11 +313,11 @@ class Uplink:
         for lane in lanes if isinstance(lanes, list) else []:
             if lane["path"] == attempt.admission.number:
                 rtt = f"{lane['rtt_ms']:.1f} ms"
-        log.info("path %s: up, RTT %s, to %s", self.config.name, rtt, self.config.server)
+        log.info("path %s: up, RTT %s, to %s", self.config.name, rtt, self.server)
 
-    async def _find_server(self) -> Address:
+    async def _find_server(self, server: Endpoint) -> Address:
         """Return the server's address; with a source, one of the same family. Raises UnresolvableError."""
-        server, source = self.config.server, self.config.source
+        source = self.config.source
         try:
             async with asyncio.timeout(SETUP_TIME):
                 found = await self._tunnel.resolver.resolve(server.host, server.port)
@@ -286,7 +334,7 @@ class Uplink:
         lane = self.attempt.lane if self.attempt is not None else None
         return {
             "name": self.config.name,
-            "server": str(self.config.server),
+            "server": str(self.server),
             "source": self.config.source,
             "state": self.state,
             "reason": self.reason,

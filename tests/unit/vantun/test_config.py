@@ -266,3 +266,22 @@ def test_the_status_socket_of_root_and_of_a_user(monkeypatch: pytest.MonkeyPatch
     assert default_status_socket("client") == Path("/tmp/vantun-1000/vantun/client.sock")
     monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/vantun:/run/other")
     assert default_status_socket("server") == Path("/run/vantun/server.sock")
+
+
+def test_several_servers(tmp_path: Path) -> None:
+    text = CLIENT + (
+        "tls: {ca: ca.pem, sni: one.example}\n"
+        "servers:\n"
+        f"  - {{server: 'vantun://bob:x@gw2.example/?pinSHA256={PIN}', order: 2, weight: 3}}\n"
+        "  - {server: 'gw3.example:8443'}\n"
+    )
+    first, second, third = load_client(write(tmp_path, text)).servers
+    assert (first.server, first.auth, first.tls.sni) == (Endpoint("example.org", 443), "s3cret", "one.example")
+    assert (second.auth, second.order, second.weight, second.tls.pin_sha256) == ("bob:x", 2, 3, PIN)
+    assert second.tls.sni == ""
+    assert (third.server, third.auth, third.order, third.weight) == (Endpoint("gw3.example", 8443), "s3cret", 1, 1)
+    assert third.tls.ca == tmp_path / "ca.pem"
+
+
+def test_a_server_that_stands_there_twice(tmp_path: Path) -> None:
+    assert "stands there twice" in client_problems(tmp_path, CLIENT + "servers: [{server: example.org}]\n")
