@@ -96,7 +96,7 @@ class ClientPath:
         self._reader = MessageReader()
         self._lane: LaneSpec | None = None
         self._events: list[PathEvent] = []
-        self._now = now
+        self._began = self._now = now
         self._tickets = tickets if tickets is not None else KeptTickets()
         self._server = (path.server, config.tls)
         configuration = quic_configuration(is_client=True)
@@ -288,7 +288,8 @@ class ClientPath:
             cap=0.0 if brutal else float(limit),
             mtu=MTU,
             max_mtu=self._path.mtu,
-            rtt=self._http.rtt,
+            # early, nothing may have been measured yet; then the way there and back took no longer than all of this
+            rtt=self._http.rtt or max(self._now - self._began, 1e-3),
         )
         self._state = _State.UP
         self._events.append(PathUp(self._lane, "", welcome.tokens))
