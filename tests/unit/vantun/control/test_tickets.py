@@ -15,7 +15,6 @@ from vantun.control.tickets import MOST_KEPT, IssuedTickets, KeptTickets
 from vantun.errors import AuthenticationError
 from vantun.lab.link import LinkProfile
 
-NOW = datetime.now(UTC)
 LINK = LinkProfile(delay=0.02)
 
 
@@ -23,8 +22,8 @@ def ticket(label: bytes, life: float = 60.0) -> SessionTicket:
     return SessionTicket(
         age_add=1,
         cipher_suite=CipherSuite.AES_128_GCM_SHA256,
-        not_valid_after=NOW + timedelta(seconds=life),
-        not_valid_before=NOW - timedelta(seconds=60),
+        not_valid_after=datetime.now(UTC) + timedelta(seconds=life),
+        not_valid_before=datetime.now(UTC) - timedelta(seconds=60),
         resumption_secret=bytes(32),
         server_name="gw.example",
         ticket=label,
