@@ -67,7 +67,9 @@ class Host:
         process = self.spawn(sys.executable, "-u", "-m", f"tests.net.{script}", *arguments)
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert line == "ready\n", f"{script}: {line}{process.communicate()[0]}"
+        if line != "ready\n":
+            process.kill()
+            raise AssertionError(f"{script}: {line}{process.communicate()[0]}")
         return process
 
     def appliance(self, folder: Path, role: str, config: dict[str, Any]) -> Process:

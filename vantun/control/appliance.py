@@ -9,7 +9,7 @@ import resource
 import signal
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from vantun import __version__
 from vantun.config import ClientConfig, ServerConfig, default_status_socket
@@ -255,6 +255,9 @@ class Appliance(ABC):
         """Return what `vantun status` shows: the worker's snapshot and the control process's own state."""
         snapshot = await self._snapshot()
         fallbacks = snapshot.get("fallbacks")
+        own = self.report()
+        if isinstance(own.get("tun"), dict):  # the control process knows the interface, the worker its packets
+            own["tun"] = {**cast("dict[str, object]", own["tun"]), "packets": snapshot.get("tun", {})}
         return {
             **snapshot,
             "role": self.role,
@@ -268,7 +271,7 @@ class Appliance(ABC):
                 *self.more_fallbacks(),
             ],
             **({"reload": self._reloader.report()} if self._reloader is not None else {}),
-            **self.report(),
+            **own,
         }
 
     async def _metrics_page(self) -> bytes:

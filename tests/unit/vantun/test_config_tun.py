@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
@@ -126,3 +127,17 @@ def test_what_is_wrong_with_a_client(tmp_path: Path, text: str, problem: str) ->
     with pytest.raises(ConfigError) as caught:
         client(tmp_path, text)
     assert problem in str(caught.value)
+
+
+def _examples() -> list[str]:
+    page = Path(__file__).resolve().parents[3] / "docs" / "tun.md"
+    return re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("example", _examples(), ids=lambda text: text.split("\n")[0])
+def test_the_manuals_examples(tmp_path: Path, example: str) -> None:
+    """Sections stand alone there; what every file needs besides is added."""
+    if example.startswith("# server.yaml"):
+        assert server(tmp_path, example[example.index("tun:") :]) is not None
+    else:
+        assert client(tmp_path, example[example.index("tun:") :]) is not None
