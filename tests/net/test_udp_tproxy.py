@@ -1,0 +1,150 @@
+"""UDP of a host behind a gateway, caught by nft's tproxy: it speaks to the world, and the world answers it.
+
+Three network namespaces: a host, a gateway with both ends of a tunnel in virtual time, and an origin. One process,
+whose sockets stay in the namespace in which they were made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from drivers.linux.transparent import transparent_socket
+from tests.unit.vantun.dataplane.udp_lab import UdpLab
+from vantun.lab.network import SESSION
+from vantun.udp_messages import NO_PEER, CloseUdp, OpenUdp, UdpKind
+
+_CLONE_NEWNET = 0x40000000
+NFT = """table inet vantun {{ chain prerouting {{ type filter hook prerouting priority mangle;
+iifname "inner" meta l4proto udp tproxy ip to :{port} meta mark set 1 accept
+iifname "inner" meta l4proto udp tproxy ip6 to :{port} meta mark set 1 accept
+}}
+}}
+"""
+
+
+def run(*words: str) -> str:
+    """Run a command; return what it prints."""
+    return subprocess.run(words, check=True, capture_output=True, timeout=30).stdout.decode()
+
+
+@contextmanager
+def inside(name: str) -> Iterator[None]:
+    """Have this thread's new sockets made in a namespace."""
+    calls = ctypes.CDLL(None, use_errno=True)
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    there = os.open(f"/run/netns/{name}", os.O_RDONLY)
+    try:
+        if calls.setns(there, _CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+        yield
+    finally:
+        calls.setns(home, _CLONE_NEWNET)
+        os.close(there)
+        os.close(home)
+
+
+class Site:
+    """Host, gateway and origin."""
+
+    def __init__(self) -> None:
+        tag = f"{os.getpid()}-{secrets.token_hex(2)}"
+        self.host, self.gateway, self.origin = (f"vu-{part}-{tag}" for part in ("host", "gate", "orig"))
+
+    def build(self) -> None:
+        for name in (self.host, self.gateway, self.origin):
+            run("ip", "netns", "add", name)
+            run("ip", "-n", name, "link", "set", "lo", "up")
+        self._wire(self.host, "outer", self.gateway, "inner", ("10.77.0.2", "10.77.0.1", "fd77::2", "fd77::1"))
+        self._wire(
+            self.origin, "world", self.gateway, "uplink", ("198.51.100.7", "198.51.100.1", "2001:db8::7", "2001:db8::1")
+        )
+        for family, gateway in (("-4", "10.77.0.1"), ("-6", "fd77::1")):
+            run("ip", "-n", self.host, family, "route", "add", "default", "via", gateway)
+            run("ip", "-n", self.gateway, family, "rule", "add", "fwmark", "1", "lookup", "100")
+            run("ip", "-n", self.gateway, family, "route", "add", "local", "default", "dev", "lo", "table", "100")
+
+    def _wire(self, left: str, here: str, right: str, there: str, addresses: tuple[str, str, str, str]) -> None:
+        run("ip", "-n", left, "link", "add", here, "type", "veth", "peer", "name", there, "netns", right)
+        for name, device, four, six in ((left, here, *addresses[::2]), (right, there, *addresses[1::2])):
+            run("ip", "-n", name, "address", "add", f"{four}/24", "dev", device)
+            run("ip", "-n", name, "address", "add", f"{six}/64", "dev", device, "nodad")
+            run("ip", "-n", name, "link", "set", device, "up")
+        for name, device, other, beyond, known in (
+            (left, here, right, there, addresses[1::2]),
+            (right, there, left, here, addresses[::2]),
+        ):
+            # known for ever: virtual time does not wait for a neighbour to be found
+            link = run("ip", "-n", other, "-o", "link", "show", beyond)
+            lladdr = link.partition("link/ether ")[2].split()[0]
+            for address in known:
+                run("ip", "-n", name, "neigh", "replace", address, "lladdr", lladdr, "dev", device, "nud", "permanent")
+
+    def catch(self, port: int) -> None:
+        """Bring the host's UDP to ``port`` of the gateway."""
+        rules = NFT.format(port=port)
+        subprocess.run(
+            ["ip", "netns", "exec", self.gateway, "nft", "-f", "-"],
+            input=rules.encode(),
+            check=True,
+            capture_output=True,
+            timeout=30,
+        )
+
+    def remove(self) -> None:
+        for name in (self.host, self.gateway, self.origin):
+            with suppress(subprocess.SubprocessError):
+                run("ip", "netns", "delete", name)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site()
+    try:
+        try:
+            made.build()
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"needs root and network namespaces: {error}")
+        yield made
+    finally:
+        made.remove()
+
+
+def bound(where: str, host: str, port: int) -> socket.socket:
+    with inside(where):
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((host, port))
+        sock.settimeout(0)
+        return sock
+
+
+@pytest.mark.parametrize(
+    ("inner", "listen", "origin"), [("10.77.0.2", "0.0.0.0", "198.51.100.7"), ("fd77::2", "::", "2001:db8::7")]
+)
+def test_a_host_behind_the_gateway_is_answered_by_whom_it_asked(
+    site: Site, inner: str, listen: str, origin: str
+) -> None:
+    with bound(site.host, inner, 0) as program, bound(site.origin, origin, 53) as dns, inside(site.gateway):
+        second = bound(site.origin, origin, 54)
+        lab = UdpLab()
+        caught = transparent_socket(listen, 0, listening=True)
+        site.catch(caught.getsockname()[1])
+        lab.near.serve(OpenUdp(1, SESSION, UdpKind.TPROXY, "", NO_PEER, 60.0, 8), caught)
+        for server, port in ((dns, 53), (second, 54)):
+            program.sendto(b"who?", (origin, port))
+            question, source = lab.until(server)[0]
+            assert question == b"who?"
+            server.sendto(b"me, on port %d" % port, source)
+            assert lab.until(program) == [(b"me, on port %d" % port, (origin, port))]
+        assert lab.near.snapshot()["sources"] == 1
+        assert [(ask.host, ask.port) for ask in lab.asked] == [(origin, 53), (origin, 54)]
+        lab.near.serve(CloseUdp(1), None)
+        lab.close()
+        second.close()
