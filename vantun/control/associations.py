@@ -62,9 +62,15 @@ class Associations:
             log.warning("UDP ASSOCIATE refused: no socket on %s: %s", here, error.strerror)
             return RefusalCode.GENERAL
         number = link.open_udp(session, UdpKind.SOCKS5, udp, peer=(str(program), port))
-        task = asyncio.create_task(self._keep(sock, number, link, reply(0, str(here), bound)))
+        task = asyncio.create_task(self._keep(sock, number, reply(0, str(here), bound)))
         self._tasks[number] = task
-        task.add_done_callback(lambda _: self._tasks.pop(number, None))
+
+        def over(_task: asyncio.Task[None]) -> None:
+            self._tasks.pop(number, None)
+            sock.close()
+            link.close_udp(number)
+
+        task.add_done_callback(over)
         return None
 
     def closed(self, number: int) -> None:
@@ -80,7 +86,7 @@ class Associations:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _keep(self, sock: socket.socket, number: int, link: UdpLink, answer: bytes) -> None:
+    async def _keep(self, sock: socket.socket, number: int, answer: bytes) -> None:
         """Tell the program its relay, and wait for the end of the TCP connection."""
         try:
             await asyncio.get_running_loop().sock_sendall(sock, answer)
@@ -88,6 +94,3 @@ class Associations:
                 continue  # nothing is to be said on it
         except OSError as error:
             log.debug("the program of association %d is gone: %s", number, error)
-        finally:
-            sock.close()
-            link.close_udp(number)

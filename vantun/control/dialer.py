@@ -114,14 +114,15 @@ class Dialer:
             far.close()
             raise
         self.passed += 1
-        task = asyncio.create_task(self._relay(sock, far, first))
-        self._relays.add(task)
-        task.add_done_callback(self._relays.discard)
-        return None
-
-    async def _relay(self, near: socket.socket, far: socket.socket, first: bytes) -> None:
         port = int(far.getsockname()[1])
-        try:
-            await relay(near, far, first)
-        finally:
+        task = asyncio.create_task(relay(sock, far, first))
+        self._relays.add(task)
+
+        def over(_task: asyncio.Task[None]) -> None:
+            self._relays.discard(task)
             self.own_ports.discard(port)
+            sock.close()  # a task that is cancelled before its first step closes nothing
+            far.close()
+
+        task.add_done_callback(over)
+        return None

@@ -136,15 +136,17 @@ class Listener:
         self._sources[source] += 1
         task = asyncio.get_running_loop().create_task(self._serve(sock))
         self._serving.add(task)
-        task.add_done_callback(lambda done: self._done(done, source))
+        task.add_done_callback(lambda done: self._done(done, sock, source))
 
-    def _done(self, task: asyncio.Task[None], source: str) -> None:
+    def _done(self, task: asyncio.Task[None], sock: socket.socket, source: str) -> None:
         self._serving.discard(task)
         self._room.release()
         self._sources[source] -= 1
         if not self._sources[source]:
             del self._sources[source]
-        if not task.cancelled() and task.exception() is not None:
+        if task.cancelled():
+            sock.close()  # a task that is cancelled before its first step closes nothing
+        elif task.exception() is not None:
             log.error("%s: a mistake in VANTUN, please report it", self.place.key, exc_info=task.exception())
 
     async def _serve(self, sock: socket.socket) -> None:
