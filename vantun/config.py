@@ -16,6 +16,7 @@ from vantun.config_acl import read_acl
 from vantun.config_auth import AuthConfig, auth_of, check_auth
 from vantun.config_forwards import ForwardsConfig, ListenRule, read_forwards, read_reverse_allow
 from vantun.config_kinds import Endpoint
+from vantun.config_life import DEFAULT_LIFE, LifeConfig, life_config
 from vantun.config_masquerade import MasqueradeConfig, check_masquerade, masquerade_of
 from vantun.config_mtu import MAX_MTU
 from vantun.config_proxies import HttpConfig, Socks5Config, read_http, read_socks5
@@ -121,6 +122,7 @@ class ServerConfig:
     reverse_allow: dict[str, tuple[ListenRule, ...]] = field(default_factory=dict)
     """What each user (``*`` = everybody) may have the server listen on."""
     tun: ServerTunConfig | None = None
+    life: LifeConfig = DEFAULT_LIFE
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,7 @@ class ClientConfig:
     """Where Prometheus fetches figures; None = nowhere."""
     acl: AccessList = field(default_factory=lambda: AccessList(guard=Guard.NONE))
     tun: ClientTunConfig | None = None
+    life: LifeConfig = DEFAULT_LIFE
 
 
 def default_status_socket(role: Role) -> Path:
@@ -210,6 +213,7 @@ def load_server(path: str | Path) -> ServerConfig:
         acl=acl,
         reverse_allow=read_reverse_allow(said),
         tun=tun,
+        life=life_config(said),
     )
 
 
@@ -252,6 +256,7 @@ def load_client(path: str | Path) -> ClientConfig:
         metrics=said.get("metrics.listen", None),
         acl=acl,
         tun=tun,
+        life=life_config(said),
     )
 
 

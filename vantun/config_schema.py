@@ -29,6 +29,7 @@ from vantun.config_kinds import (
     Endpoint,
     choice,
 )
+from vantun.config_life import LIFE_KEYS
 from vantun.config_masquerade import MASQUERADE_KEYS
 from vantun.config_metrics import METRICS_KEYS
 from vantun.config_mtu import MTU_KEYS, PATH_MTU_KEYS
@@ -101,6 +102,7 @@ _COMMON = (
     Key("limits.memory", SIZE, "Memory for packet buffers, all sessions together.", "128 MB", "128 MB"),
     *METRICS_KEYS,
     *ACL_KEYS,
+    *LIFE_KEYS,
 )
 
 SERVER_KEYS = (

@@ -41,3 +41,7 @@ class LaneSpec:
     """The largest that the search for the path's MTU may reach; 0 = it stays at ``mtu``."""
     rtt: float = 0.0
     """Round-trip time that the handshake has seen, seconds; 0 = none."""
+    floor: int = -1
+    """Place in the page of packet-number floors; -1 = the lane ends with its worker."""
+    session_floor: int = -1
+    """Place of its session there."""

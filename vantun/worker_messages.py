@@ -17,7 +17,9 @@ from vantun.dataplane.events import (
     LaneClosed,
     LaneMoved,
     LaneRefused,
+    SessionRestarted,
     SessionViolated,
+    SocketFailed,
     UnitChanged,
 )
 from vantun.dataplane.ports import RefusalCode
@@ -72,10 +74,14 @@ class StreamReply:
 
 @dataclass(frozen=True)
 class Configure:
-    """The first message: a DataplaneConfig and an AccelConfig as plain values. Answered by Ready or Failed."""
+    """The first message: a DataplaneConfig and an AccelConfig as plain values. Answered by Ready or Failed.
+
+    ``incarnation`` counts the workers of an appliance: handles of flows differ from those of the workers before.
+    """
 
     dataplane: dict[str, object]
     accel: dict[str, object]
+    incarnation: int = 0
 
 
 @dataclass(frozen=True)
@@ -226,7 +232,9 @@ Report = (
     | LaneClosed
     | LaneRefused
     | UnitChanged
+    | SessionRestarted
     | SessionViolated
+    | SocketFailed
     | TunReport
     | UdpReport
 )
@@ -257,7 +265,9 @@ MESSAGES: dict[str, type[Message]] = {
     "lane closed": LaneClosed,
     "lane refused": LaneRefused,
     "unit changed": UnitChanged,
+    "session restarted": SessionRestarted,
     "session violated": SessionViolated,
+    "socket failed": SocketFailed,
     **TUN_MESSAGES,
     **UDP_MESSAGES,
 }

@@ -92,6 +92,11 @@ class Process:
         assert self._process is not None
         return self._process.wait(seconds)
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def terminate(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and return the exit code."""
         assert self._process is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.net.appliances import SECONDS, START_SECONDS, Pair, Process, free_port, make_pair, through, wait_for
+from tests.net.appliances import SECONDS, Pair, Process, free_port, make_pair, through, wait_for
 from vantun.cli.status_view import document
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -79,18 +79,6 @@ def test_a_worker_that_dies_is_replaced(pair: Pair) -> None:
         os.kill(process.worker, signal.SIGKILL)
         wait_for(lambda: works(pair), f"the worker of the {process.role} is replaced", 90)
         assert "the data worker is lost" in process.log
-
-
-def test_a_worker_that_dies_again_and_again(pair: Pair) -> None:
-    pair.server.start()
-    seen: set[int] = set()
-    for _ in range(3):
-        wait_for(lambda: pair.server.worker not in {0, *seen}, "another worker serves", START_SECONDS)
-        pid = pair.server.worker
-        seen.add(pid)
-        os.kill(pid, signal.SIGKILL)
-    assert pair.server.wait_exit() == 1
-    assert "the data worker died 3 times" in pair.server.log
 
 
 def fails(process: Process, *texts: str) -> None:

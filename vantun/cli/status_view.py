@@ -103,6 +103,9 @@ def document(status: Row) -> Group:
     from rich.text import Text
 
     parts: list[Text | Table] = [Text(_heading(status))]
+    workers = status.get("workers")
+    if isinstance(workers, dict) and workers.get("deaths"):
+        parts.append(Text(f"Data workers lost: {workers['deaths']}, at last because {workers.get('last_death')}"))
     lanes, channels, stages = (rows_of(status, name) for name in ("lanes", "channels", "stages"))
     parts.append(_table("Paths", _LANES, lanes) if lanes else Text("No path is up."))
     if channels:

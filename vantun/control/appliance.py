@@ -8,18 +8,20 @@ import os
 import resource
 import signal
 from abc import ABC, abstractmethod
-from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from vantun import __version__
 from vantun.config import ClientConfig, ServerConfig, default_status_socket
 from vantun.config_schema import Role
+from vantun.control.drain import drain
 from vantun.control.logs import set_up_logging
 from vantun.control.metrics import Exporter
 from vantun.control.metrics_server import MetricsServer
 from vantun.control.notify import notify
 from vantun.control.reload import Config, ConfigSource, Reloader
 from vantun.control.resolver import Resolver
+from vantun.control.revival import Deaths, revive
+from vantun.control.sleep_watch import SleepWatch
 from vantun.control.status_server import StatusServer
 from vantun.control.udp_sockets import UdpSockets
 from vantun.control.worker_link import WorkerLink
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DEATHS, DEATHS_WITHIN = 3, 60.0
-"""So many deaths of the worker within so many seconds are no accident."""
 WATCH_EVERY = 2.0
 """Seconds between looks at which lanes are alive."""
 _SNAPSHOT_TIME = 3.0
@@ -72,13 +72,16 @@ class Appliance(ABC):
     Attributes
     ----------
     link
-        The data worker, once it serves and as long as it does.
+        The data worker, once one has served.
+    draining
+        Whether the end has come: what is open goes on for a while, nothing new is begun.
     """
 
     role: Role
 
     def __init__(self, config: ServerConfig | ClientConfig) -> None:
         self.link: WorkerLink | None = None
+        self.draining = False
         self.resolver = Resolver()
         self.sockets = UdpSockets()
         self._common = config
@@ -91,6 +94,8 @@ class Appliance(ABC):
         self._failed: asyncio.Future[str] = self._loop.create_future()
         self._seen: dict[tuple[int, int], int] = {}
         self._reloader: Reloader | None = None
+        self._deaths = Deaths(self._loop.time)
+        self._sleep = SleepWatch()
 
     # --- what a role adds
 
@@ -100,11 +105,18 @@ class Appliance(ABC):
 
     @abstractmethod
     def begin(self, link: WorkerLink) -> None:
-        """Serve by a new worker."""
+        """Serve by the first worker."""
+
+    @abstractmethod
+    def resume(self, link: WorkerLink) -> None:
+        """Go on with a new worker: it has the lanes and their UDP sockets, and nothing else that the one before had.
+
+        TUN devices, sockets of UDP flows and the like are to be handed to it again.
+        """
 
     @abstractmethod
     async def abandon(self) -> None:
-        """Drop what was in the worker that is lost."""
+        """Drop what was on its way into the worker that is lost; paths and sessions go on."""
 
     @abstractmethod
     async def finish(self) -> None:
@@ -152,9 +164,13 @@ class Appliance(ABC):
 
     async def run(self) -> None:
         """Serve until a signal comes. Raises VantunError when it cannot go on."""
-        stop = asyncio.Event()
+        stop, hurry = asyncio.Event(), asyncio.Event()
+
+        def signalled() -> None:
+            (hurry if stop.is_set() else stop).set()
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.add_signal_handler(number, stop.set)
+            self._loop.add_signal_handler(number, signalled)
         serving = asyncio.create_task(self._serve())
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -162,6 +178,8 @@ class Appliance(ABC):
             if serving.done():
                 serving.result()
             log.info("vantun %s: stopping", self.role)
+            self.draining = True
+            await drain(self._open_flows, self._common.life.drain, hurry)
             notify("STOPPING=1")
         finally:
             for task in (serving, stopping):
@@ -174,6 +192,15 @@ class Appliance(ABC):
         if source is not None:
             self._reloader = Reloader(source, self.role, self.reload)
             self._loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
+
+    def on_slept(self, seconds: float) -> None:
+        """Learn that the machine was suspended for so long; timers did not count it."""
+        log.warning("this machine was asleep for %.0f s", seconds)
+
+    async def _open_flows(self) -> int:
+        """Return how many connections of programs are open, 0 also when nobody knows."""
+        flows = (await self._snapshot()).get("flows")
+        return int(flows.get("streams", 0)) if isinstance(flows, dict) else 0
 
     def fail(self, error: BaseException) -> None:
         """End the appliance: nothing that it could still try helps."""
@@ -193,24 +220,21 @@ class Appliance(ABC):
             self._metrics = await MetricsServer.start(self._common.metrics, self._metrics_page)
         await self.prepare()
         settings = worker_settings(self._common)
-        deaths: deque[float] = deque(maxlen=DEATHS)
+        self._lost = self._loop.create_future()
+        log.info("starting the data worker; after an installation or update this compiles, which takes minutes")
+        link = self.link = await WorkerLink.start(settings, self._common.accel, self)
+        self.begin(link)
+        notify("READY=1")
         while True:
+            self._deaths.last = await self._keep()
+            log.error("the data worker is lost: %s; another one takes over", self._deaths.last)
             self._lost = self._loop.create_future()
-            log.info("starting the data worker; after an installation or update this compiles, which takes minutes")
-            link = await WorkerLink.start(settings, self._common.accel, self)
-            self.link = link
-            self.begin(link)
-            notify("READY=1")
-            reason = await self._keep()
-            log.error("the data worker is lost: %s; starting another one", reason)
-            self.link = None
+            self._seen.clear()
             await self.abandon()
-            deaths.append(self._loop.time())
-            if len(deaths) == DEATHS and deaths[-1] - deaths[0] < DEATHS_WITHIN:
-                raise WorkerError(
-                    f"the data worker died {DEATHS} times within {deaths[-1] - deaths[0]:.0f} s, at last so: {reason}; "
-                    "its messages stand above, please report them"
-                )
+            began = self._loop.time()
+            await revive(link, self._deaths)
+            log.info("the data worker is replaced after %.1f s; open connections were reset", self._loop.time() - began)
+            self.resume(link)
 
     async def _keep(self) -> str:
         """Watch the lanes until the worker is lost, and return why."""
@@ -220,6 +244,11 @@ class Appliance(ABC):
             )
             for future in done:
                 return future.result()
+            slept = self._sleep.slept()
+            if slept:
+                self.on_slept(slept)
+            if self._common.life.standby and self.link is not None:
+                self.link.keep_spare()
             self._watch(await self._snapshot())
 
     def _watch(self, snapshot: dict[str, object]) -> None:
@@ -264,7 +293,8 @@ class Appliance(ABC):
             "version": __version__,
             "pid": os.getpid(),
             "uptime": round(self._loop.time() - self._started, 3),
-            "ready": self.link is not None and self.ready(),
+            "ready": self.link is not None and self.link.serving and self.ready(),
+            "workers": self._workers(),
             "fallbacks": [
                 *(fallbacks if isinstance(fallbacks, list) else []),
                 *self.sockets.fallbacks(),
@@ -277,6 +307,15 @@ class Appliance(ABC):
     async def _metrics_page(self) -> bytes:
         self._exporter.look(await self.document())
         return self._exporter.page()
+
+    def _workers(self) -> dict[str, object]:
+        """Return how often a worker died, why at last, and what there is for the next time."""
+        link = self.link
+        return {
+            "deaths": 0 if link is None else link.deaths,
+            "last_death": self._deaths.last,
+            "standby": "none" if link is None else link.spare,
+        }
 
     async def _snapshot(self) -> dict[str, object]:
         """Return the worker's snapshot; empty while there is no worker that answers in time."""

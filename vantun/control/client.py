@@ -13,15 +13,26 @@ from vantun.control.appliance import Appliance
 from vantun.control.associations import Associations
 from vantun.control.dialer import Dialer
 from vantun.control.entrances import Entrances
-from vantun.control.membership import Membership
+from vantun.control.membership import LINGER, Membership
 from vantun.control.path_events import SessionUnknownError
 from vantun.control.reverse_forwards import ReverseForwards, refuse_unknown
+from vantun.control.revival import told_restart
 from vantun.control.session_messages import SessionAnswer, SessionRequest
+from vantun.control.sleep_watch import LONG_SLEEP
 from vantun.control.tun_client import TunClient
 from vantun.control.tun_interface import state_folder
 from vantun.control.tun_record import TunRecords
 from vantun.control.uplink import Attempt, Tunnel, Uplink
-from vantun.dataplane.events import FlowClosed, FlowOpened, LaneChanged, LaneClosed, LaneRefused, SessionViolated
+from vantun.dataplane.events import (
+    FlowClosed,
+    FlowOpened,
+    LaneChanged,
+    LaneClosed,
+    LaneRefused,
+    SessionRestarted,
+    SessionViolated,
+    SocketFailed,
+)
 from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ResourceError, VantunError
 from vantun.tun_messages import TunFlow, TunLost
@@ -84,13 +95,19 @@ class Client(Appliance):
                 self._routing = asyncio.create_task(self._tun.run(self._membership.wait_up, self._ask))
                 self._routing.add_done_callback(self._on_routing_done)
 
+    def resume(self, link: WorkerLink) -> None:
+        """Go on; paths and the session have never ended."""
+        if self._entrances is not None:
+            self._entrances.begin(link)
+        self._reverse.begin(link)
+        if self._tun is not None:
+            self._tun.begin(link)
+
     async def abandon(self) -> None:
-        """Give up all paths, and the session with them: its keys and flows were in the worker."""
+        """Drop what lived in the worker; what programs ask for meanwhile waits for the next one."""
+        await self._associations.close()
         if self._tun is not None:
             self._tun.abandon()
-        await self._end_uplinks()
-        if self._membership.session is not None:
-            self._membership.forget(self._membership.session)
 
     async def finish(self) -> None:
         """Close the ways in, and every path with a goodbye."""
@@ -133,6 +150,16 @@ class Client(Appliance):
         self._dialer.access = config.acl
         await super().reload(config)
 
+    def on_slept(self, seconds: float) -> None:
+        """Set all paths up anew: the server, and every NAT on the way, has forgotten them."""
+        super().on_slept(seconds)
+        if self._tunnel is None or seconds < LONG_SLEEP:
+            return
+        for attempt in list(self._tunnel.attempts.values()):
+            attempt.end(f"this machine was asleep for {seconds:.0f} s", at_once=True)
+        if seconds > LINGER and self._membership.session is not None:
+            self._membership.forget(self._membership.session)
+
     def touch(self, session: int, path: int) -> None:
         """Keep the connection of a path whose lane is alive."""
         for attempt in self._of(session, path):
@@ -159,6 +186,12 @@ class Client(Appliance):
                         attempt.touch(at_once=True)
                 elif state == "dead":
                     self._end(session, path, "nothing comes through any more")
+            case SocketFailed(number, reason):
+                failed = self._tunnel.attempts.get(number) if self._tunnel is not None else None
+                if failed is not None:
+                    failed.end(f"its packets cannot leave ({reason}): is a route or an address gone?", at_once=True)
+            case SessionRestarted(session, epoch, here):
+                told_restart(log, session, epoch, here=here)
             case LaneClosed(session, path, code):
                 self._end(session, path, f"the server has closed it with code {code}")
             case LaneRefused(session, path, reason):
@@ -184,7 +217,7 @@ class Client(Appliance):
     # --- the session
 
     async def _way(self) -> tuple[int, WorkerLink] | None:
-        session = await self._membership.wait_up(PATIENCE)
+        session = None if self.draining else await self._membership.wait_up(PATIENCE)
         return None if session is None or self.link is None else (session, self.link)
 
     async def _carry(

@@ -43,6 +43,7 @@ from vantun.control.quic import (
     quic_configuration,
     reason_of,
 )
+from vantun.control.reset import is_reset
 from vantun.control.server_path import MTU, WORKER, new_cid
 from vantun.control.session_messages import ListenAnswer, SessionRequest, TunAnswer
 from vantun.control.tickets import KeptTickets, SessionTicket
@@ -95,6 +96,7 @@ class ClientPath:
         self._stream = -1
         self._reader = MessageReader()
         self._lane: LaneSpec | None = None
+        self._reset = b""
         self._events: list[PathEvent] = []
         self._began = self._now = now
         self._tickets = tickets if tickets is not None else KeptTickets()
@@ -113,6 +115,8 @@ class ClientPath:
         """Take a datagram; ``socket`` and ``peer`` are known already: the socket is this path's own."""
         del socket, peer
         self._now = now
+        if self._state is _State.UP and is_reset(data, self._reset):
+            self._end("the server does not know it any more, it was probably restarted", at_once=True)
         self._http.receive(data, self._peer, now)
         self._handle()
 
@@ -291,6 +295,7 @@ class ClientPath:
             # early, nothing may have been measured yet; then the way there and back took no longer than all of this
             rtt=self._http.rtt or max(self._now - self._began, 1e-3),
         )
+        self._reset = welcome.reset
         self._state = _State.UP
         self._events.append(PathUp(self._lane, "", welcome.tokens))
 
@@ -323,9 +328,9 @@ class ClientPath:
         self._events.append(PathRefused(self._number, error, retry))
         self._http.close(H3_NO_ERROR)
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, *, at_once: bool = False) -> None:
         if self._lane is not None and self._state is _State.UP:
-            self._events.append(PathDown(self._lane.session, self._lane.path, reason))
+            self._events.append(PathDown(self._lane.session, self._lane.path, reason, at_once=at_once))
         elif self._state is not _State.OVER:
             self._events.append(PathRefused(self._number, ConnectError(reason)))
         self._state = _State.OVER

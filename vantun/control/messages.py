@@ -83,6 +83,8 @@ class Welcome:
     cid: bytes
     tokens: tuple[bytes, ...] = field(repr=False)
     up: int
+    reset: bytes = field(default=b"", repr=False)
+    """Empty = the server sends no resets."""
 
     def check(self) -> None:
         """Raise ValueError when a field is out of its bounds."""
@@ -95,6 +97,7 @@ class Welcome:
         between("tokens", len(self.tokens), 0, MAX_TOKENS)
         for token in self.tokens:
             long("token", token, TOKEN_LENGTH)
+        long("reset", self.reset, TOKEN_LENGTH if self.reset else 0)
 
 
 @dataclass(frozen=True)

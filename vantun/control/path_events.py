@@ -51,12 +51,13 @@ class PathRefused:
 
 @dataclass(frozen=True)
 class PathDown:
-    """A path that was up has ended."""
+    """A path that was up has ended; ``at_once`` = the server can be reached, so it need not wait before it returns."""
 
     session: int
     path: int
     reason: str
     retry: bool = True
+    at_once: bool = False
 
 
 @dataclass(frozen=True)

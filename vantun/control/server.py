@@ -25,6 +25,7 @@ from vantun.control.path_events import (
 from vantun.control.pump import Pump
 from vantun.control.reload import merged
 from vantun.control.reverse_listeners import ReverseListeners
+from vantun.control.revival import told_restart
 from vantun.control.server_paths import ServerPaths
 from vantun.control.session_messages import (
     ListenRequest,
@@ -46,7 +47,9 @@ from vantun.dataplane.events import (
     LaneClosed,
     LaneMoved,
     LaneRefused,
+    SessionRestarted,
     SessionViolated,
+    SocketFailed,
 )
 from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ResourceError
@@ -118,17 +121,24 @@ class Server(Appliance):
         """Serve by a new worker."""
         assert self._socket is not None
         link.add_socket(SOCKET, self._socket)
-        self._connector = Connector(self.resolver, link.attach_flow, link.refuse_flow, self._config.acl)
+        self._connector = self._new_connector(link)
         if self._tun is not None:
             self._tun.begin(link)
         self._udp = UdpConnector(link, self.resolver, self._config.acl)
         self._reverse = ReverseListeners(self._config.reverse_allow, self.resolver, link, self._alive)
-        # What the worker before had is gone: clients that hear of it come back at once.
-        for session in {session for session, _ in self._known}:
-            self._end_session(session, _INTERNAL_ERROR, "the data worker was restarted")
         engines = ", ".join(f"{operation} {engine}" for operation, engine in link.engines.items())
         where = Endpoint(self._config.listen.host or "*", self._config.listen.port)
         log.info("vantun server: listening on %s (udp), engines: %s", where, engines)
+
+    def resume(self, link: WorkerLink) -> None:
+        """Connect the flows of a new worker."""
+        self._connector = self._new_connector(link)
+        self._udp = UdpConnector(link, self.resolver, self._config.acl)
+        if self._tun is not None:
+            self._tun.begin(link)
+
+    def _new_connector(self, link: WorkerLink) -> Connector:
+        return Connector(self.resolver, link.attach_flow, link.refuse_flow, self._config.acl)
 
     async def abandon(self) -> None:
         """Stop connecting for flows that are gone."""
@@ -140,13 +150,13 @@ class Server(Appliance):
         if self._udp is not None:
             await self._udp.close()
             self._udp = None
-        if self._reverse is not None:
-            await self._reverse.close()
-            self._reverse = None
 
     async def finish(self) -> None:
         """Close every connection, with a goodbye."""
         await self.abandon()
+        if self._reverse is not None:
+            await self._reverse.close()
+            self._reverse = None
         await self._web.close()
         self._paths.close(self._loop.time())
         self._pump.flush()
@@ -238,6 +248,9 @@ class Server(Appliance):
                     self._tun.flow(session, is_open=is_open)
             case TunLost(_, reason):
                 self.fail(ResourceError(f"tun: the interface is lost: {reason}; start again"))
+            case FlowOpened(handle) if self.draining:
+                if self.link is not None:
+                    self.link.refuse_flow(handle, RefusalCode.GENERAL)
             case FlowOpened(handle, session, target):
                 self._open(handle, session, target)
             case FlowClosed(handle, _):
@@ -252,6 +265,10 @@ class Server(Appliance):
                 log.debug("session %x path %d: %s, was %s", session, path, state, before)
             case LaneMoved(session, path, peer):
                 self._moved(session, path, peer)
+            case SocketFailed(_, reason):
+                log.debug("packets to a client could not leave: %s", reason)
+            case SessionRestarted(session, epoch, here):
+                told_restart(log, session, epoch, here=here)
             case LaneClosed(session, path, code):
                 log.info("session %x path %d: closed by the client with code %d", session, path, code)
                 self._drop(session, path)
@@ -343,6 +360,8 @@ class Server(Appliance):
             old, new = Endpoint(*known.lane.peer), Endpoint(*peer)
             log.info("session %x path %d (%s): moved from %s to %s", session, path, known.lane.name, old, new)
             known.lane = replace(known.lane, peer=peer)
+        if self.link is not None:
+            self.link.move_lane(session, path, peer)
 
     def _drop(self, session: int, path: int) -> None:
         if self._known.pop((session, path), None) is not None and self.link is not None:

@@ -32,6 +32,7 @@ from vantun.control.quic import (
     StreamReset,
     reason_of,
 )
+from vantun.control.reset import Resets
 from vantun.control.session_messages import SessionRequest
 from vantun.control.sessions import RefusalError, SessionAuthority
 from vantun.control.visitor_streams import Front, VisitorStreams
@@ -64,6 +65,7 @@ class Rules:
     """Makes connection ids for data packets that no QUIC connection has."""
     awaken: Callable[[ServerPath], None]
     """Called when a connection has something to send out of turn."""
+    resets: Resets
 
 
 def new_cid(worker: int = WORKER) -> bytes:
@@ -270,7 +272,17 @@ class ServerPath:
             max_mtu=config.mtu,
         )
         tokens = authority.tokens(session)
-        welcome = Welcome(session, hello.path, keys.x25519, keys.ciphertext, suite, cid, tokens, config.bandwidth.down)
+        welcome = Welcome(
+            session,
+            hello.path,
+            keys.x25519,
+            keys.ciphertext,
+            suite,
+            cid,
+            tokens,
+            config.bandwidth.down,
+            self._rules.resets.token(cid),
+        )
         return welcome, lane
 
     def _end(self, reason: str, now: float) -> list[PathEvent]:

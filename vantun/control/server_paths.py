@@ -39,6 +39,7 @@ from vantun.control.quic import (
     QuicConfiguration,
     quic_configuration,
 )
+from vantun.control.reset import Resets
 from vantun.control.server_path import Rules, ServerPath, new_cid
 from vantun.control.session_messages import SessionAnswer
 from vantun.control.sessions import SessionAuthority
@@ -75,6 +76,7 @@ class ServerPaths:
             answers=self._answers,
             new_cid=self._new_data_cid,
             awaken=self._awaken,
+            resets=Resets.from_private_key(config.tls.key),
         )
         self._masquerade = config.masquerade
         self._by_cid: dict[bytes, ServerPath] = {}
@@ -111,9 +113,20 @@ class ServerPaths:
         # most strangers are short: data packets of lanes that are gone
         path = self._long(data, socket, peer, now) if is_long else self._by_cid.get(data[1 : 1 + CID_LENGTH])
         if path is None:
+            if not is_long:
+                self._reset(data, socket, peer, now)
             return
         path.http.receive(data, peer, now)
         self._handle(path, now)
+
+    def _reset(self, data: bytes, socket: int, peer: tuple[str, int], now: float) -> None:
+        """Tell the sender of a packet for a lane of a former life that it is no more."""
+        cid = data[1 : 1 + CID_LENGTH]
+        if any(path.lane is not None and path.lane.receive_cid == cid for path in self._paths):
+            return  # the worker has just been replaced, or the lane has just begun: a reset would end it
+        answer = self._rules.resets.answer(data, now)
+        if answer is not None:
+            self._outbox.append((socket, answer, peer))
 
     def _long(self, data: bytes, socket: int, peer: tuple[str, int], now: float) -> ServerPath | None:
         """Return the connection of a long-header packet, a new one for an acceptable Initial."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,10 @@ SETUP_TIME_OF_MANY = 4.0
 """The same where another server can be tried."""
 STABLE_TIME = 10.0
 """Seconds after which a path that ends counts as one that worked."""
+
+
+MOST_HURRY, HURRY_TIME = 6, 30.0
+"""So many times within so many seconds a path returns without a pause when its server says that it does not know it."""
 
 
 @dataclass
@@ -87,6 +92,8 @@ class Ending:
     reason: str
     error: VantunError | None = None
     retry: bool = True
+    at_once: bool = False
+    """The server can be reached: the path may return without a pause, if it was up for a moment."""
 
 
 @dataclass(frozen=True)
@@ -153,10 +160,10 @@ class Attempt:
         self._quic.send(number, message)
         self._pump.wake()
 
-    def end(self, reason: str, error: VantunError | None = None, *, retry: bool = True) -> None:
+    def end(self, reason: str, error: VantunError | None = None, *, retry: bool = True, at_once: bool = False) -> None:
         """End the path, or its set-up; the first reason counts."""
         if not self.over.done():
-            self.over.set_result(Ending(reason, error, retry))
+            self.over.set_result(Ending(reason, error, retry, at_once))
 
     def close(self) -> None:
         """Say goodbye and give everything back."""
@@ -182,11 +189,12 @@ class Attempt:
                 tunnel.link.add_lane(event.lane)
                 self.up.set()
             case PathRefused():
-                if self.admission.session is not None and isinstance(event.error, SessionUnknownError):
+                unknown = self.admission.session is not None and isinstance(event.error, SessionUnknownError)
+                if self.admission.session is not None and unknown:
                     tunnel.membership.forget(self.admission.session)
-                self.end(str(event.error), event.error, retry=event.retry)
+                self.end(str(event.error), event.error, retry=event.retry, at_once=unknown)
             case PathDown():
-                self.end(event.reason, retry=event.retry)
+                self.end(event.reason, retry=event.retry, at_once=event.at_once)
             case MessageReceived(session, _, number, message):
                 assert isinstance(message, SessionAnswer)
                 tunnel.requests.answered(session, number, message)
@@ -213,6 +221,7 @@ class Uplink:
         self._backoff = Backoff()
         self._loop = asyncio.get_running_loop()
         self._was_up = False
+        self._hurried: deque[float] = deque(maxlen=MOST_HURRY)
 
     async def run(self) -> VantunError:
         """Keep the path up, and return the error that makes it pointless to go on."""
@@ -229,7 +238,7 @@ class Uplink:
                 self.state, self.reason = "failed", ending.reason
                 log.error("path %s: given up: %s", self.config.name, ending.reason)
                 return ending.error
-            delay = self._backoff.next()
+            delay = 0.0 if ending.at_once and self._may_hurry() else self._backoff.next()
             # What fails again and again in the same way is said once.
             level = logging.DEBUG if ending.reason == self.reason else logging.WARNING
             log.log(level, "path %s: %s; trying again in %.1f s", self.config.name, ending.reason, delay)
@@ -247,6 +256,12 @@ class Uplink:
             given_up = tunnel.servers.failed(entry, self.config.name, len(tunnel.config.paths), now)
         if given_up and len(tunnel.servers) > 1 and tunnel.membership.session is not None:
             tunnel.membership.forget(tunnel.membership.session)
+
+    def _may_hurry(self) -> bool:
+        """Tell whether to set up without a pause: not more than MOST_HURRY times within HURRY_TIME."""
+        now = self._loop.time()
+        self._hurried.append(now)
+        return len(self._hurried) < MOST_HURRY or now - self._hurried[0] > HURRY_TIME
 
     async def _once(self, serving: Serving) -> Ending:
         """Set the path up and wait for its end."""

@@ -15,15 +15,20 @@ from vantun.errors import ProtocolError, WorkerError
 _SNAPSHOT_BYTES = 256 << 20
 
 
-def spawn_worker() -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Return a new worker process and our end of the socket to it. Raises WorkerError."""
+def spawn_worker(floors: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Return a new worker process and our end of the socket to it; ``floors`` is the descriptor of the shared page.
+
+    Raises WorkerError.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [sys.executable, "-P", "-m", "vantun.dataplane.worker", "--fd", str(theirs.fileno())]
+    command += ["--floors", str(floors)]
     # numpy's idle BLAS threads showed up in profiles
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     with theirs:
         try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment)
+            inherited = [theirs.fileno(), floors]
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=inherited, env=environment)
         except OSError as error:
             ours.close()
             raise WorkerError(f"the data worker cannot be started: {error}; free memory or processes") from None

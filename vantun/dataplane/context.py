@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +76,8 @@ class Context:
     engines: Engines
     counters: NDArray[np.int64]
     """[shape=(len(STAGES), 4), dtype=int64] see COUNTER_FIELDS."""
+    floors: NDArray[Any]
+    """[shape=(1,), dtype=floors_dtype] the page of packet-number floors."""
 
     def clock(self, stage: str) -> Clock:
         """Return the counter line of ``stage``."""

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from vantun.dataplane.poller import IN, OUT, Poller
 from vantun.errors import ProtocolError
@@ -126,7 +127,7 @@ class ControlSocket:
                 self._serve(decode(data), descriptors)
             except ProtocolError as error:
                 self.unreadable += 1
-                print(f"vantun worker: {error}", file=sys.stderr)  # noqa: T201 - the one who could be told sent it
+                complain(str(error))  # the one who could be told sent it
             finally:
                 for descriptor in descriptors:
                     os.close(descriptor)
@@ -142,6 +143,12 @@ class ControlSocket:
 
     def _end(self, reason: str) -> None:
         if reason:
-            print(f"vantun worker: {reason}", file=sys.stderr)  # noqa: T201 - nobody else listens
+            complain(reason)
         self.closed = True
         self._poller.remove(self._socket.fileno())
+
+
+def complain(text: str) -> None:
+    """Write a line where nobody else listens; if it cannot be written (the disk is full), the worker goes on."""
+    with suppress(OSError):
+        print(f"vantun worker: {text}", file=sys.stderr, flush=True)  # noqa: T201 - see above

@@ -70,6 +70,23 @@ class SessionViolated:
 
 
 @dataclass(frozen=True)
+class SocketFailed:
+    """Packets cannot leave by a UDP socket: its route, interface or address is gone. Told once a second at most."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class SessionRestarted:
+    """A session goes on in another epoch: its worker died, ``here`` or at the peer; every flow of before has ended."""
+
+    session: int
+    epoch: int
+    here: bool
+
+
+@dataclass(frozen=True)
 class LaneRefused:
     """A lane that was to be added has no place in the worker: tables full, or a contradictory LaneSpec."""
 
@@ -85,8 +102,10 @@ Event = (
     | LaneMoved
     | LaneClosed
     | LaneRefused
-    | UnitChanged
+    | SessionRestarted
     | SessionViolated
+    | SocketFailed
+    | UnitChanged
     | TunReport
     | UdpReport
 )

@@ -15,6 +15,7 @@ from vantun.dataplane.events import Event, FlowClosed, FlowOpened
 from vantun.dataplane.ports import GENERATION_SHIFT, PacketPort, Port, RefusalCode, StreamPort, flow_index
 from vantun.errors import ResourceError
 from vantun.session import flows, pool, signals
+from vantun.session.floors import reserve_flow
 from vantun.session.inbox import packet_mode
 from vantun.session.tables import Tables
 from vantun.wire.records import FIN, MAX_TARGET, OPEN, RESET
@@ -34,11 +35,15 @@ class Flow:
     port: StreamPort | None = None
     packets: PacketPort | None = None
     """The port of a packet flow, which has no ``port``."""
+    target: str = ""
+    """Of a flow that this end opened."""
     opened_here: bool = False
     accepted: bool = False
     finished_sending: bool = False
     finished_receiving: bool = False
     queued: bool = False
+    reopened: bool = False
+    """Its port was told before that the far end is connected."""
 
     @property
     def outside(self) -> Port | None:
@@ -76,6 +81,11 @@ class FlowBook:
     def __len__(self) -> int:
         return len(self._flows)
 
+    @property
+    def streams(self) -> int:
+        """Flows that are byte streams."""
+        return sum(flow.packets is None for flow in self._flows.values())
+
     def by_handle(self, handle: int) -> Flow | None:
         """Return the flow, or None if it has ended."""
         flow = self._flows.get(flow_index(handle))
@@ -110,6 +120,7 @@ class FlowBook:
         if index < 0:
             raise ResourceError("the worker's flow table is full; close flows, or raise limits.flows")
         record["next_flow"] = number + 2
+        reserve_flow(self._context.floors, int(record["floor"]), number)
         data = np.frombuffer(name, np.uint8)
         mode = int(packet_mode(data, 0, len(data)))
         self._t.flow[index]["announced"] = 1
@@ -117,7 +128,7 @@ class FlowBook:
         self._t.flow[index]["mode"] = mode
         flow = self._enter(index, session)
         flow.connect(port, packets=mode != 0)
-        flow.opened_here = True
+        flow.opened_here, flow.target = True, target
         self._signal(session, lambda at: signals.signal_bytes(self._t.root, session, OPEN, number, data, at), now)
         self._widen(flow, now)
         self.readable(flow)
@@ -237,6 +248,32 @@ class FlowBook:
             flows.end_flow(self._t.root, int(index))
         self._signals.pop(session, None)  # the next session in this row must not say what this one had to
 
+    def end_epoch(self, session: int) -> list[Flow]:
+        """End every flow of a session row, because its peer has lost them: streams are reset.
+
+        Return the packet flows of this end, which still have their ports: :meth:`reopen` goes on with them.
+        """
+        kept = [flow for flow in self.of_session(session) if flow.opened_here and flow.packets is not None]
+        for flow in kept:
+            del self._flows[flow.index]
+            flows.end_flow(self._t.root, flow.index)
+        self.end_session(session)
+        return kept
+
+    def reopen(self, flow: Flow, now: float) -> None:
+        """Open a packet flow again in the next epoch: for its port it is the same one, under another handle."""
+        port = flow.disconnect()
+        if port is None:
+            return
+        try:
+            handle = self.open(flow.session, flow.target, cast(AnyPort, port), now)
+        except ResourceError:
+            port.reset()
+            return
+        again = self.by_handle(handle)
+        if again is not None:
+            again.reopened = flow.accepted or flow.reopened
+
     # --- events of the tables
 
     def on_event(self, event: NDArray[np.int64], now: float) -> None:
@@ -273,7 +310,8 @@ class FlowBook:
             return
         flow.accepted = True
         try:
-            port.accepted()
+            if not flow.reopened:
+                port.accepted()
         except ConnectionError:
             self.port_failed(flow, now)
             return

@@ -6,6 +6,8 @@ lab in virtual time, calls both with its own clock.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,7 @@ from vantun.dataplane.context import COUNTER_FIELDS, STAGES, Context, Engines
 from vantun.dataplane.events import Event
 from vantun.dataplane.flows import AnyPort, FlowBook
 from vantun.dataplane.ports import RefusalCode
+from vantun.dataplane.restarts import Restarts
 from vantun.dataplane.sessions import SessionBook
 from vantun.dataplane.snapshot import snapshot
 from vantun.dataplane.stages.accept import AcceptStage
@@ -28,6 +31,7 @@ from vantun.dataplane.stages.schedule import ScheduleStage
 from vantun.dataplane.stages.seal import Outgoing, SealStage
 from vantun.lanes import LaneSpec
 from vantun.session import pool
+from vantun.session.floors import private_floors
 from vantun.session.limits import PACKET_START
 from vantun.session.packets_in import wake_packets
 from vantun.session.span_store import abandon_block
@@ -48,17 +52,30 @@ _FLOW_EVENTS = frozenset(
 class Dataplane:
     """All sessions, lanes, channels and flows of one worker."""
 
-    def __init__(self, config: DataplaneConfig, engines: Engines, counters: NDArray[np.int64] | None = None) -> None:
-        """Allocate everything at once; ``counters`` may lie in shared memory [shape=(len(STAGES), 4), dtype=int64]."""
+    def __init__(
+        self,
+        config: DataplaneConfig,
+        engines: Engines,
+        counters: NDArray[np.int64] | None = None,
+        floors: NDArray[Any] | None = None,
+    ) -> None:
+        """Allocate everything at once.
+
+        ``counters`` [shape=(len(STAGES), 4), dtype=int64] and ``floors`` [shape=(1,), dtype=floors_dtype] may lie in
+        shared memory; a data plane with the floors of another one, which has ended, goes on with its lanes.
+        """
         self.config = config
         stride = row_stride(PACKET_START + config.max_mtu + 16)
         tables, self._arena = make_tables(config.limits, stride)
         config.apply(tables)
         if counters is None:
             counters = np.zeros((len(STAGES), len(COUNTER_FIELDS)), np.int64)
-        self.context = Context(tables, int(tables.memory.ctypes.data), engines, counters)
+        address = int(tables.memory.ctypes.data)
+        floors = private_floors() if floors is None else floors
+        self.context = Context(tables, address, engines, counters, floors)
         self.sessions = SessionBook(self.context)
         self.flows = FlowBook(self.context)
+        self._restarts = Restarts(self.context, self.sessions, self.flows)
         self._open = OpenStage(self.context, _RECEIVE_BATCH)
         self._accept = AcceptStage(self.context, self._open.arrivals)
         self._decode = DecodeStage(self.context)
@@ -71,6 +88,10 @@ class Dataplane:
         )
         self._events: list[Event] = []
         self._due = 0.0
+
+    def begin_handles(self, incarnation: int) -> None:
+        """Give flows other handles than the data planes of ``incarnation`` 0 to ``incarnation`` - 1 gave."""
+        self.context.tables.flow["generation"][: self.config.limits.flows] = (incarnation & 0x7FFF) << 16
 
     # --- what the control process asks for
 
@@ -216,9 +237,10 @@ class Dataplane:
                 self.flows.on_event(event, now)
             elif kind == pool.EVENT_ABANDONED:
                 session, channel = int(event[1]), int(event[3])
-                if channel < CHANNELS and t.session[session]["used"]:
+                if channel < CHANNELS and t.session[session]["used"] and t.session[session]["epoch"] == event[5]:
                     abandon_block(t.root, session * CHANNELS + channel, int(event[4]))
             else:
-                told = self.sessions.on_event(event, now)
+                follow = self._restarts if kind == pool.EVENT_RESTART else self.sessions
+                told = follow.on_event(event, now)
                 if told is not None:
                     self._events.append(told)

@@ -13,6 +13,7 @@ from vantun.dataplane.events import Event, LaneChanged, LaneClosed, LaneMoved, S
 from vantun.errors import ResourceError
 from vantun.lanes import LaneSpec
 from vantun.session import index, pool
+from vantun.session.floors import claim_lane, claim_session, refuse_all_below
 from vantun.session.keys import Ratchet
 from vantun.session.limits import PACKET_START
 from vantun.session.mtu import begin_search, size_refused
@@ -20,6 +21,7 @@ from vantun.session.rate import BBR, BRUTAL, begin_rate
 from vantun.session.rebind import OTHER, settle_peer
 from vantun.session.recovery import ACTIVE, STATE_NAMES, VALIDATING, lane_timeout, suspect, trust_lane
 from vantun.session.repack import repack_session
+from vantun.session.restart import forget_in_flight
 from vantun.session.tables import CHANNELS, SESSION_LANES, WINDOW
 from vantun.session.teardown import empty_channel
 from vantun.wire.frames import SHARD_HEADER
@@ -124,14 +126,25 @@ class SessionBook:
         record["next_flow"] = 0 if spec.client else 1
         record["peer_flow"] = -1
         record["unit"] = spec.mtu - PACKET_OVERHEAD
+        record["floor"] = spec.session_floor
+        if spec.session_floor >= 0:
+            own = int(record["next_flow"])
+            epoch, flow = claim_session(self._context.floors, spec.session_floor, spec.session, own)
+            record["epoch"] = epoch
+            record["restart"] = epoch > 0  # a worker before this one had the session
+            record["next_flow"] = record["restart_flow"] = flow
+        self._begin_channels(row)
+        self._sessions[spec.session] = row
+        return row
+
+    def _begin_channels(self, row: int) -> None:
+        t = self._context.tables
         for channel in range(row * CHANNELS, (row + 1) * CHANNELS):
             t.channel[channel : channel + 1] = np.zeros(1, t.channel.dtype)
             t.block[channel]["used"] = 0
             t.rx_block[channel]["used"] = 0
             for name, value in _NEW_CHANNEL.items():
                 t.channel[channel][name] = value
-        self._sessions[spec.session] = row
-        return row
 
     def _fill_lane(self, lane: int, session: int, spec: LaneSpec, now: float) -> None:
         t = self._context.tables
@@ -161,6 +174,7 @@ class SessionBook:
         for name, value in values.items():
             record[name] = value
         t.replay[lane] = 0
+        self._resume(lane, spec)
         settle_peer(t.root, lane)
         control, limit = (BRUTAL, spec.rate) if spec.rate > 0 else (BBR, spec.cap)
         begin_rate(t.root, lane, control, limit / 8.0, now)
@@ -172,14 +186,34 @@ class SessionBook:
         if spec.client and spec.rtt > 0.0 and not any(t.lane[other]["state"] == ACTIVE for other in others):
             trust_lane(t.root, lane, spec.rtt, now)
 
+    def _resume(self, lane: int, spec: LaneSpec) -> None:
+        """Begin above what a worker before this one has sent and received on the lane, if there was one."""
+        t, floors, record = self._context.tables, self._context.floors, self._context.tables.lane[lane]
+        record["floor"] = spec.floor
+        if spec.floor < 0:
+            return
+        first, largest, _, _ = claim_lane(floors, spec.floor, spec.receive_cid)
+        record["next_pn"] = record["una"] = first
+        record["largest_rx"] = largest
+        if first:
+            refuse_all_below(t, lane)
+
     def _install_keys(self, lane: int, spec: LaneSpec) -> None:
-        send = Ratchet(spec.send_secret, spec.suite)
-        receive = Ratchet(spec.receive_secret, spec.suite)
+        t = self._context.tables
+        updates = (0, 0)
+        if spec.floor >= 0:
+            entry = self._context.floors[0]["lane"][spec.floor]
+            updates = int(entry["send_updates"]), int(entry["receive_updates"])
+            t.lane[lane]["phase_start"] = entry["send_start"]
+        t.lane[lane]["phase"], t.lane[lane]["rx_phase"] = updates[0] & 1, updates[1] & 1
+        send = Ratchet(spec.send_secret, spec.suite, updates[0])
+        receive = Ratchet(spec.receive_secret, spec.suite, updates[1])
         self._lanes[lane] = _Lane(spec, send, receive)
         engines = self._context.engines
-        for session, ratchet in ((engines.seal.session, send), (engines.open.session, receive)):
-            session.install_key(2 * lane, ratchet.current)
-            session.install_key(2 * lane + 1, ratchet.following)
+        ends = (engines.seal.session, send, updates[0] & 1), (engines.open.session, receive, updates[1] & 1)
+        for session, ratchet, phase in ends:
+            session.install_key(2 * lane + phase, ratchet.current)
+            session.install_key(2 * lane + (phase ^ 1), ratchet.following)
 
     def close_lane(self, session: int, path: int, now: float) -> None:
         """Take a lane out; what it carried is made good on the others. Unknown lanes are ignored."""
@@ -207,6 +241,27 @@ class SessionBook:
             serving.session.remove_key(2 * lane + 1)
         t.lane[lane]["used"] = 0
         self._late_keys = [late for late in self._late_keys if late[1] != lane]  # the next lane in this row has others
+
+    def restart(self, row: int, epoch: int, peer_flow: int) -> None:
+        """Begin a session's channels anew in ``epoch``, which the peer has begun; its flows must have been ended."""
+        t = self._context.tables
+        record = t.session[row]
+        if record["floor"] >= 0:
+            self._context.floors[0]["session"][int(record["floor"])]["epoch"] = epoch
+        for channel in range(row * CHANNELS, (row + 1) * CHANNELS):
+            empty_channel(t.root, channel)
+        self._begin_channels(row)
+        forget_in_flight(t.root, row)
+        record["epoch"] = epoch
+        record["restart_flow"] = record["next_flow"]
+        record["repack_due"] = 0
+        self.settle(row, peer_flow)
+
+    def settle(self, row: int, peer_flow: int) -> None:
+        """Speak in the present epoch: the peer is in it, and ``peer_flow`` is its first flow id there."""
+        record = self._context.tables.session[row]
+        record["restart"] = 0
+        record["peer_flow"] = max(peer_flow - 2, -1)
 
     def end_session(self, session: int) -> None:
         """Free everything a session holds; its flows must have been ended before. Unknown sessions are ignored."""
@@ -283,9 +338,20 @@ class SessionBook:
         if kind == pool.EVENT_MTU:
             self.fit_unit(session, now)
         elif kind == pool.EVENT_REKEY_SENT:
+            self._note_update(lane, "send_updates", int(t.lane[lane]["phase_start"]))
             following = self._lanes[lane].send.advance()
             self._context.engines.seal.session.install_key(2 * lane + (a ^ 1), following)
         elif kind == pool.EVENT_REKEY_RECEIVED:
+            self._note_update(lane, "receive_updates")
             # the old key serves what is under way for one probe timeout; the peer waits three (RFC 9001, section 6.5)
             self._late_keys.append((now + float(lane_timeout(t.root, lane)), lane, a))
         return None
+
+    def _note_update(self, lane: int, name: str, start: int = -1) -> None:
+        """Note a key update for the worker after this one, before a packet of the new phase leaves or is delivered."""
+        place = int(self._context.tables.lane[lane]["floor"])
+        if place >= 0:
+            entry = self._context.floors[0]["lane"][place]
+            entry[name] += 1
+            if start >= 0:
+                entry["send_start"] = start

@@ -67,7 +67,7 @@ def snapshot(plane: Dataplane) -> dict[str, object]:
             for kind in range(CHANNELS)
         ],
         "packets": [_packets(plane, row) for row in range(plane.config.limits.sessions) if t.session[row]["used"]],
-        "flows": {"open": len(plane.flows)},
+        "flows": {"open": len(plane.flows), "streams": plane.flows.streams},
         "stages": _stages(plane),
         "drops": {
             name.removeprefix("dropped_"): int(t.pool[0][name])

@@ -27,6 +27,7 @@ from vantun.dataplane.udp_warm import warm_udp
 from vantun.dataplane.worker_engines import close_engines
 from vantun.lanes import LaneSpec
 from vantun.session.limits import Limits
+from vantun.session.restart import forget_in_flight
 
 _SESSION = 1
 _SIZE = 600_000
@@ -205,6 +206,8 @@ def warm(engines: Callable[[], Engines]) -> None:
     stage.until(lambda: all(stream.ended for stream in stage.far))
     warm_tun(client)
     warm_udp(client.context)
+    for plane in stage.planes:
+        forget_in_flight(plane.context.tables.root, 0)
     for plane, opened in zip(stage.planes, both, strict=True):
         plane.end_session(_SESSION, stage.now)
         plane.snapshot()

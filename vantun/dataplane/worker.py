@@ -24,17 +24,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the worker; return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m vantun.dataplane.worker", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="socket to the control process")
-    descriptor: int = parser.parse_args(arguments).fd
+    parser.add_argument("--floors", type=int, required=True, help="page of packet-number floors")
+    given = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the control process, which ends this one in its own time
     use_kernel_cache()
-    return _serve(socket.socket(fileno=descriptor))
+    return _serve(socket.socket(fileno=given.fd), given.floors)
 
 
-def _serve(control: socket.socket) -> int:
+def _serve(control: socket.socket, floors: int) -> int:
     # Everything below imports numba, which must find the cache folder set.
     from drivers.errors import DriverError
     from drivers.linux.wait import die_with_parent, set_timer_slack
+    from drivers.shared import SharedPage
     from vantun.config import AccelConfig
     from vantun.dataplane.config import DataplaneConfig
     from vantun.dataplane.pipeline import Dataplane
@@ -43,6 +45,7 @@ def _serve(control: socket.socket) -> int:
     from vantun.dataplane.worker_loop import WorkerLoop
     from vantun.errors import VantunError
     from vantun.plain_values import from_plain
+    from vantun.session.floor_layout import floors_dtype
     from vantun.worker_messages import MAX_MESSAGE, Configure, Failed, Ready, decode, encode
 
     try:
@@ -60,7 +63,9 @@ def _serve(control: socket.socket) -> int:
         accel = from_plain(AccelConfig, settings.accel)
         chosen = choose_engines(accel)
         warm(lambda: open_engines(chosen))
-        plane = Dataplane(config, open_engines(chosen))
+        page = SharedPage.attach(floors, floors_dtype, (1,))
+        plane = Dataplane(config, open_engines(chosen), floors=page.array)
+        plane.begin_handles(settings.incarnation)
     except (VantunError, DriverError, ValueError, OSError, MemoryError) as error:
         control.send(encode(Failed(str(error)[:4000] or type(error).__name__)))
         return 1

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from drivers.batch import PacketBatch
 from vantun.dataplane.commands import Commands
 from vantun.dataplane.control_socket import ControlSocket
+from vantun.dataplane.events import SocketFailed
 from vantun.dataplane.flow_ports import FlowPorts
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.poller import Poller
@@ -53,7 +54,9 @@ class WorkerLoop:
         self._plane = plane
         self._clock = clock
         self._poller = Poller()
-        self._sockets = WorkerSockets(self._poller, self._receive, self._report_misses, clock, self._refuse)
+        self._sockets = WorkerSockets(
+            self._poller, self._receive, self._report_misses, clock, self._refuse, self._report_failure
+        )
         self._ports = FlowPorts(plane, self._poller, clock)
         self._tun = TunPorts(plane, self._poller, lambda report: self._control.post(report), clock)
         self._udp = UdpPorts(plane, self._poller, lambda message: self._control.post(message), clock)
@@ -115,6 +118,9 @@ class WorkerLoop:
 
     def _report_misses(self, number: int, datagrams: list[tuple[bytes, str, int]]) -> None:
         self._control.post_misses(number, datagrams)
+
+    def _report_failure(self, number: int, reason: str) -> None:
+        self._control.post(SocketFailed(number, reason))
 
     def _transmit(self, now: float) -> int:
         """Seal and send until nothing is due or a socket is full; return the packets.

@@ -31,11 +31,17 @@ _PATIENCE = 0.005
 _REST = 1.0
 """Seconds that a socket which cannot receive is left alone."""
 
+_NO_WAY = frozenset(("ENETUNREACH", "ENETDOWN", "ENODEV", "EADDRNOTAVAIL", "EHOSTUNREACH", "EINVAL"))
+"""Why packets do not leave when the route, the interface or the address of a socket is gone (EINVAL: the address)."""
+_TELL_EVERY = 1.0
+
 Receive = Callable[[PacketBatch, int, int], NDArray[np.int32]]
 """(batch, count, socket number) -> indexes of the packets that belong to no lane."""
 Refuse = Callable[[int, int], None]
 """(row of the addresses, size) of a packet that is longer than the interface takes."""
 ReportMisses = Callable[[int, list[tuple[bytes, str, int]]], None]
+ReportFailure = Callable[[int, str], None]
+"""(socket number, name of the errno)"""
 
 
 @dataclass
@@ -67,12 +73,15 @@ class WorkerSockets:
         report: ReportMisses,
         clock: Callable[[], float],
         refuse: Refuse = lambda _row, _size: None,
+        failed: ReportFailure = lambda _number, _reason: None,
     ) -> None:
         self._poller = poller
         self._receive = receive
         self._report = report
         self._clock = clock
         self._refuse = refuse
+        self._failed = failed
+        self._told: dict[int, tuple[float, int]] = {}
         self._sockets: dict[int, UdpSocket] = {}
         self._resting: dict[int, float] = {}
         self._errors: dict[int, str] = {}
@@ -91,6 +100,7 @@ class WorkerSockets:
     def remove(self, number: int) -> None:
         """Close a socket; unknown numbers are ignored."""
         udp = self._sockets.pop(number, None)
+        self._told.pop(number, None)
         self._resting.pop(number, None)
         if udp is not None:
             self._poller.remove(udp.fileno())
@@ -187,15 +197,28 @@ class WorkerSockets:
                     self._refuse(row, size)
             except DriverError as error:
                 self._errors[int(outgoing.socket[first])] = str(error)
+                self._failed(int(outgoing.socket[first]), str(error))
                 self.unsent += end - first
                 first = end
                 continue
+            if udp.counters.dropped:
+                self._look_at_drops(int(outgoing.socket[end - 1]), udp.counters.dropped)
             if first < end:
                 self._wait_for(udp, _Unsent(outgoing, first, rest.give_up_at), full=udp.counters.would_block > full)
                 return False
         self._rest = None
         self.retry_at = math.inf
         return True
+
+    def _look_at_drops(self, number: int, dropped: dict[str, int]) -> None:
+        """Tell, now and then, that packets of a socket have no way any more."""
+        count = sum(dropped[name] for name in _NO_WAY if name in dropped)
+        told_at, before = self._told.get(number, (-math.inf, 0))
+        now = self._clock()
+        tell = count > before and now - told_at >= _TELL_EVERY
+        self._told[number] = now if tell else told_at, count
+        if tell:
+            self._failed(number, next(name for name in reversed(dropped) if name in _NO_WAY))
 
     def _wait_for(self, udp: UdpSocket, rest: _Unsent, *, full: bool) -> None:
         self._rest = rest

@@ -21,6 +21,7 @@ from vantun.lab.endpoint import NOWHERE, Address, Endpoint, MemoryPort
 from vantun.lab.link import Link, LinkProfile
 from vantun.lab.packet_port import MemoryPacketPort
 from vantun.lanes import LaneSpec
+from vantun.session.floors import private_floors
 
 SESSION = 0x5E55104
 STEP = 100e-6
@@ -86,14 +87,17 @@ class Network:
         self.on_accept: Callable[[str, MemoryPort], None] | None = None
         self.accept_with: Callable[[str], MemoryPort] = lambda _: MemoryPort()
         self.accept_packets_with: Callable[[str], MemoryPacketPort] = lambda _: MemoryPacketPort(self.server.plane)
-        self.client = Endpoint(Dataplane(config, lab_engines()))
-        self.server = Endpoint(Dataplane(config, lab_engines()), self._accept)
+        self.floors = private_floors(), private_floors()
+        self.client = Endpoint(Dataplane(config, lab_engines(), floors=self.floors[0]))
+        self.server = Endpoint(Dataplane(config, lab_engines(), floors=self.floors[1]), self._accept)
         self.links: dict[tuple[int, int], Link] = {}
         self.tamper: Tamper | None = None
         self.source: dict[int, Address] = {}
         self.reachable: dict[int, set[Address]] = {}
         self.astray: Astray | None = None
         self.skew = [0.0, 0.0]
+        self._config = config
+        self._specs: tuple[list[LaneSpec], list[LaneSpec]] = ([], [])
         self._on_way: list[tuple[float, int, int, bytes, Address]] = []
         self._sent = 0
 
@@ -140,20 +144,28 @@ class Network:
             rate=rate,
             mtu=mtu,
             max_mtu=max_mtu,
+            floor=len(self._specs[0]),
+            session_floor=0,
         )
-        self.client.plane.add_lane(spec, self.now + self.skew[0])
-        self.server.plane.add_lane(
-            replace(
-                spec,
-                peer=client_address(path),
-                receive_cid=cids[1],
-                send_cid=cids[0],
-                send_secret=secrets[1],
-                receive_secret=secrets[0],
-                client=False,
-            ),
-            self.now + self.skew[1],
+        other = replace(
+            spec,
+            peer=client_address(path),
+            receive_cid=cids[1],
+            send_cid=cids[0],
+            send_secret=secrets[1],
+            receive_secret=secrets[0],
+            client=False,
         )
+        for direction, (end, mine) in enumerate(((self.client, spec), (self.server, other))):
+            self._specs[direction].append(mine)
+            end.plane.add_lane(mine, self.now + self.skew[direction])
+
+    def crash(self, direction: int) -> None:
+        """Let the worker of an end (0 client, 1 server) die, and another one go on with what outlives it."""
+        end = (self.client, self.server)[direction]
+        end.plane = Dataplane(self._config, lab_engines(), floors=self.floors[direction])
+        for spec in self._specs[direction]:
+            end.plane.add_lane(spec, self.now + self.skew[direction])
 
     def open_packets(self, target: str) -> MemoryPacketPort:
         """Open a packet flow from the client; return its port."""

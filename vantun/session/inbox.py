@@ -109,7 +109,7 @@ def _act(t: Tables, session: int, row: int, record: NDArray[np.int64], now: floa
     if kind in (END, PATH):
         return 0
     if kind == ABANDON:
-        push_event(t, EVENT_ABANDONED, session, 0, record[1], record[2], 0)
+        push_event(t, EVENT_ABANDONED, session, 0, record[1], record[2], t.session[session].epoch)
         return 0
     flow = _reach(t, session, record[1], now)
     if flow == -2:

@@ -25,9 +25,11 @@ from vantun.session.pool import (
 from vantun.session.rebind import address_key, note_source, trial_answered
 from vantun.session.received import is_replay, note_number, note_range
 from vantun.session.recovery import ACTIVE, VALIDATING, on_receipt, set_state
+from vantun.session.restart import epoch_bits, read_restart
 from vantun.session.span_store import take_shard
 from vantun.session.tables import CHANNELS, SESSION_LANES, Tables, head
 from vantun.wire.frames import (
+    CHANNEL_MASK,
     CLOSE,
     DATA,
     MAX_CHANNELS,
@@ -38,6 +40,8 @@ from vantun.wire.frames import (
     PROBE_DATA,
     PROBE_RESPONSE,
     RECEIPT,
+    RESTART,
+    RESTARTED,
     SHARD_HEADER,
     get_ranges,
 )
@@ -246,6 +250,8 @@ def _read_frame(
         return position + PROBE_DATA
     if frame == RECEIPT:
         return _read_receipt(t, lane, position, end, ranges, now)
+    if frame in (RESTART, RESTARTED):
+        return read_restart(t, lane, frame, position, end)
     if frame == CLOSE:
         code, position = get_varint(t.memory, position, end)
         size, position = get_varint(t.memory, position, end)
@@ -275,12 +281,12 @@ def _read_receipt(t: Tables, lane: int, position: int, end: int, ranges: NDArray
     for _ in range(channels):
         if position >= end:
             return -1
-        kind = int64(t.memory[position])
+        named = int64(t.memory[position])
         limit, position = get_varint(t.memory, position + 1, end)
         if position < 0:
             return -1
-        if kind < CHANNELS:
-            ch = t.channel[session * CHANNELS + kind]
+        if named & CHANNEL_MASK < CHANNELS and named & ~CHANNEL_MASK == epoch_bits(t, session):
+            ch = t.channel[session * CHANNELS + (named & CHANNEL_MASK)]
             ch.credit = max(ch.credit, limit)
     for i in range(SESSION_LANES):
         reported = int64(t.session_lane[session, i])

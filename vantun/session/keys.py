@@ -30,11 +30,14 @@ class Ratchet:
     ``current`` and ``following`` are the keys of this key phase and the next; the header-protection key never changes.
     """
 
-    def __init__(self, secret: bytes, suite: Suite) -> None:
+    def __init__(self, secret: bytes, suite: Suite, updates: int = 0) -> None:
+        """Begin with ``secret``, ``updates`` steps further on."""
         if len(secret) != SECRET_LENGTH:
             raise ValueError(f"a traffic secret has {SECRET_LENGTH} bytes, this one has {len(secret)}")
         self._suite = suite
         self._header_key = expand_label(secret, b"quic hp", suite.key_length)
+        for _ in range(updates):
+            secret = expand_label(secret, b"quic ku", SECRET_LENGTH)
         self._secret = expand_label(secret, b"quic ku", SECRET_LENGTH)
         self.current = self._spec(secret)
         self.following = self._spec(self._secret)

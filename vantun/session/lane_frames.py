@@ -1,4 +1,4 @@
-"""What belongs to a lane itself and to no channel: RECEIPT, PROBE_RESPONSE, and PROBEs of every kind."""
+"""What belongs to a lane itself and to no channel: RECEIPT, PROBE_RESPONSE, PROBEs of every kind, RESTART."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from vantun.session.mtu import due_probe
 from vantun.session.pool import take_row
 from vantun.session.rebind import OTHER, home_value, may_send, probes_home, run_trial
 from vantun.session.recovery import ACTIVE, register_sent, register_silent
+from vantun.session.restart import epoch_bits, owed_restart, put_restart, restart_due
 from vantun.session.tables import CHANNELS, SESSION_LANES, WINDOW, Tables, head
 from vantun.wire.frames import (
     MAX_RANGES,
@@ -51,7 +52,17 @@ def plan_lane(t: Tables, d: Departures, lane: int) -> float:
         _ask(t, d, lane, LARGE, size)
     if record.mtu_state > 0 or record.hole_round > 0:
         due = min(due, record.mtu_due)
-    return due
+    _send_restart(t, d, lane)
+    return min(due, restart_due(t, lane))
+
+
+@njit(cache=True)
+def _send_restart(t: Tables, d: Departures, lane: int) -> None:
+    restart = owed_restart(t, lane, d.now[0])
+    row = take_row(t) if restart and not is_full(d) else -1
+    if row >= 0:
+        size = put_restart(t, lane, restart, row * t.pool[0].stride + FRAME_START, d.now[0])
+        emit(t, d, lane, row, size, register_silent(t, lane), row)
 
 
 @njit(cache=True)
@@ -179,7 +190,7 @@ def _write_receipt(t: Tables, lane: int, row: int, now: float) -> int:
     end = put_varint(t.memory, end, CHANNELS)
     for kind in range(CHANNELS):
         ch = t.channel[session * CHANNELS + kind]
-        t.memory[end] = np.uint8(kind)
+        t.memory[end] = np.uint8(epoch_bits(t, session) | kind)
         end = put_varint(t.memory, end + 1, ch.floor + WINDOW)
     return int64(end - start)
 

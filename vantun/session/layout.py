@@ -61,6 +61,7 @@ pool_dtype = np.dtype(
         ("dropped_late", "i8"),  # shards of blocks that were complete already
         ("dropped_window", "i8"),  # shards beyond the credit
         ("dropped_crc", "i8"),  # recovered shards whose CRC was wrong
+        ("dropped_epoch", "i8"),  # shards of another epoch
     ],
     align=True,
 )
@@ -79,6 +80,10 @@ session_dtype = np.dtype(
         ("pieces", "i4"),  # of packet flows, waiting for delivery
         ("turn", "i4"),  # shards sent in the present round of packets and bulk
         ("repack_due", "u1"),  # the unit shrank: blocks that no longer fit go again in new shards
+        ("epoch", "i8"),  # raised by every restart of either end
+        ("restart", "u1"),  # this end has begun the epoch and waits for the peer
+        ("restart_flow", "i8"),  # this end's first flow id of the epoch
+        ("floor", "i4"),  # its place in the page of floors (-1 = none)
     ],
     align=True,
 )
@@ -93,6 +98,9 @@ lane_dtype = np.dtype(
         ("peer", "i4"),
         ("slot", "i4"),
         ("send_cid", "u8"),
+        ("floor", "i4"),  # its place in the page of floors (-1 = none)
+        ("restart_at", "f8"),  # when to send RESTART (again), while the session waits for the peer
+        ("restarted_due", "u1"),
         ("mtu", "i4"),  # UDP payload bytes of a full packet
         ("mtu_base", "i4"),
         ("big_lost", "i4"),  # full-size packets lost in a row, none acknowledged: a black hole?

@@ -29,7 +29,8 @@ ROW_UNIT = 64
     EVENT_ABANDONED,
     EVENT_FLOW_CREDIT,
     EVENT_LANE_MOVED,
-) = range(13)
+    EVENT_RESTART,
+) = range(14)
 
 ROUTINE_EVENTS = EVENTS - 2048
 """Events that records and CLOSE frames of a peer may fill the list to. The rest is kept for what must not be lost: a

@@ -23,7 +23,7 @@ EMPTY, IN_FLIGHT, ACKED, LOST = range(4)
 VALIDATING, ACTIVE, SUSPECT, DEAD = 1, 2, 3, 4
 STATE_NAMES = {VALIDATING: "validating", ACTIVE: "active", SUSPECT: "suspect", DEAD: "dead"}
 
-_LOOK_BACK = 2048
+LOOK_BACK = 2048
 """Packets below the oldest unresolved one that may still turn out to have arrived: so much reordering is undone."""
 _MIN_REORDER = 0.001
 _MAX_PTO = 0.25
@@ -86,7 +86,7 @@ def on_receipt(t: Tables, lane: int, ranges: NDArray[np.int64], count: int, dela
     before = record.delivered
     for i in range(count):
         # below una everything is resolved; look back only as far as a late packet may undo a loss
-        low = max(ranges[i, 0], max(record.una - _LOOK_BACK, record.next_pn - ring))
+        low = max(ranges[i, 0], max(record.una - LOOK_BACK, record.next_pn - ring))
         for number in range(ranges[i, 1], low - 1, -1):
             entry = t.inflight[lane, number & (ring - 1)]
             if entry.state == PROBING:

@@ -20,6 +20,7 @@ from vantun.session.packets_out import flush_packets
 from vantun.session.pool import clear_bit, get_bit, release_row
 from vantun.session.rate import refill_tokens
 from vantun.session.recovery import ACTIVE, register_sent, run_timers
+from vantun.session.restart import epoch_bits
 from vantun.session.signals import flush_signals
 from vantun.session.tables import (
     BULK,
@@ -125,6 +126,8 @@ def _plan_channels(t: Tables, d: Departures, session: int) -> float:
     for i in range(SESSION_LANES):
         if t.session_lane[session, i] >= 0:
             t.lane[t.session_lane[session, i]].limited = 0
+    if t.session[session].restart:  # the peer has not forgotten the shards of the former epoch yet
+        return np.inf
     waiting = False
     for kind in (CONTROL, INTERACTIVE, PACKETS, BULK):
         channel = session * CHANNELS + kind
@@ -190,7 +193,8 @@ def _send_data(t: Tables, d: Departures, channel: int, block: np.record, column:
         return False
     seq = block.number * BLOCK_SPAN + column
     start = row * t.pool[0].stride + FRAME_START
-    put_shard_header(t.memory, start, DATA, channel % CHANNELS, seq, int64(block.k), 0)
+    named = epoch_bits(t, channel // CHANNELS) | (channel % CHANNELS)
+    put_shard_header(t.memory, start, DATA, named, seq, int64(block.k), 0)
     kind = CLOSED_DATA if block.k > 0 else DATA
     number = register_sent(t, lane, kind, channel, seq, size, d.now[0])
     emit(t, d, lane, row, SHARD_HEADER + unit, number, -1)
@@ -228,7 +232,8 @@ def _send_row(t: Tables, d: Departures, channel: int, k: int, row: int) -> bool:
         return False
     seq = t.row_seq[row]
     start = row * t.pool[0].stride + FRAME_START
-    put_shard_header(t.memory, start, PARITY, channel % CHANNELS, seq, k, int64(t.row_tag[row]))
+    named = epoch_bits(t, channel // CHANNELS) | (channel % CHANNELS)
+    put_shard_header(t.memory, start, PARITY, named, seq, k, int64(t.row_tag[row]))
     number = register_sent(t, lane, PARITY, channel, seq, size, d.now[0])
     emit(t, d, lane, row, SHARD_HEADER + unit, number, row)
     return True

@@ -12,7 +12,7 @@ from vantun.session.inbox import BAD_SHARD, KEPT, MALFORMED, NOT_NEEDED, REFUSED
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.pool import ROW_UNIT, get_bit, release_row, set_bit
 from vantun.session.tables import CHANNELS, DECODES, WINDOW, Tables, head
-from vantun.wire.frames import DATA
+from vantun.wire.frames import CHANNEL_BITS, CHANNEL_MASK, DATA
 from vantun.wire.integers import int64, uint64
 from vantun.wire.packet_number import expand_number
 from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
@@ -25,7 +25,11 @@ def take_shard(t: Tables, session: int, kind: int, row: int, size: int, now: flo
     A shard that contradicts those before it ends the session: one of them is wrong, and all may be acknowledged.
     """
     start = row * t.pool[0].stride + ROW_UNIT
-    kind_of_channel = int64(t.memory[start - 7])
+    named = int64(t.memory[start - 7])
+    kind_of_channel = named & CHANNEL_MASK
+    if t.session[session].restart or (named ^ (t.session[session].epoch << CHANNEL_BITS)) & 0xF0:
+        t.pool[0].dropped_epoch += 1
+        return REFUSED
     if kind_of_channel >= CHANNELS or size < UNIT_HEAD + UNIT_TAIL:
         return MALFORMED
     channel = session * CHANNELS + kind_of_channel

@@ -18,6 +18,8 @@ PROBE = 0x01
 PROBE_RESPONSE = 0x02
 RECEIPT = 0x03
 CLOSE = 0x04
+RESTART = 0x05
+RESTARTED = 0x06
 DATA = 0x08
 PARITY = 0x09
 
@@ -27,6 +29,9 @@ shards of its block if it is known by now (else 0), row 0. PARITY: seq is the fi
 PROBE_DATA = 8
 MAX_RANGES = 32
 """Ranges in one RECEIPT: bounds the work of a receiver; older losses were reported before."""
+CHANNEL_BITS = 4
+"""Low bits of a channel byte that name the channel; above them stand the low bits of the session's epoch."""
+CHANNEL_MASK = (1 << CHANNEL_BITS) - 1
 MAX_CHANNELS = 16
 """Channel credits in one RECEIPT."""
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vantun.dataplane.context import Context
+from vantun.session.floors import note_received
 from vantun.session.ingest import Arrivals, accept_arrivals
 
 
@@ -14,6 +15,7 @@ class AcceptStage:
 
     def __init__(self, context: Context, arrivals: Arrivals) -> None:
         self._tables = context.tables
+        self._floors = context.floors
         self._arrivals = arrivals
         self._clock = context.clock("accept")
 
@@ -21,4 +23,5 @@ class AcceptStage:
         """Take the first ``count`` packets of the arrivals; ``address`` holds where they came from."""
         self._clock.start()
         accept_arrivals(self._tables.root, self._arrivals, address, count, now)
+        note_received(self._tables.root, self._floors, self._arrivals.lane, count)
         self._clock.stop(count)

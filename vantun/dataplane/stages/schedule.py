@@ -6,6 +6,7 @@ import numpy as np
 
 from vantun.dataplane.context import Context
 from vantun.session.departures import Departures
+from vantun.session.floors import reserve_numbers
 from vantun.session.scheduler import plan
 
 
@@ -14,6 +15,7 @@ class ScheduleStage:
 
     def __init__(self, context: Context, capacity: int) -> None:
         self._tables = context.tables
+        self._floors = context.floors
         self._clock = context.clock("schedule")
         self.departures = Departures(
             source_offset=np.zeros(capacity, np.int64),
@@ -32,6 +34,9 @@ class ScheduleStage:
     def run(self, now: float) -> tuple[int, float]:
         """Return (packets planned, when to run again)."""
         self._clock.start()
-        count, due = plan(self._tables.root, self.departures, now)
+        d = self.departures
+        count, due = plan(self._tables.root, d, now)
+        if count:
+            reserve_numbers(self._tables.root, self._floors, d.lane, d.number, count)
         self._clock.stop(count)
         return count, due

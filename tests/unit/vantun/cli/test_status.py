@@ -38,6 +38,7 @@ STATUS = {
     "flows": {"open": 3},
     "stages": [{"name": "fec.encode", "calls": 10, "packets": 640, "ns_per_packet": 210.4, "packets_per_call": 64.0}],
     "fallbacks": [],
+    "workers": {"deaths": 2, "last_death": "it was killed by SIGKILL", "standby": "ready"},
 }
 
 
@@ -68,6 +69,7 @@ def test_the_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "dsl",
         "5.00 %",
         "95.0 Mbit/s",
+        "Data workers lost: 2, at last because it was killed by SIGKILL",
     ):
         assert text in shown
     for text in ("bulk", "64/8", "fec.encode", "210"):

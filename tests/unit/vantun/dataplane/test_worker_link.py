@@ -16,6 +16,7 @@ import pytest
 from tests.unit.vantun.dataplane.worker_pair import REPLY, SESSION, SMALL, Recorder, tcp_pair
 from vantun.config import AccelConfig
 from vantun.control import worker_link
+from vantun.control.worker_channel import WorkerChannel
 from vantun.control.worker_link import WorkerLink
 from vantun.dataplane.config import DataplaneConfig
 from vantun.dataplane.events import FlowOpened
@@ -36,7 +37,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
         theirs.send(answer)
         process = subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])
         made.append((process, theirs))
-        monkeypatch.setattr(worker_link, "spawn_worker", lambda: (process, ours))
+        monkeypatch.setattr(worker_link, "spawn_worker", lambda _floors: (process, ours))
         return process, theirs
 
     yield start
@@ -47,6 +48,11 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
 
 
 READY = encode(Ready({"fec.encode": "fake"}))
+
+
+def channel_of(link: WorkerLink) -> WorkerChannel:
+    assert link._channel is not None
+    return link._channel
 
 
 async def started() -> tuple[WorkerLink, Recorder]:
@@ -111,14 +117,18 @@ def test_a_worker_that_leaves_commands_unread_is_lost(play: Play) -> None:
         link, heard = await started()
         program, handed = await tcp_pair()
         link.attach_flow(7, handed)
-        while not link._lost:
+        while not channel_of(link).lost:
             link.close_lane(1, 1)
         await heard.until(lambda: bool(heard.lost))
         assert "unread" in heard.lost[0]
         link.close_lane(1, 1)
         after, late = await tcp_pair()
-        link.open_flow(SESSION, "x:1", late, REPLY)
+        link.attach_flow(8, late)
         assert late.fileno() == -1
+        after.close()
+        after, late = await tcp_pair()
+        link.open_flow(SESSION, "x:1", late, REPLY)  # it waits for the next worker, until there will be none
+        assert late.fileno() >= 0
         with pytest.raises(WorkerError, match="has ended"):
             await link.snapshot()
         theirs.close()
@@ -126,6 +136,8 @@ def test_a_worker_that_leaves_commands_unread_is_lost(play: Play) -> None:
         with pytest.raises(ConnectionResetError):
             program.recv(1)
         program.close()
+        await link.close()
+        assert late.fileno() == -1
         after.close()
 
     asyncio.run(scenario())
@@ -142,7 +154,7 @@ def test_commands_that_had_to_wait_arrive_in_order(play: Play) -> None:
     async def scenario() -> None:
         link, _ = await started()
         sent = 0
-        while not link._backlog:
+        while not channel_of(link)._backlog:
             program, handed = await tcp_pair()
             program.close()
             link.attach_flow(sent, handed)
@@ -199,11 +211,11 @@ def test_a_worker_that_answers_pings_is_kept(play: Play) -> None:
     async def scenario() -> None:
         heard = Recorder()
         link = await WorkerLink.start(SMALL, AccelConfig(), heard)
-        link._ping()
+        channel_of(link)._ping()
         theirs.send(encode(Pong(0)))
         theirs.send(encode(FlowOpened(1, 2, "then this")))
         await heard.event(FlowOpened)
-        assert link._pinged_at is None
+        assert channel_of(link)._pinged_at is None
         theirs.close()
         process.kill()
         await link.close()
@@ -241,18 +253,19 @@ def test_a_worker_survives_signals_and_garbage_and_ends_when_told() -> None:
         link, heard = await started()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(link.pid, number)
-        link._socket.send(b"\xff garbage")
-        link._socket.send(encode(Ready({})))
+        channel_of(link)._socket.send(b"\xff garbage")
+        channel_of(link)._socket.send(encode(Ready({})))
         reading, writing = os.pipe()
-        socket.send_fds(link._socket, [encode(AttachFlow(1))], [reading])
+        socket.send_fds(channel_of(link)._socket, [encode(AttachFlow(1))], [reading])
         for descriptor in (reading, writing):
             os.close(descriptor)
         worker = (await link.snapshot())["worker"]
         assert isinstance(worker, dict)
         assert worker["unreadable_messages"] == 3
+        process = channel_of(link).process
         await link.close()
         assert heard.lost == []
-        assert link._process.returncode == 0
+        assert process.returncode == 0
 
     asyncio.run(scenario())
 
@@ -264,7 +277,7 @@ def test_a_worker_ends_with_its_control_process() -> None:
         waiting = select.poll()
         descriptor = os.pidfd_open(link.pid)
         waiting.register(descriptor, select.POLLIN)
-        link._socket.shutdown(socket.SHUT_RDWR)
+        channel_of(link)._socket.shutdown(socket.SHUT_RDWR)
         assert waiting.poll(10_000), "the worker goes on without a control process"
         os.close(descriptor)
         await heard.until(lambda: bool(heard.lost))

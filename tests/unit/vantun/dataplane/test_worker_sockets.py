@@ -34,7 +34,15 @@ class Bench:
         self.received: list[tuple[int, bytes]] = []
         self.missed: list[tuple[int, list[tuple[bytes, str, int]]]] = []
         self.refused: list[tuple[int, int]] = []
-        self.sockets = WorkerSockets(self.poller, self.receive, self.miss, lambda: self.now, self.refuse)
+        self.failures: list[tuple[int, str]] = []
+        self.sockets = WorkerSockets(
+            self.poller,
+            self.receive,
+            self.miss,
+            lambda: self.now,
+            self.refuse,
+            lambda number, reason: self.failures.append((number, reason)),
+        )
         self.target = bind_udp("127.0.0.1", 0)
         handed = bind_udp("127.0.0.1", 0), bind_udp("127.0.0.1", 0)
         self.addresses = [sock.getsockname() for sock in handed]
@@ -134,12 +142,28 @@ def test_a_way_that_is_gone_loses_its_packets_and_nothing_else(bench: Bench, num
     assert sum(bench.sockets.snapshot()[0]["dropped"].values()) == 2  # type: ignore[attr-defined] # a dict
 
 
+def test_a_way_that_is_gone_is_told_now_and_then(bench: Bench) -> None:
+    for _ in range(3):
+        bench.calls.send_script = deque([errno.EADDRNOTAVAIL])
+        assert bench.sockets.send(bench.outgoing(0, 1), bench.now)
+    assert bench.failures == [(0, "EADDRNOTAVAIL")]
+    bench.now += 1.5
+    assert bench.sockets.send(bench.outgoing(0), bench.now)  # it came back
+    bench.calls.send_script = deque([errno.EPERM])
+    assert bench.sockets.send(bench.outgoing(0), bench.now)  # a firewall's rule is no lost way
+    assert len(bench.failures) == 1
+    bench.calls.send_script = deque([errno.ENETUNREACH])
+    assert bench.sockets.send(bench.outgoing(0), bench.now)
+    assert bench.failures == [(0, "EADDRNOTAVAIL"), (0, "ENETUNREACH")]
+
+
 def test_a_socket_in_misuse_loses_its_packets_and_says_why(bench: Bench) -> None:
     bench.calls.send_script = deque([errno.EDESTADDRREQ])
     assert bench.sockets.send(bench.outgoing(0, 0, 1), bench.now)
     assert bench.arrived() == [2]
     assert bench.sockets.unsent == 2
     assert "sending packet 0" in str(bench.sockets.snapshot()[0]["last_error"])
+    assert len(bench.failures) == 1
 
 
 def test_a_packet_that_is_longer_than_the_interface_takes_is_reported(bench: Bench) -> None:
