@@ -59,12 +59,13 @@ def test_what_came_with_the_restart_does_not_touch_the_new_epoch() -> None:
     """An ABANDON of the epoch before is an event that is read after the restart."""
     peer = Peer()
     abandon = b"\x08" + varint(BULK) + varint(0)
-    peer.send(restart(1, 0), data(0, 0, abandon), data(0, 1, open_record(0)))
+    peer.send(restart(1, 4096), data(0, 0, abandon), data(0, 1, open_record(0)))
     tables = peer.end.plane.context.tables
     assert int(tables.channel[BULK]["floor"]) == 0
     assert len(peer.end.plane.flows) == 0
-    peer.send(data(0x10 | BULK, 0, stream(0, 0, b"new")))
+    peer.send(data(0x10 | BULK, 0, stream(4096, 0, b"new")))
     assert peer.drops() == {}
+    assert peer.violations == []
     assert peer.end_session() == peer.empty
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vantun.dataplane.context import Context
-from vantun.dataplane.events import Event, SessionRestarted
+from vantun.dataplane.events import Event, SessionRestarted, SessionViolated
 from vantun.dataplane.flows import FlowBook
-from vantun.dataplane.sessions import SessionBook
-from vantun.session.inbox import BAD_FLOW, violate
+from vantun.dataplane.sessions import VIOLATIONS, SessionBook
+from vantun.session.inbox import BAD_FLOW
 from vantun.wire.frames import RESTART
 
 SHORTEST = 0.02
@@ -42,8 +42,8 @@ class Restarts:
             if now - self._last.get(row, -math.inf) < SHORTEST:
                 return None
             if flow <= int(session["peer_flow"]):  # an id is never used twice, in no epoch
-                violate(self._t.root, row, BAD_FLOW)
-                return None
+                session["violation"] = BAD_FLOW
+                return SessionViolated(int(session["id"]), VIOLATIONS[BAD_FLOW])
             self._last[row] = now
             kept = self._flows.end_epoch(row)
             self._sessions.restart(row, epoch, flow)
