@@ -15,7 +15,7 @@ from typing import cast
 import click
 
 from vantun.cli import render
-from vantun.cli.status_view import document, is_degraded
+from vantun.cli.status_view import document, efficiency, flows, is_degraded, paths
 from vantun.config import default_status_socket
 from vantun.config_schema import Role
 from vantun.errors import EXIT_DEGRADED, EXIT_OK, NotRunningError, VantunError
@@ -26,20 +26,33 @@ LARGEST_ANSWER = 2**24
 """Bytes."""
 
 Status = dict[str, object]
+VIEWS = {"all": document, "paths": paths, "flows": flows, "efficiency": efficiency}
 
 
 @click.command("status", short_help="Show paths, channels, stages and fallbacks of a running appliance.")
 @click.option("--socket", "path", type=click.Path(path_type=Path), help="Its status socket. [default: as in the file]")
 @click.option("--role", type=click.Choice(["server", "client"]), help="Which, if both run here.")
+@click.option("--paths", "view", flag_value="paths", help="Show everything about paths.")
+@click.option("--flows", "view", flag_value="flows", help="Show the flows that have carried most.")
+@click.option("--efficiency", "view", flag_value="efficiency", help="Show what bytes and processor time were spent on.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--watch", is_flag=True, help="Refresh until interrupted; with --json one line each time.")
 @click.option(
     "--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds, for --watch."
 )
 @click.option("--strict", is_flag=True, help="Exit with 3 when it works but degraded.")
-def command(path: Path | None, role: str | None, as_json: bool, watch: bool, interval: float, strict: bool) -> int:  # noqa: FBT001
+def command(
+    path: Path | None,
+    role: str | None,
+    view: str | None,
+    as_json: bool,  # noqa: FBT001
+    watch: bool,  # noqa: FBT001
+    interval: float,
+    strict: bool,  # noqa: FBT001
+) -> int:
     """Show per path RTT, loss and rate; per channel what was recovered and re-sent; per stage its cost."""
     where = path or find_socket(cast("Role | None", role))
+    show = VIEWS[view or "all"]
     if watch:
         statuses = poll(lambda: ask(where), interval)
         try:
@@ -47,14 +60,14 @@ def command(path: Path | None, role: str | None, as_json: bool, watch: bool, int
                 for status in statuses:
                     render.json(status, indent=None)
             else:
-                render.screen(document(status) for status in statuses)
+                render.screen(show(status) for status in statuses)
         except KeyboardInterrupt:
             return EXIT_OK
     status = ask(where)
     if as_json:
         render.json(status)
     else:
-        render.show(document(status))
+        render.show(show(status))
     return EXIT_DEGRADED if strict and is_degraded(status) else EXIT_OK
 
 

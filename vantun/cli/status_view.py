@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vantun.cli import render
+from vantun.cli.status_efficiency import Share, bytes_sent, cpu_time
+from vantun.cli.status_rows import Row, rows_of
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-Row = Mapping[str, object]
 Column = tuple[str, Callable[[Row], str]]
 
 
@@ -60,6 +61,40 @@ _PACKETS: tuple[Column, ...] = (
     (">recovered", _number("recovered")),
     (">waiting", _number("waiting")),
 )
+_PATHS: tuple[Column, ...] = (
+    ("session", _text("session")),
+    ("user", _text("user")),
+    ("name", _text("name")),
+    ("peer", _text("peer")),
+    ("state", _text("state")),
+    (">RTT ms", _number("rtt_ms", 1)),
+    (">least", _number("min_rtt_ms", 1)),
+    (">loss", lambda row: render.percent(row.get("loss"))),
+    (">rate", lambda row: render.rate(row.get("rate_bps"))),
+    (">MTU", _number("mtu")),
+    ("search", _text("mtu_search")),
+    (">sent", lambda row: render.size(row.get("sent_bytes"))),
+    (">received", lambda row: render.size(row.get("received_bytes"))),
+    (">lost", _number("lost")),
+    (">rebinds", _number("rebinds")),
+)
+_CONFIGURED: tuple[Column, ...] = (
+    ("name", _text("name")),
+    ("server", _text("server")),
+    ("source", _text("source")),
+    ("state", _text("state")),
+    ("reason", _text("reason")),
+)
+_FLOWS: tuple[Column, ...] = (
+    ("session", _text("session")),
+    (">flow", _number("flow")),
+    ("target", _text("target")),
+    ("class", _text("class")),
+    ("state", _text("state")),
+    (">sent", lambda row: render.size(row.get("sent_bytes"))),
+    (">received", lambda row: render.size(row.get("received_bytes"))),
+    (">waiting", lambda row: render.size(row.get("waiting_bytes"))),
+)
 _STAGES: tuple[Column, ...] = (
     ("stage", _text("name")),
     (">calls", _number("calls")),
@@ -67,12 +102,6 @@ _STAGES: tuple[Column, ...] = (
     (">ns/packet", _number("ns_per_packet")),
     (">packets/call", _number("packets_per_call", 1)),
 )
-
-
-def rows_of(status: Row, name: str) -> list[Row]:
-    """Return the list of mappings called ``name``; anything else in its place counts as empty."""
-    found = status.get(name)
-    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
 
 def _table(title: str, columns: tuple[Column, ...], rows: list[Row]) -> Table:
@@ -119,6 +148,44 @@ def document(status: Row) -> Group:
     if isinstance(fallbacks, list) and fallbacks:
         parts += [Text("Fallbacks in force", style="bold"), *(Text(f"  {_fallback(row)}") for row in fallbacks)]
     return Group(*parts)
+
+
+def paths(status: Row) -> Group:
+    """Return everything about paths: those in use, and at a client those that are configured."""
+    from rich.console import Group
+    from rich.text import Text
+
+    lanes, configured = rows_of(status, "lanes"), rows_of(status, "paths")
+    parts: list[Text | Table] = [_table("Paths", _PATHS, lanes) if lanes else Text("No path is up.")]
+    if status.get("role") == "client" and configured:
+        parts.append(_table("Configured", _CONFIGURED, configured))
+    return Group(*parts)
+
+
+def flows(status: Row) -> Group:
+    """Return the flows that have carried most."""
+    from rich.console import Group
+    from rich.text import Text
+
+    found = status.get("flows")
+    table = rows_of(found, "largest") if isinstance(found, dict) else []
+    count = render.number(found.get("open")) if isinstance(found, dict) else render.MISSING
+    head = Text(f"{count} open flows, the {len(table)} largest:" if table else "No flow is open.")
+    return Group(head, _table("", _FLOWS, table)) if table else Group(head)
+
+
+def efficiency(status: Row) -> Group:
+    """Return what the bytes on the wire were for, and where the processor time went."""
+    from rich.console import Group
+
+    def table(title: str, shares: list[Share], write: Callable[[object], str]) -> Table:
+        rows = [[share.name, write(share.amount), render.percent(share.share, 1), share.meaning] for share in shares]
+        return render.table(title, ["", ">amount", ">share", ""], rows)
+
+    return Group(
+        table("Bytes sent", bytes_sent(status), render.size),
+        table("Processor time of the data worker", cpu_time(status), lambda amount: render.number(amount, 2, " s")),
+    )
 
 
 def is_degraded(status: Row) -> bool:

@@ -36,7 +36,6 @@ class Flow:
     packets: PacketPort | None = None
     """The port of a packet flow, which has no ``port``."""
     target: str = ""
-    """Of a flow that this end opened."""
     opened_here: bool = False
     accepted: bool = False
     finished_sending: bool = False
@@ -289,7 +288,8 @@ class FlowBook:
         if kind == pool.EVENT_FLOW_OPENED:
             flow = self._enter(index, session)
             identity = int(self._t.session[session]["id"])
-            self.events.append(FlowOpened(flow.handle, identity, target.decode("utf-8", "replace")))
+            flow.target = target.decode("utf-8", "replace")
+            self.events.append(FlowOpened(flow.handle, identity, flow.target))
             return
         flow_or_none = self._flows.get(index)
         if kind in (pool.EVENT_FLOW_RESET, pool.EVENT_FLOW_STOPPED):

@@ -16,7 +16,19 @@ from vantun.session.tables import CHANNEL_NAMES, CHANNELS, PACKETS
 if TYPE_CHECKING:
     from vantun.dataplane.pipeline import Dataplane
 
-_CHANNEL_FIELDS = ("shards", "bytes", "parity", "resent", "lost", "rx_shards", "rx_parity", "rx_recovered", "queued")
+_CHANNEL_FIELDS = (
+    "shards",
+    "bytes",
+    "parity",
+    "resent",
+    "lost",
+    "rx_shards",
+    "rx_parity",
+    "rx_recovered",
+    "queued",
+    "parity_bytes",
+    "resent_bytes",
+)
 _PACKET_FIELDS = (
     "packets_in",
     "packets_out",
@@ -45,7 +57,9 @@ _LANE_FIELDS = (
     "refused",
     "spoofed",
     "elsewhere",
+    "padding",
 )
+_FLOWS_SHOWN = 64
 
 
 def snapshot(plane: Dataplane) -> dict[str, object]:
@@ -67,7 +81,7 @@ def snapshot(plane: Dataplane) -> dict[str, object]:
             for kind in range(CHANNELS)
         ],
         "packets": [_packets(plane, row) for row in range(plane.config.limits.sessions) if t.session[row]["used"]],
-        "flows": {"open": len(plane.flows), "streams": plane.flows.streams},
+        "flows": {"open": len(plane.flows), "streams": plane.flows.streams, "largest": _largest_flows(plane)},
         "stages": _stages(plane),
         "drops": {
             name.removeprefix("dropped_"): int(t.pool[0][name])
@@ -135,6 +149,33 @@ def _packets(plane: Dataplane, row: int) -> dict[str, object]:
         "recovered": int(record["rx_recovered"]),
         **{name: int(record[name]) for name in _PACKET_FIELDS},
     }
+
+
+def _largest_flows(plane: Dataplane) -> list[dict[str, object]]:
+    """Return the flows that have carried most, at most _FLOWS_SHOWN: a worker may have thousands."""
+    table = plane.context.tables.flow
+    carried = np.where(table["used"] == 1, table["offset"] + table["next"], -1)
+    most = min(_FLOWS_SHOWN, len(plane.flows))
+    if most == 0:
+        return []
+    rows = []
+    for index in np.argpartition(carried, -most)[-most:].tolist():
+        flow, record = plane.flows.by_index(index), table[index]
+        if flow is None or not record["used"]:
+            continue
+        rows.append(
+            {
+                "session": f"{plane.sessions.session_id(flow.session):x}",
+                "flow": int(record["id"]),
+                "target": flow.target,
+                "state": "open" if flow.accepted else "opening",
+                "class": "packets" if flow.packets is not None else "bulk" if record["bulk"] else "interactive",
+                "sent_bytes": int(record["offset"]),
+                "received_bytes": int(record["next"]),
+                "waiting_bytes": int(record["pending"]),
+            }
+        )
+    return sorted(rows, key=lambda row: -(row["sent_bytes"] + row["received_bytes"]))  # type: ignore[operator]
 
 
 def _stages(plane: Dataplane) -> list[dict[str, object]]:

@@ -49,6 +49,7 @@ def plan_lane(t: Tables, d: Departures, lane: int) -> float:
     if size > 0:
         if record.hole_round > 0:
             _ask(t, d, lane, SMALL, _PROBE_SIZE)
+        record.padding += size - _PROBE_SIZE
         _ask(t, d, lane, LARGE, size)
     if record.mtu_state > 0 or record.hole_round > 0:
         due = min(due, record.mtu_due)

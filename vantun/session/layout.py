@@ -109,6 +109,7 @@ lane_dtype = np.dtype(
         ("mtu_limit", "i4"),  # largest size that may be searched for
         ("mtu_high", "i4"),  # largest size that is not refuted
         ("mtu_probe", "i4"),  # size being tried, 0 = none
+        ("padding", "i8"),  # bytes that only made packets longer
         ("mtu_tries", "i4"),
         ("mtu_due", "f8"),
         ("mtu_rest", "f8"),  # seconds of rest after the last black hole
@@ -257,6 +258,8 @@ channel_dtype = np.dtype(
         ("bytes", "i8"),
         ("parity", "i8"),
         ("resent", "i8"),
+        ("parity_bytes", "i8"),
+        ("resent_bytes", "i8"),
         ("lost", "i8"),
         ("released", "i8"),
         ("rx_shards", "i8"),

@@ -177,6 +177,7 @@ def _send_again(t: Tables, d: Departures, channel: int) -> bool:
             clear_bit(block.again, column)
             ch.repairs -= 1
             ch.resent += 1
+            ch.resent_bytes += t.row_unit[t.tx_row[channel, slot, column]]
     return True
 
 
@@ -234,6 +235,7 @@ def _send_row(t: Tables, d: Departures, channel: int, k: int, row: int) -> bool:
     start = row * t.pool[0].stride + FRAME_START
     named = epoch_bits(t, channel // CHANNELS) | (channel % CHANNELS)
     put_shard_header(t.memory, start, PARITY, named, seq, k, int64(t.row_tag[row]))
+    t.channel[channel].parity_bytes += unit
     number = register_sent(t, lane, PARITY, channel, seq, size, d.now[0])
     emit(t, d, lane, row, SHARD_HEADER + unit, number, row)
     return True

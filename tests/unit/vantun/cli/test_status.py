@@ -167,3 +167,28 @@ def test_watching_ends_with_an_interrupt(
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     assert cli.main(["status", "--socket", str(tmp_path), "--watch", "--json", "--interval", "0.1"]) == 0
     assert capsys.readouterr().out == '{"n": 1}\n{"n": 2}\n'
+
+
+@pytest.mark.parametrize(
+    ("view", "said"),
+    [
+        ("--paths", ["dsl", "search", "no answer"]),
+        ("--flows", ["origin.example:80", "3 open flows, the 1 largest"]),
+        ("--efficiency", ["coordination", "sockets and loop", "FEC"]),
+    ],
+)
+def test_views(tmp_path: Path, capsys: pytest.CaptureFixture[str], view: str, said: list[str]) -> None:
+    flows = {"open": 3, "largest": [{"session": "1", "flow": 4, "target": "origin.example:80", "sent_bytes": 10}]}
+    paths = [{"name": "lte", "server": "gw:443", "state": "waiting", "reason": "no answer"}]
+    found = {**STATUS, "flows": flows, "paths": paths}
+    with answering(tmp_path / "x.sock", json.dumps(found).encode()) as path:
+        assert cli.main(["status", "--socket", str(path), view]) == 0
+    output = capsys.readouterr().out
+    for word in said:
+        assert word in output
+
+
+@pytest.mark.parametrize("view", ["--paths", "--flows", "--efficiency"])
+def test_views_of_nothing(tmp_path: Path, view: str) -> None:
+    with answering(tmp_path / "x.sock", b"{}") as path:
+        assert cli.main(["status", "--socket", str(path), view]) == 0
