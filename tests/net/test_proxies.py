@@ -6,8 +6,9 @@ import asyncio
 import random
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,40 @@ class Site:
     reverse: int
     direct: int
     """Port of an origin that the client reaches without the tunnel."""
+    echo: int
+    """UDP port that answers with what it gets, and a plus sign."""
+    udp_forward: int
+    udp_reverse: int
+
+
+@contextmanager
+def udp_echo() -> Iterator[int]:
+    """Answer every datagram with itself and a plus sign; yield the port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+
+        def serve() -> None:
+            while (got := sock.recvfrom(65536))[0]:  # an empty datagram ends it
+                sock.sendto(got[0] + b"+", got[1])
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield sock.getsockname()[1]
+        finally:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+                last.sendto(b"", sock.getsockname())
+            thread.join()
+
+
+def answered(sock: socket.socket, data: bytes, to: tuple[str, int]) -> bytes:
+    """Send until an answer comes: datagrams may be lost."""
+    sock.settimeout(0.5)
+    for _ in range(60):
+        sock.sendto(data, to)
+        with suppress(TimeoutError):
+            return sock.recv(65536)
+    raise AssertionError("no answer within 30 s")
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +88,15 @@ def site(tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, str]
     folder = tmp_path_factory.mktemp("proxies")
     pair = make_pair(folder, furnish(folder, certificate), free_port(socket.SOCK_DGRAM))
     http, forward, reverse = (free_port(socket.SOCK_STREAM) for _ in range(3))
+    udp_forward, udp_reverse = (free_port(socket.SOCK_DGRAM) for _ in range(2))
     with ExitStack() as stack:
+        echo = stack.enter_context(udp_echo())
         target = stack.enter_context(origin(BLOB))
         direct = stack.enter_context(origin(BLOB[::-1]))
-        reconfigure(pair.server, reverse={"allow": {"alice": f"127.0.0.1:{reverse}"}})
+        reconfigure(pair.server, reverse={"allow": {"alice": f"tcp/127.0.0.1:{reverse}, udp/127.0.0.1:{udp_reverse}"}})
         # The server may reach the one origin only, so what arrives at the other did not go through it.
-        reconfigure(pair.server, acl={"inline": [f"allow(127.0.0.0/8, tcp/{target})", "reject(all, tcp/79)"]})
+        rules = [f"allow(127.0.0.0/8, tcp/{target})", f"allow(127.0.0.0/8, udp/{echo})", "reject(all, tcp/79)"]
+        reconfigure(pair.server, acl={"inline": rules})
         reconfigure(
             pair.client,
             http={"listen": f"127.0.0.1:{pair.socks}"},
@@ -66,13 +104,15 @@ def site(tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, str]
             reverse=[
                 {"listen": f"127.0.0.1:{reverse}", "target": f"127.0.0.1:{target}"},
                 {"listen": "0.0.0.0:8", "target": "127.0.0.1:1"},
+                {"listen": f"127.0.0.1:{udp_reverse}", "protocol": "udp", "target": f"127.0.0.1:{echo}"},
             ],
+            udpForwarding=[{"listen": f"127.0.0.1:{udp_forward}", "remote": f"127.0.0.1:{echo}"}],
             acl={"inline": [f"direct(127.0.0.1, tcp/{direct})", "reject(suffix:reject.test)"]},
         )
         stack.callback(lambda: print(pair.logs()))  # noqa: T201 - pytest shows it when a test fails
         stack.callback(pair.kill)
         pair.start()
-        yield Site(pair, target, pair.socks, http, forward, reverse, direct)
+        yield Site(pair, target, pair.socks, http, forward, reverse, direct, echo, udp_forward, udp_reverse)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +120,7 @@ def locked(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pro
     """Yield a second client of the same server, whose proxies are on two ports and ask for passwords."""
     folder = tmp_path_factory.mktemp("locked")
     config = yaml.safe_load(site.pair.client.config_file.read_text())
-    client = Process(folder, "client", {**config, "tcpForwarding": [], "reverse": []})
+    client = Process(folder, "client", {**config, "tcpForwarding": [], "udpForwarding": [], "reverse": []})
     reconfigure(
         client,
         socks5={"listen": f"127.0.0.1:{free_port(socket.SOCK_STREAM)}", "username": "s", "password": "socks"},
@@ -209,7 +249,39 @@ def test_a_reverse_forward(site: Site) -> None:
     assert loaded.stdout == BLOB, loaded.stderr
     wait_for(lambda: "not in the server's" in site.pair.client.status()["reverse"][1]["state"], "the other is refused")
     assert site.pair.client.status()["reverse"][0]["state"] == f"listening on port {site.reverse}"
-    assert [entry["user"] for entry in site.pair.server.status()["reverse"]] == ["alice"]
+    assert {entry["user"] for entry in site.pair.server.status()["reverse"]} == {"alice"}
+    assert {entry["protocol"] for entry in site.pair.server.status()["reverse"]} == {"tcp", "udp"}
+
+
+def test_udp_forwards_both_ways(site: Site) -> None:
+    wait_for(lambda: len(site.pair.server.status()["reverse"]) == 2, "the server listens for both")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for port in (site.udp_forward, site.udp_reverse):
+            for size in (1, 1000, 9000):
+                assert answered(sock, b"x" * size, ("127.0.0.1", port)) == b"x" * size + b"+"
+
+
+@pytest.mark.parametrize("host", [b"\x01\x7f\x00\x00\x01", b"\x03\x09localhost"])
+def test_udp_associate(site: Site, host: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", site.both)) as control:
+        control.sendall(b"\x05\x01\x00\x05\x03\x00\x01" + bytes(6))
+        told = _exactly(control, 12)
+        assert told[:6] == b"\x05\x00\x05\x00\x00\x01"
+        relay = (socket.inet_ntoa(told[6:10]), int.from_bytes(told[10:], "big"))
+        assert relay[0] == "127.0.0.1"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            head = bytes(3) + host + site.echo.to_bytes(2, "big")
+            answer = answered(sock, head + b"hello", relay)
+            assert answer == bytes(3) + b"\x01\x7f\x00\x00\x01" + site.echo.to_bytes(2, "big") + b"hello+"
+        assert site.pair.client.status()["access"]["udp_associations"] == 1
+    wait_for(lambda: not site.pair.client.status()["access"]["udp_associations"], "it ends with its TCP connection")
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (part := sock.recv(size - len(data))):
+        data += part
+    return data
 
 
 def test_programs_that_say_nothing_harm_nobody(site: Site) -> None:
