@@ -129,7 +129,7 @@ def enter_shard(t: Tables, channel: int, row: int, now: float) -> None:
     if block.n == 0:
         block.deadline = now + _budget(t, kind)
     if kind == PACKETS and block.acked_count >= block.n:  # nothing older waits for an answer
-        set_expiry(t, channel, block, now)
+        set_expiry(t, channel, block, now + t.policy[0].hold_max)
     t.tx_row[channel, ch.block & (WINDOW - 1), block.n] = row
     block.length = max(block.length, t.row_unit[row])
     block.n += 1
@@ -142,9 +142,13 @@ def enter_shard(t: Tables, channel: int, row: int, now: float) -> None:
 
 
 @njit(cache=True)
-def set_expiry(t: Tables, channel: int, block: np.record, now: float) -> None:
-    """Let a block of packets live as long as a repair that leaves by then can arrive in time."""
-    block.expires = now + packet_hold(t, channel // CHANNELS)
+def set_expiry(t: Tables, channel: int, block: np.record, due: float) -> None:
+    """Let a block of packets live until ``due``.
+
+    Before it is sent, that is as long as it may wait at all: a path that is just being measured is slower than it will
+    be. Then it is :func:`packet_hold`: what repairs it must leave by then to arrive in time.
+    """
+    block.expires = due
     t.channel[channel].expiry = min(t.channel[channel].expiry, block.expires)
 
 

@@ -24,7 +24,7 @@ policy_dtype = np.dtype(
         ("budget_control", "f8"),  # a block closes this long after its first shard
         ("budget_interactive", "f8"),
         ("budget_packets", "f8"),
-        ("hold_min", "f8"),  # how long packets wait for missing ones; see deadlines.packet_hold
+        ("hold_min", "f8"),  # how long packets wait for missing ones; see blocks.packet_hold
         ("hold_max", "f8"),
         ("pieces_per_flow", "i4"),  # pieces of packets (each keeps a row) that may wait for delivery
         ("pieces_per_session", "i4"),

@@ -24,7 +24,7 @@ _HEAD_MAX = 21
 """Bytes of the longest PACKETS head."""
 _WORTH = 64
 """Bytes that must be left in a shard for a record to be begun there."""
-_QUEUE_MIN = 3 * 65_604
+_QUEUE_MIN = 2 * (MAX_PACKET + LENGTH_SIZE)
 _QUEUE_MAX = 1 << 22
 _QUEUE_SECONDS = 0.03
 """The queue holds this much of the lanes' rate: enough to bridge a reader's pause, and no more delay than that."""

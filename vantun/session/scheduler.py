@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from vantun.session.blocks import CLOSED_DATA, close_due, find_block, release_if_done, set_expiry
+from vantun.session.blocks import CLOSED_DATA, close_due, find_block, packet_hold, release_if_done, set_expiry
 from vantun.session.deadlines import expire_blocks
 from vantun.session.departures import FRAME_START, Departures, emit, is_full
 from vantun.session.lane_frames import plan_lane
@@ -50,7 +50,7 @@ _TURN = 16
 """New shards that packets, then bulk, may send until it is the other's turn: each gets half while both have enough."""
 _MANY_PACKETS = 32
 """Shards of packets that wait when they are spread; below, they fill one lane after the other, and stay in order."""
-_ENCODE_SOON = 1e-4
+_ENCODE_SOON, _ENCODE_LATER = 1e-4, 5e-3
 
 
 @njit(cache=True)
@@ -79,7 +79,7 @@ def plan(t: Tables, d: Departures, now: float) -> tuple[int, float]:
             if (
                 t.channel[session * CHANNELS + kind].wanted > 0
             ):  # rows of blocks that closed just now: encode, and again
-                due = min(due, now + _ENCODE_SOON)
+                due = min(due, now + (_ENCODE_SOON if t.pool[0].rows_free > 0 else _ENCODE_LATER))
     return int64(d.planned[0]), due
 
 
@@ -256,7 +256,7 @@ def _send_new(t: Tables, d: Departures, channel: int, most: int) -> bool:
         if not _send_data(t, d, channel, block, int64(ch.send_column), _FRESH):
             return False
         if channel % CHANNELS == PACKETS:
-            set_expiry(t, channel, block, d.now[0])
+            set_expiry(t, channel, block, d.now[0] + packet_hold(t, channel // CHANNELS))
         ch.send_column += 1
         ch.queued -= 1
         block.sent += 1

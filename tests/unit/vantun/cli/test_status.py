@@ -35,6 +35,7 @@ STATUS = {
         }
     ],
     "channels": [{"session": 1, "channel": 3, "class": "bulk", "k": 64, "m": 8, "rx_recovered": 12}],
+    "packets": [{"session": 1, "packets_in": 4711}, {"session": 2, "packets_in": 0, "packets_out": 0}],
     "flows": {"open": 3},
     "stages": [{"name": "fec.encode", "calls": 10, "packets": 640, "ns_per_packet": 210.4, "packets_per_call": 64.0}],
     "fallbacks": [],
@@ -70,6 +71,7 @@ def test_the_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "5.00 %",
         "95.0 Mbit/s",
         "Data workers lost: 2, at last because it was killed by SIGKILL",
+        render.number(4711),
     ):
         assert text in shown
     for text in ("bulk", "64/8", "fec.encode", "210"):
