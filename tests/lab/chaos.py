@@ -187,7 +187,7 @@ class Chaos:
                     self.ends[side].plane.writable(handle)
 
     def _now(self, side: int) -> float:
-        return self.network.now + self.network.skew[side]
+        return self.network.clocks[side]()
 
     def _any_path(self) -> int:
         return int(self.random.choice(self.paths))

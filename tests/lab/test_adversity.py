@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from vantun.lab.endpoint import Endpoint
 from vantun.lab.link import LinkProfile
 from vantun.lab.network import SESSION, Network
 from vantun.lab.transfer import Transfer, start_transfer
@@ -21,6 +23,12 @@ def finish(network: Network, transfer: Transfer, limit: float = 60.0) -> None:
     for end in (network.client, network.server):
         assert len(end.plane.flows) == 0
         assert not [event for event in end.events if type(event).__name__ == "SessionViolated"]
+
+
+def lanes(end: Endpoint) -> list[dict[str, Any]]:
+    found = end.plane.snapshot()["lanes"]
+    assert isinstance(found, list)
+    return found
 
 
 def test_a_path_that_flaps_every_second() -> None:
@@ -78,34 +86,73 @@ def test_a_clock_that_jumps(side: tuple[int, ...], ahead: float) -> None:
     network.run(0.5)
     for end in side:
         network.skew[end] += ahead
-    finish(network, transfer)
+    finish(network, transfer, 5.0)
     again = start_transfer(network, SIZE, SIZE, "again.example:80")
     finish(network, again, 10.0)
 
 
-def test_a_client_that_slept() -> None:
-    """For ten minutes it sends and receives nothing, and its clock has jumped when it wakes up."""
+@pytest.mark.parametrize("side", [0, 1], ids=["client", "server"])
+@pytest.mark.parametrize("asleep", [1.5, 30.0, 600.0])
+def test_an_end_that_slept(side: int, asleep: float) -> None:
+    """It sends and receives nothing for so long. Its clock has jumped when it wakes up, and its socket is full."""
     network = Network(seed=65)
+    network.add_path(1, PATH, max_mtu=1472)
+    network.add_path(2, replace(PATH, delay=0.04), max_mtu=1472)
+    transfer = start_transfer(network, 2 * SIZE, 2 * SIZE)
+    network.run(0.4)
+    network.pause(side)
+    network.run(network.now + asleep)
+    network.wake(side)
+    finish(network, transfer, 5.0)
+
+
+def test_both_ends_slept() -> None:
+    network = Network(seed=67)
     network.add_path(1, PATH, max_mtu=1472)
     transfer = start_transfer(network, 2 * SIZE, 2 * SIZE)
     network.run(0.4)
-    depart, arrive = network.client.depart_to, network.client.arrive
-    network.client.depart_to = lambda now: []  # type: ignore[method-assign]
-    network.client.arrive = lambda *_: None  # type: ignore[method-assign]
-    network.run(600.0)
-    network.client.depart_to, network.client.arrive = depart, arrive  # type: ignore[method-assign]
-    network.skew[0] += 600.0
-    finish(network, transfer)
+    for side, asleep in ((0, 20.0), (1, 10.0)):
+        network.pause(side)
+        network.run(network.now + asleep)
+    network.wake(1)
+    network.run(network.now + 5.0)
+    network.wake(0)
+    finish(network, transfer, 5.0)
 
 
-def test_paths_join_and_leave_under_load() -> None:
-    network = Network(seed=66)
+def test_an_idle_tunnel_that_slept() -> None:
+    """Long rests between keep-alives are no jumps, and a jump in the middle of one harms nothing."""
+    network = Network(seed=68)
     network.add_path(1, PATH, max_mtu=1472)
-    transfer = start_transfer(network, 8 * SIZE, 8 * SIZE)
-    for path in range(2, 8):
-        network.run(network.now + 0.3)
-        network.add_path(path, replace(PATH, mtu=1500 - 40 * (path % 4), loss=0.01), max_mtu=1472)
-        network.run(network.now + 0.2)
-        for end in (network.client, network.server):
-            end.plane.close_lane(SESSION, path - 1, network.now)
+    finish(network, start_transfer(network, SIZE, SIZE))
+    network.run(network.now + 60.0)
+    assert [clock.jumps for clock in network.clocks] == [0, 0]
+    network.skew[0] += 3600.0
+    network.skew[1] += 3.0
+    network.run(network.now + 60.0)
+    for lane in lanes(network.client) + lanes(network.server):
+        assert (lane["state"], lane["rtt_ms"] < 100) == ("active", True)
+    finish(network, start_transfer(network, SIZE, SIZE, "again.example:80"), 5.0)
+
+
+def test_a_path_that_joins_and_leaves_every_second() -> None:
+    """With other sizes each time, and an end that goes on sending on it when the other one has left."""
+    thin = replace(PATH, rate=6e6, queue_bytes=40_000)
+    network = Network(seed=66)
+    network.add_path(1, thin, max_mtu=1472)
+    transfer = start_transfer(network, 4 * SIZE, 4 * SIZE)
+    ends = network.client, network.server
+    carried = []
+    for path in range(2, 30):
+        network.add_path(path, replace(thin, mtu=1500 - 60 * (path % 4), loss=0.01), max_mtu=1472)
+        network.run(network.now + 0.5)
+        carried.append(min(lane["sent"] for end in ends for lane in lanes(end) if lane["path"] == path))
+        for side in (0, 1) if path % 2 else (1, 0):
+            ends[side].plane.close_lane(SESSION, path, network.clocks[side]())
+            network.run(network.now + 0.05)
+        network.run(network.now + 0.4)
+        if transfer.done(network):
+            break
     finish(network, transfer)
+    assert len(carried) >= 5
+    assert min(carried[:5]) > 50

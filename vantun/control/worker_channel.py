@@ -26,6 +26,8 @@ START_SECONDS = 600.0
 """A first start compiles every kernel, which takes minutes on a small machine; later ones take about a second."""
 CLOSE_SECONDS = 2.0
 _PING_EVERY = 5.0
+_LATE = 2.0
+"""Seconds by which a timer is late when everything was stopped: the worker was, too, and may answer again."""
 _REAP_EVERY = 0.005
 _RETRY_SECONDS = 0.01
 _MESSAGES_PER_TURN = 128
@@ -157,7 +159,7 @@ class WorkerChannel:
 
     def _ping(self) -> None:
         now = self._loop.time()
-        if self._pinged_at is None:
+        if self._pinged_at is None or now > self._timers["ping"].when() + _LATE:
             self._pinged_at = now
             self.post(Ping(0))
         elif now - self._pinged_at > self._patience:

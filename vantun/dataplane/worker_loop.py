@@ -23,6 +23,7 @@ from vantun.dataplane.events import SocketFailed
 from vantun.dataplane.flow_ports import FlowPorts
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.poller import Poller
+from vantun.dataplane.steady_clock import SteadyClock
 from vantun.dataplane.tun_port import TunPorts
 from vantun.dataplane.udp_ports import UdpPorts
 from vantun.dataplane.worker_sockets import WorkerSockets
@@ -52,7 +53,7 @@ class WorkerLoop:
     def __init__(self, plane: Dataplane, control: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
         self.turns = 0
         self._plane = plane
-        self._clock = clock
+        clock = self._clock = SteadyClock(clock)
         self._poller = Poller()
         self._sockets = WorkerSockets(
             self._poller, self._receive, self._report_misses, clock, self._refuse, self._report_failure
@@ -89,7 +90,9 @@ class WorkerLoop:
         if self._control.retry:
             due = min(due, now + _CONTROL_RETRY)
         least = _NOTHING_DONE if self._idle_turns > 1 else 0.0
-        return max(due - now, least)
+        patience = max(due - now, least)
+        self._clock.expect(patience)
+        return patience
 
     def turn(self, patience: float) -> None:
         """Sleep at most ``patience`` seconds, then do what there is to do."""
@@ -173,6 +176,8 @@ class WorkerLoop:
                 "rss_bytes": pages * resource.getpagesize(),
                 "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
                 "turns": self.turns,
+                "clock_jumps": self._clock.jumps,
+                "clock_lost_s": round(self._clock.lost, 3),
                 "unsent": self._sockets.unsent,
                 "misses_dropped": self._sockets.misses_dropped + self._control.misses_dropped,
                 "unreadable_messages": self._control.unreadable,

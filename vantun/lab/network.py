@@ -17,6 +17,7 @@ from vantun.dataplane.config import DataplaneConfig
 from vantun.dataplane.context import Engines, Serving
 from vantun.dataplane.events import FlowOpened
 from vantun.dataplane.pipeline import Dataplane
+from vantun.dataplane.steady_clock import SteadyClock
 from vantun.lab.endpoint import NOWHERE, Address, Endpoint, MemoryPort
 from vantun.lab.link import Link, LinkProfile
 from vantun.lab.packet_port import MemoryPacketPort
@@ -25,6 +26,8 @@ from vantun.session.floors import private_floors
 
 SESSION = 0x5E55104
 STEP = 100e-6
+_SOCKET_ROOM = 1000
+"""Datagrams that wait in front of a stopped worker; what comes then is lost."""
 
 Tamper = Callable[[int, int, bytes], bytes | None]
 """(path, direction, datagram) -> what to send instead, None to drop it. Direction 0 is client to server."""
@@ -72,7 +75,9 @@ class Network:
     astray
         Called for every datagram that the server sends elsewhere, if set.
     skew
-        What the clocks of client and server are ahead of ``now``: a machine that slept sees its clock jump.
+        What the machines of client and server are ahead of ``now``: one that slept sees its clock jump.
+    clocks
+        What the time is for client and server.
     tamper
         Called for every datagram before its link, if set.
     """
@@ -96,6 +101,8 @@ class Network:
         self.reachable: dict[int, set[Address]] = {}
         self.astray: Astray | None = None
         self.skew = [0.0, 0.0]
+        self.clocks = SteadyClock(lambda: self.now + self.skew[0]), SteadyClock(lambda: self.now + self.skew[1])
+        self._held: dict[int, list[tuple[bytes, Address]]] = {}
         self._config = config
         self._specs: tuple[list[LaneSpec], list[LaneSpec]] = ([], [])
         self._on_way: list[tuple[float, int, int, bytes, Address]] = []
@@ -158,24 +165,24 @@ class Network:
         )
         for direction, (end, mine) in enumerate(((self.client, spec), (self.server, other))):
             self._specs[direction].append(mine)
-            end.plane.add_lane(mine, self.now + self.skew[direction])
+            end.plane.add_lane(mine, self.clocks[direction]())
 
     def crash(self, direction: int) -> None:
         """Let the worker of an end (0 client, 1 server) die, and another one go on with what outlives it."""
         end = (self.client, self.server)[direction]
         end.plane = Dataplane(self._config, lab_engines(), floors=self.floors[direction])
         for spec in self._specs[direction]:
-            end.plane.add_lane(spec, self.now + self.skew[direction])
+            end.plane.add_lane(spec, self.clocks[direction]())
 
     def open_packets(self, target: str) -> MemoryPacketPort:
         """Open a packet flow from the client; return its port."""
         port = MemoryPacketPort(self.client.plane)
-        self.client.plane.open_flow(SESSION, target, port, self.now)
+        self.client.plane.open_flow(SESSION, target, port, self.clocks[0]())
         return port
 
     def open(self, target: str, port: MemoryPort) -> int:
         """Open a flow from the client; return its handle."""
-        return self.client.plane.open_flow(SESSION, target, port, self.now + self.skew[0])
+        return self.client.plane.open_flow(SESSION, target, port, self.clocks[0]())
 
     def cut(self, path: int) -> None:
         """Make a path lose everything, both ways."""
@@ -204,24 +211,44 @@ class Network:
         """Let time pass until ``until`` or until ``stop`` says so; return whether it did."""
         ends = (self.client, self.server)
         while self.now < until:
-            for direction, end in enumerate(ends):
-                for path, datagram, peer in end.depart_to(self.now + self.skew[direction]):
-                    self._send(path, direction, datagram, peer)
+            running = [side for side in (0, 1) if side not in self._held]
+            for side in running:
+                for path, datagram, peer in ends[side].depart_to(self.clocks[side]()):
+                    self._send(path, side, datagram, peer)
             if stop is not None and stop():
                 return True
-            clocks = [self.now + ahead for ahead in self.skew]
-            due = min(
-                end.plane.next_event(clock) - ahead for end, clock, ahead in zip(ends, clocks, self.skew, strict=True)
-            )
+            due = min((self._next_event(side) for side in running), default=until)
             if self._on_way:
                 due = min(due, self._on_way[0][0])
             self.now = max(self.now + STEP, min(due, until))
             while self._on_way and self._on_way[0][0] <= self.now:
                 _, _, direction, datagram, source = heapq.heappop(self._on_way)
-                ends[1 - direction].arrive(datagram, self.now + self.skew[1 - direction], source)
-            for end, ahead in zip(ends, self.skew, strict=True):
-                end.run(self.now + ahead)
+                self._arrive(1 - direction, datagram, source)
+            for side in running:
+                ends[side].run(self.clocks[side]())
         return False
+
+    def _next_event(self, side: int) -> float:
+        clock = self.clocks[side]()
+        due = (self.client, self.server)[side].plane.next_event(clock)
+        self.clocks[side].expect(due - clock)
+        return due - (clock - self.now)
+
+    def _arrive(self, side: int, datagram: bytes, source: Address) -> None:
+        held = self._held.get(side)
+        if held is None:
+            (self.client, self.server)[side].arrive(datagram, self.clocks[side](), source)
+        elif len(held) < _SOCKET_ROOM:
+            held.append((datagram, source))
+
+    def pause(self, side: int) -> None:
+        """Stop the worker of an end (0 client, 1 server): time goes on without it, its socket keeps what has room."""
+        self._held.setdefault(side, [])
+
+    def wake(self, side: int) -> None:
+        """Undo :meth:`pause`."""
+        for datagram, source in self._held.pop(side, []):
+            self._arrive(side, datagram, source)
 
     def _send(self, path: int, direction: int, datagram: bytes, peer: Address) -> None:
         if direction and peer not in self.reachable[path]:

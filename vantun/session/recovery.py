@@ -27,6 +27,8 @@ LOOK_BACK = 2048
 """Packets below the oldest unresolved one that may still turn out to have arrived: so much reordering is undone."""
 _MIN_REORDER = 0.001
 _MAX_PTO = 0.25
+_MAX_RTT, _MAX_LATE = 10.0, 2.0
+"""Largest samples of the RTT; the second of packets given up: they may have lain before a peer that was stopped."""
 _MANY = 8
 """Packets in flight from which silence alone is a sign; with fewer, the loss of all of them is not unlikely."""
 
@@ -82,7 +84,7 @@ def on_receipt(t: Tables, lane: int, ranges: NDArray[np.int64], count: int, dela
         return False
     ring = INFLIGHT
     newest = -1
-    sample_from = 0.0
+    late, sample_from = False, 0.0
     before = record.delivered
     for i in range(count):
         # below una everything is resolved; look back only as far as a late packet may undo a loss
@@ -99,17 +101,18 @@ def on_receipt(t: Tables, lane: int, ranges: NDArray[np.int64], count: int, dela
                 record.trial_home = 1
             if number > newest:
                 newest = number
+                late = entry.state == LOST and now - entry.sent_at > _MAX_LATE
             _acknowledge(t, lane, entry, now)
     if newest >= 0:
         entry = t.inflight[lane, newest & (ring - 1)]
         if newest > record.largest_acked:
             record.largest_acked = newest
             sample_from = entry.sent_at
-            sample_rtt(record, now - entry.sent_at, delay, now)
+            sample_rtt(record, _MAX_LATE if late else now - entry.sent_at, delay, now)
             record.rack_time = max(record.rack_time, entry.sent_at)
         if newest >= record.phase_start and record.phase_acked_at == 0.0:
             record.phase_acked_at = now
-        rate = _delivery_rate(record, entry, before, now)
+        rate = 0.0 if late else _delivery_rate(record, entry, before, now)
         _advance(t, lane)
         on_acked(t, lane, rate, entry.app_limited != 0, now)
         if sample_from > 0.0:
@@ -171,7 +174,7 @@ def _delivery_rate(record: np.record, entry: np.record, before: float, now: floa
 @njit(cache=True)
 def sample_rtt(record: np.record, sample: float, delay: float, now: float) -> None:
     """Update srtt, rttvar and min_rtt (RFC 9002, section 5)."""
-    sample = max(sample, 1e-6)
+    sample = min(max(sample, 1e-6), _MAX_RTT)
     if record.min_rtt == 0.0 or sample <= record.min_rtt:
         record.min_rtt = sample
         record.min_rtt_at = now

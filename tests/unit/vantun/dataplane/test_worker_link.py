@@ -182,6 +182,28 @@ def test_commands_that_had_to_wait_arrive_in_order(play: Play) -> None:
     asyncio.run(scenario())
 
 
+def test_a_worker_is_not_blamed_for_a_clock_that_jumped(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its machine was paused while a ping was on its way: it has all the time again; then it is found out."""
+    play(READY)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        clock, ahead = loop.time, 0.0
+        monkeypatch.setattr(loop, "time", lambda: clock() + ahead)
+        link, heard = await started()
+        channel = channel_of(link)
+        for seconds in (5.1, 3600.0, 5.1, 5.1, 5.1):
+            ahead += seconds
+            for _ in range(3):  # turns of the loop
+                await asyncio.sleep(0)
+            assert not channel.lost
+        ahead += 5.1
+        await heard.until(lambda: bool(heard.lost))
+        assert heard.lost == ["it did not answer for 20 s"]
+
+    asyncio.run(scenario())
+
+
 class Impatient(WorkerLink):
     """Gives up on a silent worker after a moment."""
 
