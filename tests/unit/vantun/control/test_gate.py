@@ -56,7 +56,7 @@ def verdict(gate: Gate, ask: Ask) -> Verdict | None:
     return found[0] if found else None
 
 
-@pytest.mark.parametrize("password", ["s3cret", HASH])
+@pytest.mark.parametrize("password", ["s3cret", HASH], ids=["plain", "hash"])
 def test_right_and_wrong(password: str) -> None:
     door = gate(password)
     for value, expected in (
