@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from vantun.config import ClientConfig, PathConfig, ServerEntry
 from vantun.config_kinds import Endpoint
 from vantun.control.resolver import Address, Resolver
 from vantun.errors import ConnectError
@@ -27,6 +29,22 @@ class UnresolvableError(ConnectError):
         self.again = isinstance(error, TimeoutError) or error.errno == socket.EAI_AGAIN
         step = "is the name server reachable?" if self.again else "check the spelling in `server`, or write its address"
         super().__init__(f"the server {host!r} cannot be found: {error.strerror or 'no answer'}; {step}")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A path with the server that it goes to at present."""
+
+    config: ClientConfig
+    path: PathConfig
+    entry: ServerEntry
+
+    @classmethod
+    def of(cls, config: ClientConfig, path: PathConfig, entry: ServerEntry) -> Serving:
+        """Return ``path`` to ``entry``; an address of its own, if the path has one, is the first server's."""
+        if entry.server != config.server:
+            path = replace(path, server=entry.server)
+        return cls(replace(config, auth=entry.auth, tls=entry.tls), path, entry)
 
 
 async def find_server(resolver: Resolver, server: Endpoint, sources: Sequence[str]) -> tuple[Address, str]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vantun.config import ClientConfig, PathConfig, ServerEntry
@@ -28,7 +28,7 @@ from vantun.control.pump import Pump
 from vantun.control.requests import Requests
 from vantun.control.resolver import Address, Resolver
 from vantun.control.server_choice import ServerChoice
-from vantun.control.server_lookup import UnresolvableError, find_server
+from vantun.control.server_lookup import Serving, UnresolvableError, find_server
 from vantun.control.session_messages import SessionAnswer, SessionRequest
 from vantun.control.tickets import KeptTickets
 from vantun.control.udp_sockets import UdpSockets
@@ -45,8 +45,8 @@ SETUP_TIME = 10.0
 """Seconds for one path to come up."""
 SETUP_TIME_OF_MANY = 4.0
 """The same where another server can be tried."""
-LONGEST_CLOSED = 600.0
-"""Seconds after which a path without volume looks at the calendar again: a clock may be set."""
+LONGEST_CLOSED = 60.0
+"""Seconds after which a path without volume looks at the calendar again."""
 STABLE_TIME = 10.0
 """Seconds after which a path that ends counts as one that worked."""
 
@@ -71,8 +71,8 @@ class Tunnel:
     requests: Requests = field(default_factory=Requests)
     volumes: Volumes | None = None
     """What paths with a cap have used of it."""
-    uplinks: int = 1
-    """Paths that are tried at present."""
+    trying: set[str] = field(default_factory=set)
+    """Paths that nothing on this machine keeps from trying."""
     servers: ServerChoice = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,22 +102,6 @@ class Ending:
     retry: bool = True
     at_once: bool = False
     """The server can be reached: the path may return without a pause, if it was up for a moment."""
-
-
-@dataclass(frozen=True)
-class Serving:
-    """A path with the server that it goes to at present."""
-
-    config: ClientConfig
-    path: PathConfig
-    entry: ServerEntry
-
-    @classmethod
-    def of(cls, config: ClientConfig, path: PathConfig, entry: ServerEntry) -> Serving:
-        """Return ``path`` to ``entry``; an address of its own, if the path has one, is the first server's."""
-        if entry.server != config.server:
-            path = replace(path, server=entry.server)
-        return cls(replace(config, auth=entry.auth, tls=entry.tls), path, entry)
 
 
 class Attempt:
@@ -227,6 +211,8 @@ class Uplink:
         self.server = config.server
         self.source = config.source
         """The local address in use."""
+        self.lacks = ""
+        """What it needs and this machine does not have at present."""
         self._tunnel = tunnel
         self._woken = asyncio.Event()
         self._backoff = Backoff()
@@ -237,8 +223,10 @@ class Uplink:
     async def run(self) -> VantunError:
         """Keep the path up, and return the error that makes it pointless to go on."""
         while True:
-            await self._wait_for_volume()
+            await self._wait_until_able()
             self.state = "connecting"
+            self._woken.clear()
+            self._tunnel.trying.add(self.config.name)
             entry = self._tunnel.servers.current(self._loop.time())
             ending = await self._once(Serving.of(self._tunnel.config, self.config, entry))
             self._tell_choice(entry, ending)
@@ -269,23 +257,30 @@ class Uplink:
 
     async def _rest(self, seconds: float) -> None:
         """Wait until the time is over, or :meth:`wake` is called."""
-        self._woken.clear()
         try:
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
         except TimeoutError:
             return
+        self._woken.clear()
 
-    async def _wait_for_volume(self) -> None:
-        """Return as soon as the path has volume left; its clock is the calendar, so it is looked at now and then."""
+    async def _wait_until_able(self) -> None:
+        """Return as soon as the path has what it needs, and volume left."""
         volumes, name = self._tunnel.volumes, self.config.name
-        while volumes is not None and (until := volumes.closed_until(name)) is not None:
-            volume = format_size(self.config.cap)
-            reason = f"its volume of {volume} is used up; it is closed until {until:%Y-%m-%d %H:%M}"
-            if self.state != "capped":
+        while True:
+            until = volumes.closed_until(name) if volumes is not None else None
+            if until is not None:
+                used = f"its volume of {format_size(self.config.cap)} is used up"
+                state, reason = "capped", f"{used}; it is closed until {until:%Y-%m-%d %H:%M}"
+            elif self.lacks:
+                state, reason = "waiting", f"{self.lacks}; it begins when that comes"
+            else:
+                return
+            if reason != self.reason:
                 log.warning("path %s: %s", name, reason)
-            self.state, self.reason = "capped", reason
-            await self._rest(min(max(volumes.seconds_left(until), 1.0), LONGEST_CLOSED))
+            self.state, self.reason = state, reason
+            self._tunnel.trying.discard(name)
+            await self._rest(LONGEST_CLOSED)
 
     def _tell_choice(self, entry: ServerEntry, ending: Ending) -> None:
         """Tell the choice of servers how it went; the session with a server that is given up is lost."""
@@ -295,7 +290,7 @@ class Uplink:
         elif tunnel.membership.up:
             return
         else:
-            given_up = tunnel.servers.failed(entry, self.config.name, tunnel.uplinks, now)
+            given_up = tunnel.servers.failed(entry, self.config.name, len(tunnel.trying), now)
         if given_up and len(tunnel.servers) > 1 and tunnel.membership.session is not None:
             tunnel.membership.forget(tunnel.membership.session)
 

@@ -35,7 +35,6 @@ class Uplinks:
         self._uplinks: dict[str, Uplink] = {}
         self._tasks: dict[str, asyncio.Task[VantunError]] = {}
         self._leaving: set[asyncio.Task[VantunError]] = set()
-        self._missing: dict[str, str] = {}
         self._seen = Connections()
         self._hopeless: asyncio.Future[VantunError] = asyncio.get_running_loop().create_future()
         for path in config.paths:
@@ -79,6 +78,7 @@ class Uplinks:
     def settle(self, now: Connections) -> None:
         """Follow the system: begin paths that it offers, end those whose interface or address is gone."""
         grown = set(now.routes) - set(self._seen.routes) or set(now.addresses) - set(self._seen.addresses)
+        self._end_replaced(now)
         self._seen = now
         for path in self._wanted.configured:
             self._settle_configured(path, missing(now, path), grown=bool(grown))
@@ -92,6 +92,15 @@ class Uplinks:
             self._remove(name, "its interface has gone, or has no address or default route any more")
         for path in offered:
             self._offer(path)
+
+    def _end_replaced(self, now: Connections) -> None:
+        """End the paths whose interface has gone, and come back under its name: their sockets belong to the old one."""
+        before = {each.name: each.index for each in self._seen.interfaces}
+        again = {each.name for each in now.interfaces if before.get(each.name, each.index) != each.index}
+        for uplink in self._uplinks.values():
+            if uplink.config.interface in again:
+                uplink.lose("its interface was made anew")
+                uplink.wake()
 
     def _offer(self, path: PathConfig) -> None:
         uplink = self._uplinks.get(path.name)
@@ -110,7 +119,7 @@ class Uplinks:
         uplink = self._uplinks.get(path.name)
         if uplink is None:
             return
-        before, self._missing[path.name] = self._missing.get(path.name, ""), lacks
+        before, uplink.lacks = uplink.lacks, lacks
         if lacks:
             uplink.lose(lacks)
         elif before or grown:
@@ -120,7 +129,6 @@ class Uplinks:
         uplink = self._uplinks[path.name] = Uplink(self._tunnel, path)
         task = self._tasks[path.name] = asyncio.create_task(uplink.run())
         task.add_done_callback(lambda done: self._on_done(path.name, done))
-        self._tunnel.uplinks = len(self._uplinks)
 
     def _remove(self, name: str, reason: str) -> None:
         log.info("path %s: ended: %s", name, reason)
@@ -129,7 +137,7 @@ class Uplinks:
         task.cancel()  # what it holds is given back on the way out
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
-        self._tunnel.uplinks = max(1, len(self._uplinks))
+        self._tunnel.trying.discard(name)
 
     def _on_done(self, name: str, task: asyncio.Task[VantunError]) -> None:
         if task.cancelled() or self._tasks.get(name) is not task or self._hopeless.done():

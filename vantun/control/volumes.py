@@ -102,10 +102,6 @@ class Volumes:
         year, month = map(int, self._month.split("-"))
         return datetime(year + month // 12, month % 12 + 1, 1)
 
-    def seconds_left(self, until: datetime) -> float:
-        """Return the seconds of the local clock until a time."""
-        return (until - self._clock()).total_seconds()
-
     def report(self, name: str) -> dict[str, object]:
         """Return the volume of a path for its status; empty without a cap."""
         cap = self._caps.get(name)
