@@ -19,6 +19,7 @@ from vantun.config_kinds import Endpoint
 from vantun.config_life import DEFAULT_LIFE, LifeConfig, life_config
 from vantun.config_masquerade import MasqueradeConfig, check_masquerade, masquerade_of
 from vantun.config_mtu import MAX_MTU
+from vantun.config_paths import MultipathConfig, PathConfig, read_multipath, read_paths
 from vantun.config_proxies import HttpConfig, Socks5Config, read_http, read_socks5
 from vantun.config_said import Said, needs
 from vantun.config_schema import (
@@ -31,8 +32,8 @@ from vantun.config_schema import (
 )
 from vantun.config_servers import ClientTlsConfig, ServerEntry, read_servers
 from vantun.config_tun import ClientTunConfig, ServerTunConfig, read_client_tun, read_server_tun
-from vantun.config_yaml import Values, missing_keys, read_values
-from vantun.errors import ConfigError, Problem
+from vantun.config_yaml import missing_keys, read_values
+from vantun.errors import ConfigError
 
 __all__ = [
     "AccelConfig",
@@ -45,6 +46,7 @@ __all__ = [
     "FecConfig",
     "HttpConfig",
     "MasqueradeConfig",
+    "MultipathConfig",
     "PathConfig",
     "ServerConfig",
     "ServerEntry",
@@ -126,28 +128,15 @@ class ServerConfig:
 
 
 @dataclass(frozen=True)
-class PathConfig:
-    """One network path; ``server`` and the rates (bit/s, 0 = measured) are already filled in from the whole file."""
-
-    name: str
-    server: Endpoint
-    source: str = ""
-    """Local address; empty = the kernel's choice."""
-    up: int = 0
-    down: int = 0
-    mtu: int = MAX_MTU
-    """The largest UDP payload that is searched for."""
-
-
-@dataclass(frozen=True)
 class ClientConfig:
     """Everything in client.yaml, and in the link that it may hold."""
 
     server: Endpoint
     auth: str = field(repr=False)
     paths: tuple[PathConfig, ...]
-    """At least one; names are different."""
+    """Names are different; at least one, unless the system's interfaces are used."""
     tls: ClientTlsConfig = field(default_factory=ClientTlsConfig)
+    multipath: MultipathConfig = field(default_factory=MultipathConfig)
     servers: tuple[ServerEntry, ...] = ()
     """All servers, the one that ``server``, ``auth`` and ``tls`` are of included; empty = there is only that."""
     socks5: Socks5Config | None = field(default_factory=Socks5Config)
@@ -230,7 +219,7 @@ def load_client(path: str | Path) -> ClientConfig:
     forwards, forwards_problems = read_forwards(said)
     problems += server_problems + socks5_problems + http_problems + forwards_problems
     bandwidth = BandwidthConfig(said.get("bandwidth.up", 0), said.get("bandwidth.down", 0))
-    paths, path_problems = _paths(said, first.server, bandwidth)
+    paths, path_problems = read_paths(said, first.server, bandwidth.up, bandwidth.down)
     acl, acl_problems = read_acl(values, source.parent, Guard.NONE)
     tun, tun_problems = read_client_tun(said)
     problems += path_problems + acl_problems + tun_problems
@@ -242,6 +231,7 @@ def load_client(path: str | Path) -> ClientConfig:
         tls=first.tls,
         servers=servers,
         paths=paths,
+        multipath=read_multipath(said),
         socks5=socks5,
         http=http,
         forwards=forwards,
@@ -270,37 +260,3 @@ def _fec(said: Said) -> FecConfig:
 
 def _accel(said: Said) -> AccelConfig:
     return AccelConfig(said.get("accel.fec", ""), said.get("accel.aead", ""), said.get("accel.allow_emulated", False))
-
-
-def _paths(said: Said, server: Endpoint, bandwidth: BandwidthConfig) -> tuple[tuple[PathConfig, ...], list[Problem]]:
-    problems: list[Problem] = []
-    items: list[Values] = said.get("paths", [])
-    mtu = said.get("mtu", MAX_MTU)
-    if said.has("paths") and not items and "paths" in said.values.value:
-        problems.append(needs(said, "paths", "the list is empty; name a path, or remove the key for one default path"))
-    paths: list[PathConfig] = []
-    lines: list[int | None] = []
-    for item in items:
-        path = Said(item, said.folder)
-        paths.append(
-            PathConfig(
-                name=path.get("name", ""),
-                server=path.get("server", server),
-                source=path.get("source", ""),
-                up=path.get("up", bandwidth.up),
-                down=path.get("down", bandwidth.down),
-                mtu=path.get("mtu", mtu),
-            )
-        )
-        lines.append(item.line.get("name"))
-    paths = paths or [PathConfig("default", server, up=bandwidth.up, down=bandwidth.down, mtu=mtu)]
-    names = [path.name for path in paths]
-    for number, line in enumerate(lines):
-        if names[number] and names[number] in names[:number]:
-            problems.append(Problem(f"paths[{number}].name: two paths are called {names[number]!r}", line))
-    if said.get("congestion.type", "bbr") == "brutal":
-        slow = ", ".join(path.name for path in paths if not path.up)
-        if slow:
-            advice = "brutal needs the rate to send at: set bandwidth.up, or `up` of the path"
-            problems.append(needs(said, "congestion.type", f"{advice} (missing for: {slow})"))
-    return tuple(paths), problems

@@ -13,16 +13,13 @@ from vantun.config_acl import ACL_KEYS
 from vantun.config_auth import AUTH_KEYS
 from vantun.config_forwards import FORWARDS_KEYS, REVERSE_ALLOW_KEYS
 from vantun.config_kinds import (
-    ADDRESS,
     BOOLEAN,
     ENGINES,
     FILE,
     FINGERPRINT,
     HOST,
     LISTEN,
-    NAME,
     RATE,
-    REMOTE,
     RESIDUAL,
     SECRET,
     SIZE,
@@ -32,7 +29,8 @@ from vantun.config_kinds import (
 from vantun.config_life import LIFE_KEYS
 from vantun.config_masquerade import MASQUERADE_KEYS
 from vantun.config_metrics import METRICS_KEYS
-from vantun.config_mtu import MTU_KEYS, PATH_MTU_KEYS
+from vantun.config_mtu import MTU_KEYS
+from vantun.config_paths import PATHS_KEYS
 from vantun.config_proxies import PROXY_KEYS
 from vantun.config_servers import SERVERS_KEYS
 from vantun.config_tun import CLIENT_TUN_KEYS, SERVER_TUN_KEYS
@@ -125,20 +123,6 @@ SERVER_KEYS = (
     *_COMMON,
 )
 
-PATH_KEYS = (
-    Key("name", NAME, "Name of the path in `vantun status`; each path has its own.", "dsl", required=True),
-    Key("server", REMOTE, "Address of the server on this path. Without it the address in `server`.", "example.org:443"),
-    Key(
-        "source",
-        ADDRESS,
-        "Address of this machine that the path leaves from. Without it the kernel's choice.",
-        "192.0.2.10",
-    ),
-    Key("up", RATE, "Rate of this path towards the server. Without it `bandwidth.up`.", "40 mbps"),
-    Key("down", RATE, "Rate of this path from the server. Without it `bandwidth.down`.", "100 mbps"),
-    *PATH_MTU_KEYS,
-)
-
 CLIENT_KEYS = (
     *SERVERS_KEYS,
     Key(
@@ -163,7 +147,7 @@ CLIENT_KEYS = (
         "false",
         "false",
     ),
-    Key("paths", PATH_KEYS, "The paths to use at once. Without it one path, named `default`.", "[{name: dsl}]"),
+    *PATHS_KEYS,
     *PROXY_KEYS,
     *FORWARDS_KEYS,
     Key(
@@ -188,4 +172,5 @@ KEYS: dict[Role, tuple[Key, ...]] = {"server": SERVER_KEYS, "client": CLIENT_KEY
 def role_of(path: Path) -> Role:
     """Return whose file this is, by the top-level keys that only a client has; ConfigError when it cannot be read."""
     values, _ = read_values(path, CLIENT_KEYS)
-    return "client" if any(values.under(name) for name in ("server", "servers", "socks5", "paths")) else "server"
+    sections = ("server", "servers", "socks5", "paths", "multipath")
+    return "client" if any(values.under(name) for name in sections) else "server"

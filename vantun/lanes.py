@@ -45,3 +45,5 @@ class LaneSpec:
     """Place in the page of packet-number floors; -1 = the lane ends with its worker."""
     session_floor: int = -1
     """Place of its session there."""
+    backup: bool = False
+    """Whether it carries data only while no other lane of the session does; probes and RECEIPTs always."""

@@ -30,28 +30,38 @@ _NEXT_STEP = {
     errno.EAFNOSUPPORT: "choose an IPv4 address, or enable IPv6 (sysctl -w net.ipv6.conf.all.disable_ipv6=0)",
 }
 
+_INTERFACE_STEP = {
+    errno.ENODEV: "connect or create it (`ip link` lists those of this machine)",
+    errno.EPERM: "run as root or give CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW)",
+}
+
 
 def bind_udp(
-    host: str, port: int, *, receive_buffer: int = RECEIVE_BUFFER, send_buffer: int = SEND_BUFFER
+    host: str,
+    port: int,
+    *,
+    receive_buffer: int = RECEIVE_BUFFER,
+    send_buffer: int = SEND_BUFFER,
+    interface: str = "",
 ) -> socket.socket:
     """Return a non-blocking UDP socket bound to an IP literal and a port (0 = any).
 
     The empty host is every address of the machine, of both families if it has IPv6 (look at ``family``). Buffers are in
-    bytes; ask :func:`buffer_warning` what the kernel made of them.
+    bytes; ask :func:`buffer_warning` what the kernel made of them. With ``interface`` packets use that one alone.
 
     Raises
     ------
     DriverError
         When the host is a name, or the port out of range.
     SystemCallError
-        When the address is taken, forbidden or not of this machine.
+        When the address is taken, forbidden or not of this machine, or the interface is missing or forbidden.
     """
     try:
-        sock = _bound(host or "::", port, dual=not host)
+        sock = _bound(host or "::", port, dual=not host, interface=interface)
     except SystemCallError as error:
         if host or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             raise
-        sock = _bound("0.0.0.0", port, dual=False)
+        sock = _bound("0.0.0.0", port, dual=False, interface=interface)
     for size, force, plain in (
         (receive_buffer, _SO_RCVBUFFORCE, socket.SO_RCVBUF),
         (send_buffer, _SO_SNDBUFFORCE, socket.SO_SNDBUF),
@@ -93,7 +103,16 @@ def buffer_warning(sock: socket.socket, receive_buffer: int, send_buffer: int) -
     return "; ".join(warnings) or None
 
 
-def _bound(host: str, port: int, *, dual: bool) -> socket.socket:
+def _tie(sock: socket.socket, interface: str) -> None:
+    """Have a socket use one interface alone. Raises SystemCallError."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+    except OSError as error:
+        step = _INTERFACE_STEP.get(error.errno or 0, "see `ip link`")
+        raise SystemCallError(f"using the interface {interface} alone", error.errno or 0, step) from None
+
+
+def _bound(host: str, port: int, *, dual: bool, interface: str) -> socket.socket:
     try:
         family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
     except ValueError:
@@ -103,7 +122,13 @@ def _bound(host: str, port: int, *, dual: bool) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         if dual:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        if interface:
+            _tie(sock, interface)
         sock.bind((host, port))
+    except SystemCallError:
+        assert sock is not None
+        sock.close()
+        raise
     except (OSError, OverflowError) as error:
         if sock is not None:
             sock.close()

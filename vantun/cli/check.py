@@ -84,6 +84,8 @@ def summary(config: ServerConfig | ClientConfig) -> list[str]:
             f"up {_rate(path.up)}, down {_rate(path.down)}"
             for path in config.paths
         ]
+        if config.multipath.auto:
+            first.append(f"paths of the system: up to {config.multipath.most} interfaces with a default route")
     return [*first, f"congestion control {config.congestion.type}, FEC {fec}, log level {config.log_level}"]
 
 

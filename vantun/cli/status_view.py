@@ -28,6 +28,11 @@ def _code(row: Row) -> str:
     return f"{render.number(row.get('k'))}/{render.number(row.get('m'))}"
 
 
+def _volume(row: Row) -> str:
+    """Write what a path has used of its monthly volume."""
+    return f"{render.size(row.get('cap_used'))} of {render.size(row.get('cap'))}" if row.get("cap") else render.MISSING
+
+
 _LANES: tuple[Column, ...] = (
     ("session", _text("session")),
     ("path", _text("path")),
@@ -81,7 +86,11 @@ _PATHS: tuple[Column, ...] = (
 _CONFIGURED: tuple[Column, ...] = (
     ("name", _text("name")),
     ("server", _text("server")),
+    ("interface", _text("interface")),
     ("source", _text("source")),
+    ("priority", _text("priority")),
+    ("from", _text("origin")),
+    (">used", _volume),
     ("state", _text("state")),
     ("reason", _text("reason")),
 )

@@ -156,6 +156,10 @@ class Appliance(ABC):
     def follow(self, mtus: dict[tuple[int, int], int]) -> None:
         """Learn the largest UDP payload of every lane, by (session, path), bytes."""
 
+    def count(self, lanes: list[dict[str, object]]) -> None:
+        """Learn what every lane has carried, as the worker's snapshot has it; of no use to most."""
+        del lanes
+
     @abstractmethod
     def more_fallbacks(self) -> list[dict[str, object]]:
         """Return what the role does without."""
@@ -264,6 +268,7 @@ class Appliance(ABC):
                 self.touch(*where)
         self._seen = seen
         self.follow(mtus)
+        self.count(lanes if isinstance(lanes, list) else [])
         self._exporter.look({**snapshot, "role": self.role})
 
     async def _stop(self) -> None:

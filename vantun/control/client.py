@@ -11,6 +11,7 @@ from vantun.config_kinds import Endpoint
 from vantun.config_schema import Role
 from vantun.control.appliance import Appliance
 from vantun.control.associations import Associations
+from vantun.control.connection_watch import ConnectionWatch
 from vantun.control.dialer import Dialer
 from vantun.control.entrances import Entrances
 from vantun.control.membership import LINGER, Membership
@@ -22,7 +23,9 @@ from vantun.control.sleep_watch import LONG_SLEEP
 from vantun.control.tun_client import TunClient
 from vantun.control.tun_interface import state_folder
 from vantun.control.tun_record import TunRecords
-from vantun.control.uplink import Attempt, Tunnel, Uplink
+from vantun.control.uplink import Attempt, Tunnel
+from vantun.control.uplinks import Uplinks
+from vantun.control.volumes import Volumes, volume_folder
 from vantun.dataplane.events import (
     FlowClosed,
     FlowOpened,
@@ -66,7 +69,9 @@ class Client(Appliance):
         self._reverse = ReverseForwards(config.forwards.reverse, self.resolver)
         self._tun: TunClient | None = None
         self._tunnel: Tunnel | None = None
-        self._uplinks: list[Uplink] = []
+        self._uplinks: Uplinks | None = None
+        self._volumes = Volumes({path.name: path.cap for path in config.paths}, volume_folder())
+        self._connections: ConnectionWatch | None = None
         self._running: asyncio.Task[VantunError] | None = None
         self._following: asyncio.Task[None] | None = None
         self._routing: asyncio.Task[None] | None = None
@@ -82,9 +87,14 @@ class Client(Appliance):
     def begin(self, link: WorkerLink) -> None:
         """Set all paths up by a new worker."""
         self._tunnel = Tunnel(self._config, link, self.resolver, self.sockets, self._membership)
-        self._uplinks = [Uplink(self._tunnel, path) for path in self._config.paths]
-        self._running = asyncio.create_task(self._run_uplinks())
+        self._tunnel.volumes = self._volumes
+        own = (self._tun.interface.name,) if self._tun is not None else ()
+        self._uplinks = Uplinks(self._tunnel, own)
+        self._running = asyncio.create_task(self._uplinks.run())
         self._running.add_done_callback(self._on_uplinks_done)
+        self._connections = ConnectionWatch.start(self._uplinks.settle)
+        if self._connections is None:
+            self._uplinks.use_default()
         if self._entrances is not None:
             self._entrances.begin(link)
         self._reverse.begin(link)
@@ -117,6 +127,7 @@ class Client(Appliance):
         if self._routing is not None:
             self._routing.cancel()
         await self._end_uplinks()
+        self._volumes.save()
         if self._tun is not None:
             self._tun.close()
 
@@ -125,8 +136,8 @@ class Client(Appliance):
         return bool(self._membership.up)
 
     def report(self) -> dict[str, object]:
-        """Return the configured paths and the proxy."""
-        paths = [uplink.report() for uplink in self._uplinks]
+        """Return the paths and the proxy."""
+        paths = self._uplinks.report() if self._uplinks is not None else []
         suites = sorted({str(path["suite"]) for path in paths if path["suite"]})
         return {
             "paths": paths,
@@ -144,6 +155,11 @@ class Client(Appliance):
         """Have the packets of the TUN fit all paths."""
         if self._tun is not None:
             self._tun.watch(mtus.values())
+
+    def count(self, lanes: list[dict[str, object]]) -> None:
+        """Count what paths with a cap have carried, and close those that have reached it."""
+        if self._uplinks is not None:
+            self._uplinks.close_full(self._volumes.count(lanes, self._uplinks.names()))
 
     async def reload(self, config: ServerConfig | ClientConfig) -> None:
         """Use the access list of ``config``; see the base class."""
@@ -237,7 +253,8 @@ class Client(Appliance):
             session = await self._membership.wait_up()
             assert session is not None
             if not told and self._entrances is not None:
-                log.info("vantun client: %s; %d path(s)", self._entrances.summary(), len(self._config.paths))
+                paths = len(self._uplinks.report()) if self._uplinks is not None else 0
+                log.info("vantun client: %s; %d path(s)", self._entrances.summary(), paths)
                 told = True
             if self._entrances is not None:
                 self._entrances.move(session)
@@ -269,11 +286,6 @@ class Client(Appliance):
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(error)
 
-    async def _run_uplinks(self) -> VantunError:
-        """Keep the paths up until none of them can work; return why the first one cannot."""
-        errors = await asyncio.gather(*(uplink.run() for uplink in self._uplinks))
-        return errors[0]
-
     def _on_uplinks_done(self, task: asyncio.Task[VantunError]) -> None:
         if not task.cancelled():
             self.fail(task.exception() or task.result())
@@ -285,6 +297,11 @@ class Client(Appliance):
         if running is not None:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+        if self._connections is not None:
+            self._connections.close()
+            self._connections = None
+        if self._uplinks is not None:
+            await self._uplinks.close()
         self._tunnel = None
 
     def _of(self, session: int, path: int) -> list[Attempt]:

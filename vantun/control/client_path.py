@@ -228,6 +228,7 @@ class ClientPath:
             cid=self._cid,
             name=readable(self._path.name, MAX_NAME),
             down=self._path.down,
+            backup=int(self._path.backup),
         )
         self._http.send(self._stream, encode(HELLO, hello))
 
@@ -294,6 +295,7 @@ class ClientPath:
             max_mtu=self._path.mtu,
             # early, nothing may have been measured yet; then the way there and back took no longer than all of this
             rtt=self._http.rtt or max(self._now - self._began, 1e-3),
+            backup=self._path.backup,
         )
         self._reset = welcome.reset
         self._state = _State.UP

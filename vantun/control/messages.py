@@ -57,12 +57,15 @@ class Hello:
     cid: bytes
     name: str
     down: int
+    backup: int = 0
+    """1 = the path carries data, both ways, only while no other one does."""
 
     def check(self) -> None:
         """Raise ValueError when a field is out of its bounds."""
         between("session", self.session, 0, MAX_NUMBER)
         between("path", self.path, 0, MAX_NUMBER)
         between("down", self.down, 0, MAX_NUMBER)
+        between("backup", self.backup, 0, 1)
         long("token", self.token, TOKEN_LENGTH if self.session else 0)
         long("x25519", self.x25519, X25519_LENGTH)
         long("ml_kem", self.ml_kem, ML_KEM_KEY_LENGTH)
@@ -161,8 +164,9 @@ def decode(body: bytes) -> tuple[int, ControlMessage]:
         number = plain.get("number")
         if type(number) is not int or not 0 <= number <= MAX_NUMBER:
             raise ValueError("it has no number")
-        known = {entry.name for entry in dataclasses.fields(kind)}
-        message = from_plain(kind, {key: value for key, value in plain.items() if key in known})
+        known = {entry.name: entry.default for entry in dataclasses.fields(kind)}
+        later = {name: value for name, value in known.items() if value is not dataclasses.MISSING}
+        message = from_plain(kind, {**later, **{key: value for key, value in plain.items() if key in known}})
         message.check()
     except (ValueError, TypeError) as error:
         raise ProtocolError(f"a control message of {len(body)} B cannot be read: {error}") from None

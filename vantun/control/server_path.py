@@ -270,6 +270,7 @@ class ServerPath:
             cap=0.0 if brutal else float(limit),
             mtu=MTU,
             max_mtu=config.mtu,
+            backup=bool(hello.backup),
         )
         tokens = authority.tokens(session)
         welcome = Welcome(

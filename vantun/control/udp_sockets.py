@@ -22,8 +22,10 @@ class UdpSockets:
         self.mark = 0
         """Mark of every socket, so that packets of the tunnel itself are not sent into it; 0 = none."""
 
-    def bind(self, host: str, port: int) -> socket.socket:
+    def bind(self, host: str, port: int, interface: str = "") -> socket.socket:
         """Return a socket bound to an IP address (empty = every one, of both families) and a port (0 = any).
+
+        With ``interface`` it uses that one alone.
 
         Raises
         ------
@@ -31,7 +33,7 @@ class UdpSockets:
             When the kernel refuses, with the next step.
         """
         try:
-            sock = bind_udp(host, port)
+            sock = bind_udp(host, port, interface=interface)
         except DriverError as error:
             raise ResourceError(str(error)) from None
         if self.mark:
@@ -42,9 +44,12 @@ class UdpSockets:
             log.warning("bursts may be lost: %s", warning)
         return sock
 
-    def bind_towards(self, peer: Address, source: str) -> socket.socket:
-        """Return a socket for packets to ``peer``, from address ``source`` if it is not empty. Raises ResourceError."""
-        return self.bind(source or ("::" if peer.family == socket.AF_INET6 else "0.0.0.0"), 0)
+    def bind_towards(self, peer: Address, source: str, interface: str = "") -> socket.socket:
+        """Return a socket for packets to ``peer``, from ``source`` and by ``interface`` alone if they are not empty.
+
+        Raises ResourceError.
+        """
+        return self.bind(source or ("::" if peer.family == socket.AF_INET6 else "0.0.0.0"), 0, interface)
 
     def fallbacks(self) -> list[dict[str, object]]:
         """Return the fallback in force for `vantun status`, if there is one."""

@@ -6,11 +6,11 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vantun.config import ClientConfig, PathConfig, ServerEntry
-from vantun.config_kinds import Endpoint
+from vantun.config_units import format_size
 from vantun.control.backoff import Backoff
 from vantun.control.client_path import ClientPath
 from vantun.control.membership import Admission, Membership
@@ -28,10 +28,12 @@ from vantun.control.pump import Pump
 from vantun.control.requests import Requests
 from vantun.control.resolver import Address, Resolver
 from vantun.control.server_choice import ServerChoice
+from vantun.control.server_lookup import Serving, UnresolvableError, find_server
 from vantun.control.session_messages import SessionAnswer, SessionRequest
 from vantun.control.tickets import KeptTickets
 from vantun.control.udp_sockets import UdpSockets
-from vantun.errors import ConnectError, ResourceError, VantunError, WorkerError
+from vantun.control.volumes import Volumes
+from vantun.errors import ResourceError, VantunError, WorkerError
 from vantun.lanes import LaneSpec
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ SETUP_TIME = 10.0
 """Seconds for one path to come up."""
 SETUP_TIME_OF_MANY = 4.0
 """The same where another server can be tried."""
+LONGEST_CLOSED = 60.0
+"""Seconds after which a path without volume looks at the calendar again."""
 STABLE_TIME = 10.0
 """Seconds after which a path that ends counts as one that worked."""
 
@@ -65,6 +69,10 @@ class Tunnel:
     tickets: KeptTickets = field(default_factory=KeptTickets)
     sockets_made: int = 0
     requests: Requests = field(default_factory=Requests)
+    volumes: Volumes | None = None
+    """What paths with a cap have used of it."""
+    trying: set[str] = field(default_factory=set)
+    """Paths that nothing on this machine keeps from trying."""
     servers: ServerChoice = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,22 +102,6 @@ class Ending:
     retry: bool = True
     at_once: bool = False
     """The server can be reached: the path may return without a pause, if it was up for a moment."""
-
-
-@dataclass(frozen=True)
-class Serving:
-    """A path with the server that it goes to at present."""
-
-    config: ClientConfig
-    path: PathConfig
-    entry: ServerEntry
-
-    @classmethod
-    def of(cls, config: ClientConfig, path: PathConfig, entry: ServerEntry) -> Serving:
-        """Return ``path`` to ``entry``; an address of its own, if the path has one, is the first server's."""
-        if entry.server != config.server:
-            path = replace(path, server=entry.server)
-        return cls(replace(config, auth=entry.auth, tls=entry.tls), path, entry)
 
 
 class Attempt:
@@ -206,7 +198,7 @@ class Uplink:
     Attributes
     ----------
     state
-        "connecting", "up", "waiting" (to try again) or "failed" (it does not).
+        "connecting", "up", "waiting" (to try again, or for an interface), "capped" (its volume is used up) or "failed".
     reason
         Why it is not up.
     """
@@ -217,7 +209,12 @@ class Uplink:
         self.reason = ""
         self.attempt: Attempt | None = None
         self.server = config.server
+        self.source = config.source
+        """The local address in use."""
+        self.lacks = ""
+        """What it needs and this machine does not have at present."""
         self._tunnel = tunnel
+        self._woken = asyncio.Event()
         self._backoff = Backoff()
         self._loop = asyncio.get_running_loop()
         self._was_up = False
@@ -226,7 +223,10 @@ class Uplink:
     async def run(self) -> VantunError:
         """Keep the path up, and return the error that makes it pointless to go on."""
         while True:
+            await self._wait_until_able()
             self.state = "connecting"
+            self._woken.clear()
+            self._tunnel.trying.add(self.config.name)
             entry = self._tunnel.servers.current(self._loop.time())
             ending = await self._once(Serving.of(self._tunnel.config, self.config, entry))
             self._tell_choice(entry, ending)
@@ -243,7 +243,44 @@ class Uplink:
             level = logging.DEBUG if ending.reason == self.reason else logging.WARNING
             log.log(level, "path %s: %s; trying again in %.1f s", self.config.name, ending.reason, delay)
             self.state, self.reason = "waiting", ending.reason
-            await asyncio.sleep(delay)
+            await self._rest(delay)
+
+    def wake(self) -> None:
+        """End a wait for the next attempt: what stood in the way may be gone."""
+        self._backoff.reset()
+        self._woken.set()
+
+    def lose(self, reason: str) -> None:
+        """End the present attempt at once: what it needs is gone; the lane is closed, its data goes by the others."""
+        if self.attempt is not None:
+            self.attempt.end(reason)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait until the time is over, or :meth:`wake` is called."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+        self._woken.clear()
+
+    async def _wait_until_able(self) -> None:
+        """Return as soon as the path has what it needs, and volume left."""
+        volumes, name = self._tunnel.volumes, self.config.name
+        while True:
+            until = volumes.closed_until(name) if volumes is not None else None
+            if until is not None:
+                used = f"its volume of {format_size(self.config.cap)} is used up"
+                state, reason = "capped", f"{used}; it is closed until {until:%Y-%m-%d %H:%M}"
+            elif self.lacks:
+                state, reason = "waiting", f"{self.lacks}; it begins when that comes"
+            else:
+                return
+            if reason != self.reason:
+                log.warning("path %s: %s", name, reason)
+            self.state, self.reason = state, reason
+            self._tunnel.trying.discard(name)
+            await self._rest(LONGEST_CLOSED)
 
     def _tell_choice(self, entry: ServerEntry, ending: Ending) -> None:
         """Tell the choice of servers how it went; the session with a server that is given up is lost."""
@@ -253,7 +290,7 @@ class Uplink:
         elif tunnel.membership.up:
             return
         else:
-            given_up = tunnel.servers.failed(entry, self.config.name, len(tunnel.config.paths), now)
+            given_up = tunnel.servers.failed(entry, self.config.name, len(tunnel.trying), now)
         if given_up and len(tunnel.servers) > 1 and tunnel.membership.session is not None:
             tunnel.membership.forget(tunnel.membership.session)
 
@@ -267,10 +304,11 @@ class Uplink:
         """Set the path up and wait for its end."""
         tunnel = self._tunnel
         try:
-            peer = await self._find_server(serving.path.server)
-            sock = tunnel.sockets.bind_towards(peer, self.config.source)
+            peer, self.source = await find_server(tunnel.resolver, serving.path.server, self.config.sources)
+            sock = tunnel.sockets.bind_towards(peer, self.source, self.config.interface)
         except UnresolvableError as error:
-            return Ending(str(error), error, retry=error.again or self._was_up)
+            again = error.again or self._was_up or self.config.origin == "system"
+            return Ending(str(error), error, retry=again)
         except ResourceError as error:  # an uplink that is down has lost its address, and gets it back
             return Ending(str(error), error)
         try:
@@ -330,45 +368,20 @@ class Uplink:
                 rtt = f"{lane['rtt_ms']:.1f} ms"
         log.info("path %s: up, RTT %s, to %s", self.config.name, rtt, self.server)
 
-    async def _find_server(self, server: Endpoint) -> Address:
-        """Return the server's address; with a source, one of the same family. Raises UnresolvableError."""
-        source = self.config.source
-        try:
-            async with asyncio.timeout(SETUP_TIME):
-                found = await self._tunnel.resolver.resolve(server.host, server.port)
-        except OSError as error:
-            raise UnresolvableError(server.host, error) from None
-        usable = [address for address in found if not source or (":" in source) == (":" in address.host)]
-        if not usable:
-            family = "IPv6" if ":" in source else "IPv4"
-            raise UnresolvableError(server.host, socket.gaierror(socket.EAI_NONAME, f"it has no {family} address"))
-        return usable[0]
-
     def report(self) -> dict[str, object]:
         """Return the path's part of the status."""
         lane = self.attempt.lane if self.attempt is not None else None
         return {
             "name": self.config.name,
             "server": str(self.server),
-            "source": self.config.source,
+            "source": self.source,
+            "interface": self.config.interface,
+            "priority": "backup" if self.config.backup else "primary",
+            "origin": self.config.origin,
+            **(self._tunnel.volumes.report(self.config.name) if self._tunnel.volumes is not None else {}),
             "state": self.state,
             "reason": self.reason,
             "session": f"{lane.session:x}" if lane else None,
             "path": lane.path if lane else None,
             "suite": lane.suite.name if lane else None,
         }
-
-
-class UnresolvableError(ConnectError):
-    """The server's name has no address.
-
-    Attributes
-    ----------
-    again
-        Whether the name server may know it later.
-    """
-
-    def __init__(self, host: str, error: OSError) -> None:
-        self.again = isinstance(error, TimeoutError) or error.errno == socket.EAI_AGAIN
-        step = "is the name server reachable?" if self.again else "check the spelling in `server`, or write its address"
-        super().__init__(f"the server {host!r} cannot be found: {error.strerror or 'no answer'}; {step}")

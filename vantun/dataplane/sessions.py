@@ -155,6 +155,7 @@ class SessionBook:
         values = {
             "used": 1,
             "state": VALIDATING,
+            "backup": spec.backup,
             "session": session,
             "path": spec.path,
             "socket": spec.socket,

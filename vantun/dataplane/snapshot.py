@@ -106,6 +106,7 @@ def _lane(plane: Dataplane, lane: int) -> dict[str, object]:
         "name": spec.name or f"path {spec.path}",
         "peer": "{}:{}".format(*unpack(plane.sessions.peers[lane])),
         "state": STATE_NAMES[int(record["state"])],
+        "priority": "backup" if spec.backup else "primary",
         "rtt_ms": round(float(record["srtt"]) * 1e3, 3),
         "min_rtt_ms": round(float(record["min_rtt"]) * 1e3, 3),
         "loss": round(_loss(record), 5),

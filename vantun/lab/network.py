@@ -129,6 +129,7 @@ class Network:
         mtu: int = 1200,
         max_mtu: int = 0,
         back: LinkProfile | None = None,
+        backup: bool = False,
     ) -> None:
         """Add a path of two links; ``rate`` (bit/s) makes both ends use ``brutal``, ``max_mtu`` search for the MTU."""
         self.source[path] = client_address(path)
@@ -153,6 +154,7 @@ class Network:
             max_mtu=max_mtu,
             floor=len(self._specs[0]),
             session_floor=0,
+            backup=backup,
         )
         other = replace(
             spec,

@@ -27,6 +27,8 @@ from vantun.wire.varint import put_varint
 
 _SHORT = 1 + PROBE_DATA
 _PROBE_SIZE = HEADER_LENGTH + _SHORT + TAG_LENGTH
+_FAR = 1e6
+"""Seconds: farther away than any lane is."""
 
 
 @njit(cache=True)
@@ -198,11 +200,15 @@ def _write_receipt(t: Tables, lane: int, row: int, now: float) -> int:
 
 @njit(cache=True)
 def fastest_lane(t: Tables, session: int) -> int:
-    """Return the active lane with the smallest RTT, or -1."""
+    """Return the active lane with the smallest RTT, a backup only if there is no other; or -1."""
     t = head(t)
     best = -1
+    smallest = np.inf
     for i in range(SESSION_LANES):
         lane = int64(t.session_lane[session, i])
-        if lane >= 0 and t.lane[lane].state == ACTIVE and (best < 0 or t.lane[lane].srtt < t.lane[best].srtt):
-            best = lane
+        if lane < 0 or t.lane[lane].state != ACTIVE:
+            continue
+        rtt = t.lane[lane].srtt + _FAR * t.lane[lane].backup
+        if rtt < smallest:
+            best, smallest = lane, rtt
     return best

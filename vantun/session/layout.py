@@ -92,6 +92,8 @@ lane_dtype = np.dtype(
     [
         ("used", "u1"),
         ("state", "u1"),
+        ("backup", "u1"),  # carries data only while no other kind of lane is active
+        ("standby", "u1"),  # it is one, and has nothing to do: as of the last plan
         ("session", "i4"),
         ("path", "i8"),
         ("socket", "i4"),

@@ -87,7 +87,7 @@ def plan(t: Tables, d: Departures, now: float) -> tuple[int, float]:
 def _has_room(t: Tables, lane: int, size: int, patience: float) -> bool:
     """Return whether a lane may send ``size`` bytes now; ``patience`` = bytes it may go over its pacing and window."""
     record = t.lane[lane]
-    if record.state != ACTIVE or size > record.mtu or record.next_pn - record.una >= INFLIGHT - 1:
+    if record.state != ACTIVE or record.standby or size > record.mtu or record.next_pn - record.una >= INFLIGHT - 1:
         return False
     if record.in_flight + size > record.cwnd + patience or record.tokens + patience <= 0.0:
         record.limited = 1
@@ -122,10 +122,23 @@ def choose_lane(t: Tables, session: int, kind: int, size: int, urgency: int) -> 
 
 
 @njit(cache=True)
-def _plan_channels(t: Tables, d: Departures, session: int) -> float:
+def _settle_standby(t: Tables, session: int) -> None:
+    """Have backup lanes rest while a primary one is active; what they are probed with goes on."""
+    primary = False
     for i in range(SESSION_LANES):
         if t.session_lane[session, i] >= 0:
-            t.lane[t.session_lane[session, i]].limited = 0
+            record = t.lane[t.session_lane[session, i]]
+            record.limited = 0
+            primary |= record.state == ACTIVE and not record.backup
+    for i in range(SESSION_LANES):
+        if t.session_lane[session, i] >= 0:
+            record = t.lane[t.session_lane[session, i]]
+            record.standby = 1 if primary and record.backup else 0
+
+
+@njit(cache=True)
+def _plan_channels(t: Tables, d: Departures, session: int) -> float:
+    _settle_standby(t, session)
     if t.session[session].restart:  # the peer has not forgotten the shards of the former epoch yet
         return np.inf
     waiting = False
@@ -150,7 +163,7 @@ def _next_send(t: Tables, session: int, waiting: bool, now: float) -> float:  # 
         if lane < 0 or t.lane[lane].state != ACTIVE:
             continue
         record = t.lane[lane]
-        if not waiting and not record.limited:
+        if record.standby or (not waiting and not record.limited):
             record.app_limited = record.delivered + max(record.in_flight, 1)
         elif waiting and record.in_flight < record.cwnd and record.next_pn - record.una < INFLIGHT - 1:
             quantum = min(max(record.pacing_rate * 0.001, 1228.0), 16.0 * 1228.0)

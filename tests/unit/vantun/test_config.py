@@ -171,7 +171,10 @@ def test_server_problems(tmp_path: Path, text: str, message: str) -> None:
         ("server: vantun://a@b/?insecure=1\ntls: {ca: x}\n", "vantun.yaml:1: tls.insecure: true makes tls.ca and"),
         (CLIENT + "paths: []\n", "vantun.yaml:3: paths: the list is empty"),
         (CLIENT + "paths: {}\n", "paths: expected a list (lines that start with '- '), found a mapping"),
-        (CLIENT + "paths: [a]\n", "paths[0]: expected keys (down, mtu, name, server, source, up), found a single"),
+        (
+            CLIENT + "paths: [a]\n",
+            "paths[0]: expected keys (cap, down, interface, mtu, name, priority, server, source, up)",
+        ),
         (CLIENT + "paths:\n  - {sever: b}\n", "vantun.yaml:4: paths[0].sever: unknown key; did you mean server?"),
         (CLIENT + "paths:\n  - {up: 1 mbps}\n", "vantun.yaml:4: paths[0].name is missing"),
         (CLIENT + "paths:\n  - name: a\n  - name: a\n", "vantun.yaml:5: paths[1].name: two paths are called 'a'"),

@@ -7,7 +7,8 @@ import pytest
 
 from vantun.config import load_client, load_server
 from vantun.config_kinds import Kind
-from vantun.config_schema import KEYS, PATH_KEYS, Role, role_of
+from vantun.config_paths import PATH_KEYS
+from vantun.config_schema import KEYS, Role, role_of
 from vantun.config_text import documentation, example_file
 from vantun.config_yaml import Key
 

@@ -60,9 +60,11 @@ class Pair:
         self._way: list[tuple[float, int, int, bytes]] = []
         self._count = 0
 
-    def connect(self, number: int, identity: SessionIdentity | None = None, *, down: int = 0) -> ClientPath:
+    def connect(
+        self, number: int, identity: SessionIdentity | None = None, *, down: int = 0, backup: bool = False
+    ) -> ClientPath:
         """Begin a path."""
-        path = replace(self.client.paths[0], down=down)
+        path = replace(self.client.paths[0], down=down, backup=backup)
         end = ClientPath(self.client, path, number, Route(number, SERVER), identity, self.now, self.tickets)
         self.paths[number] = end
         self.events[number] = []

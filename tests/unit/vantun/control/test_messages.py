@@ -149,3 +149,12 @@ def test_bounds(change: dict[str, object]) -> None:
     good = Hello(0, b"", 0, bytes(32), bytes(1184), (Suite.AES_128_GCM,), bytes(8), "", 0)
     with pytest.raises(ValueError, match=r"bytes, expected|allowed are|cannot be printed"):
         encode(1, replace(good, **change))  # type: ignore[arg-type]
+
+
+def test_a_hello_of_an_older_client_has_no_backup() -> None:
+    new = Hello(0, b"", 0, bytes(32), bytes(1184), (Suite.AES_128_GCM,), bytes(8), "", 0, backup=1)
+    plain = cbor2.loads(encode(1, new)[4:])
+    assert plain.pop("backup") == 1
+    assert decode(cbor2.dumps(plain)) == (1, replace(new, backup=0))
+    with pytest.raises(ProtocolError, match="backup"):
+        decode(cbor2.dumps({**plain, "backup": 2}))

@@ -76,6 +76,15 @@ def test_a_new_session(pair: Pair) -> None:
     assert near.receive_cid[0] == far.receive_cid[0] == 0, "byte 0 names the worker"
 
 
+@pytest.mark.parametrize("backup", [False, True])
+def test_both_ends_know_a_backup(pair: Pair, backup: bool) -> None:
+    pair.connect(0, backup=backup)
+    assert pair.run(5.0, lambda: bool(pair.events[0]))
+    event = pair.events[0][0]
+    assert isinstance(event, PathUp)
+    assert (event.lane.backup, server_lane(pair, 0).backup) == (backup, backup)
+
+
 def test_the_lane_is_told_before_the_welcome_leaves(pair: Pair) -> None:
     pair.connect(0)
     assert pair.run(5.0, lambda: any(isinstance(event, PathUp) for event in pair.server_events))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from datetime import datetime
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -13,6 +15,7 @@ from vantun.control.membership import Membership
 from vantun.control.resolver import Address, Lookup, Resolver
 from vantun.control.udp_sockets import UdpSockets
 from vantun.control.uplink import Tunnel, Uplink
+from vantun.control.volumes import Volumes
 from vantun.control.worker_link import WorkerLink
 from vantun.errors import ConnectError, ResourceError, VantunError
 
@@ -88,3 +91,66 @@ def test_sockets_say_once_what_the_kernel_refused(
 def test_a_name_is_no_address_to_bind_to() -> None:
     with pytest.raises(ResourceError, match="is not an IP address"):
         UdpSockets().bind("localhost", 0)
+
+
+def test_an_interface_that_is_missing_is_waited_for() -> None:
+    async def scenario() -> list[tuple[str, str]]:
+        path = PathConfig("lte", SERVER, interface="nobody0")
+        tunnel = Tunnel(
+            ClientConfig(SERVER, "a:b", (path,)),
+            cast("WorkerLink", None),
+            Resolver(lambda _host, port: [Address(socket.AF_INET, "192.0.2.1", port)]),
+            UdpSockets(),
+            Membership(lambda _session: None),
+        )
+        uplink = Uplink(tunnel, path)
+        uplink.lacks = "the interface nobody0 is missing"
+        running = asyncio.create_task(uplink.run())
+        seen = []
+        async with asyncio.timeout(30):
+            while uplink.state != "waiting":
+                await asyncio.sleep(0)
+            seen.append((uplink.state, uplink.reason))
+            assert not tunnel.trying, "no server is to blame"
+            uplink.lacks = ""
+            uplink.wake()
+            while "failed" not in uplink.reason:
+                await asyncio.sleep(0)
+            seen.append((uplink.state, uplink.reason))
+        assert tunnel.trying == {"lte"}
+        running.cancel()
+        await asyncio.wait([running])
+        return seen
+
+    waiting, trying = asyncio.run(scenario())
+    assert waiting == ("waiting", "the interface nobody0 is missing; it begins when that comes")
+    assert trying[0] == "waiting"
+    assert "using the interface nobody0 alone failed: No such device; connect or create it" in trying[1]
+
+
+def test_a_path_without_volume_says_until_when_it_is_closed(tmp_path: Path) -> None:
+    async def scenario() -> dict[str, object]:
+        path = PathConfig("lte", SERVER, cap=10**9)
+        tunnel = Tunnel(
+            ClientConfig(SERVER, "a:b", (path,)),
+            cast("WorkerLink", None),
+            Resolver(),
+            UdpSockets(),
+            Membership(lambda _session: None),
+        )
+        tunnel.volumes = Volumes({"lte": 10**9}, tmp_path, lambda: datetime(2026, 11, 25))
+        lane = {"session": "5e", "path": 0, "sent": 0, "received": 0, "sent_bytes": 10**9, "received_bytes": 0}
+        tunnel.volumes.count([lane], {("5e", 0): "lte"})
+        uplink = Uplink(tunnel, path)
+        running = asyncio.create_task(uplink.run())
+        async with asyncio.timeout(30):
+            while uplink.state != "capped":
+                await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+        return uplink.report()
+
+    report = asyncio.run(scenario())
+    assert report["reason"] == "its volume of 1 GB is used up; it is closed until 2026-12-01 00:00"
+    assert (report["cap"], report["cap_used"], report["closed_until"]) == (10**9, 10**9, "2026-12-01T00:00:00")
+    assert (report["priority"], report["origin"], report["interface"]) == ("primary", "configured", "")
