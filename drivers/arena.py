@@ -27,6 +27,8 @@ LINE = 64
 """Bytes of a cache line."""
 
 _PROT_NONE = 0
+_MAP_NORESERVE = 0x4000
+"""Not in Python's mmap; the value of x86, arm64 and RISC-V."""
 _C = Library("the C library", ["libc.so.6", "libc.musl-x86_64.so.1", "libc.so"], "run on Linux with glibc or musl")
 
 
@@ -115,7 +117,9 @@ def _map_fenced(size: int) -> NDArray[np.uint8]:
     doing = f"mapping {size} bytes of packet memory"
     try:
         # MAP_PRIVATE: Python's default for anonymous memory is MAP_SHARED, which is a tmpfs file in disguise.
-        mapping = mmap.mmap(-1, guard + span + guard, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        # MAP_NORESERVE: tables have room for the largest worker; a small machine must not be asked for all of it.
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        mapping = mmap.mmap(-1, guard + span + guard, flags=flags)
     except OSError as error:
         raise SystemCallError(doing, error.errno or 0, "lower `limits.memory` or free memory") from None
     whole = np.frombuffer(mapping, np.uint8)  # exports the mapping: it lives until the last view is gone

@@ -23,7 +23,7 @@ SMALL = DataplaneConfig(limits=Limits(sessions=4, flows=64, rows=512, flows_per_
 CID = b"\0handmad"
 ANSWER_CID = b"\0answers"
 SECRETS = bytes(range(32)), bytes(range(32, 64))
-INTERACTIVE, BULK, PACKETS = 1, 2, 3
+CONTROL, INTERACTIVE, BULK, PACKETS = range(4)
 
 
 def varint(value: int, size: int = 0) -> bytes:
@@ -147,27 +147,41 @@ class Peer:
         self.empty = self.pool()
         self.now = 1.0
         self.next = 0
+        self.join(client=client)
+
+    def join(
+        self,
+        session: int = SESSION,
+        path: int = 1,
+        address: tuple[str, int] = ("127.0.0.1", 1000),
+        user: str = "",
+        *,
+        client: bool = False,
+    ) -> None:
+        """Have the endpoint begin the session of this peer."""
+        self.session = session
         self.end.plane.add_lane(
             LaneSpec(
-                session=SESSION,
-                path=1,
-                socket=0,
-                peer=("127.0.0.1", 1000),
+                session=session,
+                path=path,
+                socket=path,
+                peer=address,
                 receive_cid=CID,
                 send_cid=ANSWER_CID,
                 suite=Suite.AES_128_GCM,
                 send_secret=SECRETS[1],
                 receive_secret=SECRETS[0],
                 client=client,
+                user=user,
             ),
             self.now,
         )
         aead = CryptographyAead()
         self._aead, self._seal, self._open = aead, aead.open(Operation.AEAD_SEAL), aead.open(Operation.AEAD_OPEN)
-        for session, secret in ((self._seal, SECRETS[0]), (self._open, SECRETS[1])):
+        for opened, secret in ((self._seal, SECRETS[0]), (self._open, SECRETS[1])):
             ratchet = Ratchet(secret, Suite.AES_128_GCM)
-            session.install_key(0, ratchet.current)
-            session.install_key(1, ratchet.following)
+            opened.install_key(0, ratchet.current)
+            opened.install_key(1, ratchet.following)
 
     def pool(self) -> Pool:
         """Return what is free."""
@@ -226,5 +240,5 @@ class Peer:
 
     def end_session(self) -> Pool:
         """End the session; return what is free then."""
-        self.end.plane.end_session(SESSION, self.now)
+        self.end.plane.end_session(self.session, self.now)
         return self.pool()

@@ -32,6 +32,7 @@ from vantun.config_schema import (
 )
 from vantun.config_servers import ClientTlsConfig, ServerEntry, read_servers
 from vantun.config_tun import ClientTunConfig, ServerTunConfig, read_client_tun, read_server_tun
+from vantun.config_users import SESSIONS_PER_USER, UserRates, read_rates
 from vantun.config_yaml import missing_keys, read_values
 from vantun.errors import ConfigError
 
@@ -125,6 +126,9 @@ class ServerConfig:
     """What each user (``*`` = everybody) may have the server listen on."""
     tun: ServerTunConfig | None = None
     life: LifeConfig = DEFAULT_LIFE
+    rates: dict[str, UserRates] = field(default_factory=dict)
+    """What single users may move."""
+    sessions_per_user: int = SESSIONS_PER_USER
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,8 @@ def load_server(path: str | Path) -> ServerConfig:
     problems += check_auth(said) + check_masquerade(said)
     acl, acl_problems = read_acl(values, source.parent, Guard.ALL)
     tun, tun_problems = read_server_tun(said)
-    problems += acl_problems + tun_problems
+    rates, rate_problems = read_rates(said)
+    problems += acl_problems + tun_problems + rate_problems
     if said.get("congestion.type", "bbr") == "brutal" and "bandwidth.up" not in values.line:
         problems.append(needs(said, "congestion.type", "brutal needs bandwidth.up, the rate to send at"))
     if problems:
@@ -203,6 +208,8 @@ def load_server(path: str | Path) -> ServerConfig:
         reverse_allow=read_reverse_allow(said),
         tun=tun,
         life=life_config(said),
+        rates=rates,
+        sessions_per_user=said.get("limits.sessionsPerUser", SESSIONS_PER_USER),
     )
 
 

@@ -34,6 +34,7 @@ from vantun.config_paths import PATHS_KEYS
 from vantun.config_proxies import PROXY_KEYS
 from vantun.config_servers import SERVERS_KEYS
 from vantun.config_tun import CLIENT_TUN_KEYS, SERVER_TUN_KEYS
+from vantun.config_users import USERS_KEYS
 from vantun.config_yaml import Key, read_values
 
 Role = Literal["server", "client"]
@@ -110,6 +111,7 @@ SERVER_KEYS = (
     Key("tls.cert", FILE, "Certificate chain, PEM.", "fullchain.pem", required=True),
     Key("tls.key", FILE, "Private key of the certificate, PEM.", "key.pem", required=True),
     *AUTH_KEYS,
+    *USERS_KEYS,
     *MASQUERADE_KEYS,
     Key(
         "bandwidth.up",

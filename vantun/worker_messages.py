@@ -146,6 +146,23 @@ class RefuseFlow:
 
 
 @dataclass(frozen=True)
+class UserRate:
+    """What is sent to and received from a user, bit/s; 0 = no limit."""
+
+    user: str
+    sending: float
+    receiving: float
+
+
+@dataclass(frozen=True)
+class LimitUsers:
+    """Limit these users from now on; ``more`` rates follow in another message, and count with them."""
+
+    rates: tuple[UserRate, ...]
+    more: bool
+
+
+@dataclass(frozen=True)
 class AskSnapshot:
     """Answered by SnapshotTaken with the same number."""
 
@@ -213,6 +230,7 @@ Command = (
     | OpenFlow
     | AttachFlow
     | RefuseFlow
+    | LimitUsers
     | AskSnapshot
     | Ping
     | Stop
@@ -250,6 +268,7 @@ MESSAGES: dict[str, type[Message]] = {
     "open flow": OpenFlow,
     "attach flow": AttachFlow,
     "refuse flow": RefuseFlow,
+    "limit users": LimitUsers,
     "ask snapshot": AskSnapshot,
     "ping": Ping,
     "stop": Stop,

@@ -65,6 +65,14 @@ def check_tables(plane: Dataplane) -> None:
     assert not refs[free].any()
     taken = np.setdiff1d(np.arange(len(refs)), free)
     assert refs[taken].tolist() == t.row_refs[taken].tolist()
+    owner = t.row_owner[: len(refs)]
+    assert not owner[free].any()
+    held = np.bincount(owner, minlength=int(pool["sessions"]) + 1)[1 : int(pool["sessions"]) + 1]
+    assert held.tolist() == t.session["rows"][: int(pool["sessions"])].tolist()
+    holders = owner[[int(t.span[piece]["row"]) for piece in pieces]]
+    spans = np.bincount(holders, minlength=int(pool["sessions"]) + 1)
+    assert spans[0] == 0
+    assert spans[1 : int(pool["sessions"]) + 1].tolist() == t.session["spans"][: int(pool["sessions"])].tolist()
     assert len(set(pieces)) == len(pieces)
     assert int(pool["spans_free"]) == int(pool["rows"]) - len(pieces)
     assert int(pool["flows_free"]) == plane.config.limits.flows - int(np.sum(t.flow["used"]))

@@ -19,7 +19,7 @@ from vantun.control.recent import Bucket, Recent
 class Limits:
     """Bounds of one server."""
 
-    connections: int = 1024
+    connections: int = 4096
     per_source: int = 128
     """Connections of one IPv4 address, or of one IPv6 network of 64 bits."""
     half_open: int = 512

@@ -37,6 +37,10 @@ _CHANNEL_COUNTERS = {
     "rx_recovered": ("vantun_fec_recovered_packets", "Packets that parity has recovered."),
     "rx_residual": ("vantun_fec_residual_packets", "Packets given up at their deadline, lost for the application."),
 }
+_USER_COUNTERS = {
+    "received_bytes": ("vantun_user_receive_bytes", "Bytes received from a user by UDP, authenticated."),
+    "sent_bytes": ("vantun_user_transmit_bytes", "Bytes sent to a user by UDP."),
+}
 _LANE_GAUGES = {
     "rtt_ms": ("vantun_path_rtt_seconds", "Smoothed round-trip time.", 1e-3),
     "loss": ("vantun_path_loss_ratio", "Share of packets lost, smoothed.", 1.0),
@@ -107,6 +111,7 @@ class Exporter(Collector):
     def __init__(self) -> None:
         self._lanes = Totals(_LANE_COUNTERS)
         self._channels = Totals(_CHANNEL_COUNTERS)
+        self._users = Totals(_USER_COUNTERS)
         self._document: Document = {}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -129,6 +134,8 @@ class Exporter(Collector):
             }
         )
 
+        self._users.update({(name,): ((name[:64], ""), row) for name, row in _users(document)})
+
     def page(self) -> bytes:
         """Return the metrics as text (text/plain; version=0.0.4)."""
         return generate_latest(self._registry)
@@ -141,6 +148,7 @@ class Exporter(Collector):
         yield GaugeMetricFamily("vantun_uptime_seconds", "Since its start.", value=number(document, "uptime"))
         yield from _counters(_LANE_COUNTERS, self._lanes, ("path", "peer"))
         yield from _counters(_CHANNEL_COUNTERS, self._channels, ("class",))
+        yield from _counters(_USER_COUNTERS, self._users, ("user",))
         yield from _lane_gauges(document, self._lanes)
         yield from _engines(document)
         yield from _stages(document)
@@ -151,6 +159,11 @@ def _path_label(document: Document, lane: Row) -> tuple[str, str]:
     """Return (path, peer): the peer of a client is the server's address, that of a server the user."""
     peer = lane.get("user") if document.get("role") == "server" else lane.get("peer")
     return str(lane.get("name", ""))[:64], str(peer or "")[:64]
+
+
+def _users(document: Document) -> list[tuple[str, Row]]:
+    """Return (user, counters), of a server; "" is everybody, where one password is for all."""
+    return [(str(row.get("user", "")), row) for row in rows(document, "users")]
 
 
 def _info(document: Document) -> Metric:

@@ -57,6 +57,7 @@ from vantun.lanes import LaneSpec
 from vantun.tun_messages import FLOW_TARGET, TunFlow, TunLost
 from vantun.udp_messages import FLOW_TARGET as UDP_TARGET
 from vantun.udp_messages import ResolveUdp
+from vantun.worker_messages import UserRate
 
 if TYPE_CHECKING:
     import socket
@@ -122,6 +123,7 @@ class Server(Appliance):
         assert self._socket is not None
         link.add_socket(SOCKET, self._socket)
         self._connector = self._new_connector(link)
+        self._limit_users(link)
         if self._tun is not None:
             self._tun.begin(link)
         self._udp = UdpConnector(link, self.resolver, self._config.acl)
@@ -132,6 +134,7 @@ class Server(Appliance):
 
     def resume(self, link: WorkerLink) -> None:
         """Connect the flows of a new worker."""
+        self._limit_users(link)
         self._connector = self._new_connector(link)
         self._udp = UdpConnector(link, self.resolver, self._config.acl)
         if self._tun is not None:
@@ -219,11 +222,17 @@ class Server(Appliance):
             self._udp.access = config.acl
         if self._tun is not None:
             self._tun.use_rules(config.acl.packet_rules().tobytes())
+        if self.link is not None:
+            self._limit_users(self.link)
         for session in self._paths.end_users(leaving, self._loop.time()):
             log.info("session %x: ended, its user may not stay", session)
             self._forget(session)
         self._pump.wake()
         await super().reload(config)
+
+    def _limit_users(self, link: WorkerLink) -> None:
+        """Have the worker keep every user's rates; what a user sends is received here."""
+        link.limit_users(UserRate(user, rate.down, rate.up) for user, rate in self._config.rates.items())
 
     def touch(self, session: int, path: int) -> None:
         """Keep the connection of a path whose lane is alive."""

@@ -66,7 +66,7 @@ class ServerPaths:
         self._configuration = _handshakes(config)
         self.admission = Admission(limits)
         self.front = Front(Gate(Authenticator(config.auth)), make_origin(config.masquerade))
-        self._authority = authority or SessionAuthority()
+        self._authority = authority or SessionAuthority(per_user=config.sessions_per_user)
         self._make_cid = make_cid
         self._answers = AnswerBook()
         self._rules = Rules(
@@ -81,6 +81,7 @@ class ServerPaths:
         self._masquerade = config.masquerade
         self._by_cid: dict[bytes, ServerPath] = {}
         self._paths: dict[ServerPath, list[bytes]] = {}
+        self._lanes: dict[tuple[int, int], ServerPath] = {}
         self._greeting: set[ServerPath] = set()
         self._retry = QuicRetryTokenHandler()
         self._tickets = IssuedTickets()
@@ -213,6 +214,8 @@ class ServerPaths:
         if path.handshaken and path in self._greeting:
             self._greeting.discard(path)
             self.admission.complete(path.source, proven=path.proven)
+        if path.lane is not None:
+            self._lanes[path.lane.session, path.lane.path] = path
         names = self._paths[path]
         original = names[0]
         current = [original, *path.http.cids]
@@ -229,6 +232,8 @@ class ServerPaths:
         for cid in self._paths.pop(path):
             self._by_cid.pop(cid, None)
         self.admission.end(path.source, proven=path.proven, complete=path not in self._greeting)
+        if path.lane is not None:
+            self._lanes.pop((path.lane.session, path.lane.path), None)
         path.leave()
         self._awake.discard(path)
         self._greeting.discard(path)
@@ -306,10 +311,10 @@ class ServerPaths:
 
     def touch(self, session: int, path: int, now: float) -> None:
         """Keep the connection of a path whose lane is alive; without, it ends after its idle time-out."""
-        for entry in self._of(session):
-            if entry.lane is not None and entry.lane.path == path:
-                entry.http.ping(now)
-                self._awake.add(entry)
+        entry = self._lanes.get((session, path))
+        if entry is not None:
+            entry.http.ping(now)
+            self._awake.add(entry)
 
     def send(self, session: int, number: int, message: SessionAnswer) -> None:
         """Answer request ``number`` of a session, on the paths that brought it; the client asks again by another one.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from dataclasses import dataclass, field
 
+from vantun.config_users import SESSIONS_PER_USER
 from vantun.control.messages import MAX_TOKENS, TOKEN_LENGTH, RefuseCode
 
 SESSION_LINGER = 30.0
 """Seconds that a session without a path is kept for its client to come back."""
-MAX_SESSIONS = 64
+MAX_SESSIONS = 1000
 MAX_PATHS = 8
 """Paths of a session at once; the data plane has lanes for so many."""
 MAX_PATH_IDS = 4096
@@ -45,9 +47,13 @@ class _Session:
 class SessionAuthority:
     """All sessions of a server process; a restart forgets them, and so every token."""
 
-    def __init__(self, most: int = MAX_SESSIONS) -> None:
+    def __init__(self, most: int = MAX_SESSIONS, per_user: int = SESSIONS_PER_USER) -> None:
         self._most = most
+        self._per_user = per_user
         self._sessions: dict[int, _Session] = {}
+        self._empty: dict[int, None] = {}
+        """Sessions without a path, in the order in which they lost the last one."""
+        self._of_user: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -56,10 +62,17 @@ class SessionAuthority:
         """Begin a session with its first path; return its id. Raises RefusalError."""
         if len(self._sessions) >= self._most:
             raise RefusalError(RefuseCode.NO_ROOM, f"the server has room for {self._most} sessions; try again later")
+        if user and self._of_user[user] >= self._per_user:  # "" is everybody, where one password is for all
+            raise RefusalError(
+                RefuseCode.NO_ROOM,
+                f"{user!r} has {self._per_user} sessions; end one, wait {SESSION_LINGER:.0f} s for those without a "
+                "path, or raise limits.sessionsPerUser at the server",
+            )
         session = 1 + secrets.randbelow(MAX_SESSION_ID)
         while session in self._sessions:
             session = 1 + secrets.randbelow(MAX_SESSION_ID)
         self._sessions[session] = _Session(user, used={path}, up={path})
+        self._of_user[user] += 1
         return session
 
     def join(self, user: str, session: int, token: bytes, path: int) -> None:
@@ -73,6 +86,7 @@ class SessionAuthority:
             raise RefusalError(RefuseCode.NO_ROOM, f"a session has room for {MAX_PATHS} paths; close one first")
         record.used.add(path)
         record.up.add(path)
+        self._empty.pop(session, None)
 
     def tokens(self, session: int) -> tuple[bytes, ...]:
         """Return fresh join tokens; the oldest unused ones go when there are too many."""
@@ -87,25 +101,31 @@ class SessionAuthority:
         if record is not None and path in record.up:
             record.up.discard(path)
             record.empty_since = now
+            if not record.up:
+                self._empty[session] = None
 
     def end(self, session: int) -> bool:
         """Forget a session; return whether there was one."""
-        return self._sessions.pop(session, None) is not None
+        record = self._sessions.pop(session, None)
+        if record is None:
+            return False
+        self._empty.pop(session, None)
+        self._of_user[record.user] -= 1
+        if not self._of_user[record.user]:
+            del self._of_user[record.user]
+        return True
 
     def next_expiry(self) -> float | None:
         """Return when :meth:`expire` has something to do."""
-        waiting = [record.empty_since + SESSION_LINGER for record in self._sessions.values() if not record.up]
-        return min(waiting, default=None)
+        first = next(iter(self._empty), None)
+        return None if first is None else self._sessions[first].empty_since + SESSION_LINGER
 
     def expire(self, now: float) -> list[int]:
         """Forget the sessions that have had no path for too long; return their ids."""
-        over = [
-            session
-            for session, record in self._sessions.items()
-            if not record.up and now >= record.empty_since + SESSION_LINGER
-        ]
-        for session in over:
-            del self._sessions[session]
+        over: list[int] = []
+        while (due := self.next_expiry()) is not None and due <= now:
+            over.append(next(iter(self._empty)))
+            self.end(over[-1])
         return over
 
 

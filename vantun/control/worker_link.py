@@ -19,6 +19,7 @@ from vantun.config import AccelConfig
 from vantun.control.lane_keeper import LaneKeeper
 from vantun.control.tun_link import Carried, TunLink
 from vantun.control.udp_link import UdpLink
+from vantun.control.user_link import UserLink
 from vantun.control.worker_channel import WorkerChannel, ended_error
 from vantun.control.worker_process import read_snapshot, spawn_worker
 from vantun.dataplane.events import LaneRefused
@@ -68,7 +69,7 @@ class WorkerListener(Protocol):
         """Learn, once per worker, that it died or does not answer: its flows are gone, ``replace`` brings the next."""
 
 
-class WorkerLink(UdpLink, TunLink):
+class WorkerLink(UdpLink, TunLink, UserLink):
     """One data worker, and whoever comes after it. Made by :meth:`start`.
 
     Attributes

@@ -27,6 +27,7 @@ from vantun.worker_messages import (
     AttachFlow,
     CloseLane,
     EndSession,
+    LimitUsers,
     Message,
     OpenFlow,
     Ping,
@@ -63,6 +64,7 @@ class Commands:
         self._sockets = sockets
         self._tun = tun
         self._clock = clock
+        self._rates: dict[str, tuple[float, float]] = {}
 
     def serve(
         self, message: Message, descriptors: list[int], control: ControlSocket, snapshot: Callable[[], object]
@@ -100,6 +102,11 @@ class Commands:
                 self._udp.serve(message, _take(descriptors, socket.SOCK_DGRAM) if descriptors else None)
             case MoveUdp() | CloseUdp() | UdpTarget():
                 self._udp.serve(message, None)
+            case LimitUsers(rates, more):
+                self._rates.update({rate.user: (rate.sending, rate.receiving) for rate in rates})
+                if not more:
+                    self._plane.limit_users(self._rates, now)
+                    self._rates = {}
             case AskSnapshot(number):
                 control.post(SnapshotTaken(number), _in_memory(cbor2.dumps(snapshot())))
             case Ping(number):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
 import numpy as np
@@ -22,6 +23,8 @@ from vantun.wire.records import FIN, MAX_TARGET, OPEN, RESET
 
 RESET_BY_PORT = 16
 """RESET code: the stream outside the tunnel was reset. Codes below are a :class:`RefusalCode`."""
+_SIGNALS_TURN = 64
+"""Sessions whose waiting records are tried in one turn."""
 AnyPort = StreamPort | PacketPort
 
 
@@ -162,12 +165,13 @@ class FlowBook:
 
     def run_signals(self, now: float) -> None:
         """Write what had to wait."""
-        for session in list(self._signals):
+        for session in list(islice(self._signals, _SIGNALS_TURN)):
             waiting = self._signals[session]
             while waiting and waiting[0](now):
                 waiting.popleft()
-            if not waiting:
-                del self._signals[session]
+            del self._signals[session]
+            if waiting:  # it is asked again when all others were
+                self._signals[session] = waiting
 
     def _reset_peer(self, flow: Flow, code: int, now: float) -> None:
         number = int(self._t.flow[flow.index]["id"])

@@ -6,6 +6,7 @@ lab in virtual time, calls both with its own clock.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -173,6 +174,11 @@ class Dataplane:
         self.sessions.refused_for_size(peer, size, now)
         self._due = now
 
+    def limit_users(self, rates: Mapping[str, tuple[float, float]], now: float) -> None:
+        """Limit what users send and receive here, (sending, receiving) in bit/s; 0, or not named = no limit."""
+        self.sessions.users.limit(rates, now)
+        self._due = now
+
     def take_events(self) -> list[Event]:
         """Return what happened since the last call."""
         events = self._events + self.sessions.events + self.flows.events
@@ -211,9 +217,9 @@ class Dataplane:
         wake_packets(self.context.tables.root, now)
         self._deliver.run(now)
         self._refill.run(now)
-        self._encode.run()
+        self._encode.run(now)
         count, due = self._schedule.run(now)
-        self._due = min(due, float(self.context.tables.pool[0]["hold_due"]))
+        self._due = min(due, float(self.context.tables.pool[0]["hold_due"]), self._deliver.due)
         outgoing = self._seal.run(count)
         self._take_table_events(now)
         if count == self.config.batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from drivers.linux.address import pack, unpack
 from vantun.dataplane.context import Context
 from vantun.dataplane.events import Event, LaneChanged, LaneClosed, LaneMoved, SessionViolated, UnitChanged
+from vantun.dataplane.users import UserBook
 from vantun.errors import ResourceError
 from vantun.lanes import LaneSpec
-from vantun.session import index, pool
+from vantun.session import index, pool, wheel
 from vantun.session.floors import claim_lane, claim_session, refuse_all_below
 from vantun.session.keys import Ratchet
 from vantun.session.limits import PACKET_START
@@ -48,6 +50,7 @@ VIOLATIONS = {
     5: "a receipt for packets that were never sent",
     6: "an unknown frame",
     7: "a record that cannot be read",
+    9: "more receipts in a packet than a session has paths",
     8: "packets in a stream, a stream among packets, or a packet of an impossible length",
 }
 
@@ -67,6 +70,10 @@ class SessionBook:
         self._context = context
         self._sessions: dict[int, int] = {}
         self._lanes: dict[int, _Lane] = {}
+        self._free_rows = list(range(int(t.pool[0]["sessions"])))
+        self._free_lanes = list(range(len(t.lane)))
+        self._repacks: set[int] = set()
+        self.users = UserBook(context)
         self._late_keys: list[tuple[float, int, int]] = []
         self.peers: NDArray[np.uint8] = t.peer
         """Destination of each lane; the ``address`` table of outgoing batches."""
@@ -95,29 +102,31 @@ class SessionBook:
         session = self._sessions.get(spec.session)
         if session is None:
             session = self._begin_session(spec)
-        lane = next((row for row in range(len(t.lane)) if not t.lane[row]["used"]), None)
         places = t.session_lane[session]
         place = next((i for i in range(SESSION_LANES) if places[i] < 0), None)
-        if lane is None or place is None:
+        if not self._free_lanes or place is None:
             raise ResourceError(
                 f"no room for path {spec.path} of session {spec.session:x}: "
                 f"{SESSION_LANES} lanes a session and {len(t.lane)} lanes a worker are allowed; close one first"
             )
+        lane = self._free_lanes[0]
         self._fill_lane(lane, session, spec, now)
+        heapq.heappop(self._free_lanes)
         places[place] = lane
         t.session[session]["lanes"] += 1
         self._install_keys(lane, spec)
         index.insert(t.lane_key, t.lane_value, cid_key(spec.receive_cid), lane)
         self.fit_unit(session, now)
+        wheel.wake(t.root, session)
         return lane
 
     def _begin_session(self, spec: LaneSpec) -> int:
         t = self._context.tables
-        row = next((i for i in range(int(t.pool[0]["sessions"])) if not t.session[i]["used"]), None)
-        if row is None:
+        if not self._free_rows:
             raise ResourceError(
                 f"no room for session {spec.session:x}: {len(self._sessions)} are open; raise limits or end one"
             )
+        row = heapq.heappop(self._free_rows)
         record = t.session[row]
         t.session[row : row + 1] = np.zeros(1, t.session.dtype)
         record["used"] = 1
@@ -126,6 +135,8 @@ class SessionBook:
         record["next_flow"] = 0 if spec.client else 1
         record["peer_flow"] = -1
         record["unit"] = spec.mtu - PACKET_OVERHEAD
+        record["user"] = self.users.begin(spec.user)
+        record["effort"] = 1e6
         record["floor"] = spec.session_floor
         if spec.session_floor >= 0:
             own = int(record["next_flow"])
@@ -232,6 +243,7 @@ class SessionBook:
                 t.session_lane[row, place] = -1
                 t.session[row]["lanes"] -= 1
         self.fit_unit(row, now)
+        wheel.wake(t.root, row)
 
     def _drop_lane(self, lane: int) -> None:
         t = self._context.tables
@@ -241,6 +253,7 @@ class SessionBook:
             serving.session.remove_key(2 * lane)
             serving.session.remove_key(2 * lane + 1)
         t.lane[lane]["used"] = 0
+        heapq.heappush(self._free_lanes, lane)
         self._late_keys = [late for late in self._late_keys if late[1] != lane]  # the next lane in this row has others
 
     def restart(self, row: int, epoch: int, peer_flow: int) -> None:
@@ -256,6 +269,7 @@ class SessionBook:
         record["epoch"] = epoch
         record["restart_flow"] = record["next_flow"]
         record["repack_due"] = 0
+        self._repacks.discard(row)
         self.settle(row, peer_flow)
 
     def settle(self, row: int, peer_flow: int) -> None:
@@ -263,6 +277,7 @@ class SessionBook:
         record = self._context.tables.session[row]
         record["restart"] = 0
         record["peer_flow"] = max(peer_flow - 2, -1)
+        wheel.wake(self._context.tables.root, row)
 
     def end_session(self, session: int) -> None:
         """Free everything a session holds; its flows must have been ended before. Unknown sessions are ignored."""
@@ -278,6 +293,10 @@ class SessionBook:
         for channel in range(row * CHANNELS, (row + 1) * CHANNELS):
             empty_channel(t.root, channel)
         t.session[row]["used"] = 0
+        wheel.forget(t.root, row)
+        self._repacks.discard(row)
+        self.users.end(int(t.session[row]["user"]))
+        heapq.heappush(self._free_rows, row)
 
     def fit_unit(self, session: int, now: float) -> None:
         """Set the session's unit to what fits its lanes; blocks that no longer fit are repacked.
@@ -299,11 +318,14 @@ class SessionBook:
         t.session[session]["unit"] = unit
         self.events.append(UnitChanged(self.session_id(session), unit))
         if unit < before:
-            t.session[session]["repack_due"] = 0 if repack_session(t.root, session, now) else 1
+            self._repack(session, now)
 
     def refused_for_size(self, peer: int, size: int, now: float) -> None:
         """Act on a packet of ``size`` bytes to address row ``peer`` that the kernel refused because of its length."""
-        size_refused(self._context.tables.root, peer % OTHER, size, now)
+        t = self._context.tables
+        size_refused(t.root, peer % OTHER, size, now)
+        if t.lane[peer % OTHER]["used"]:
+            wheel.wake(t.root, int(t.lane[peer % OTHER]["session"]))
 
     def run_late(self, now: float) -> None:
         """Install receive keys whose time has come, and retry repacking."""
@@ -312,10 +334,15 @@ class SessionBook:
             if lane in self._lanes:
                 following = self._lanes[lane].receive.advance()
                 self._context.engines.open.session.install_key(2 * lane + (phase ^ 1), following)
+        for row in list(self._repacks):
+            self._repack(row, now)
+
+    def _repack(self, row: int, now: float) -> None:
         t = self._context.tables
-        for row in self._sessions.values():
-            if t.session[row]["repack_due"]:
-                t.session[row]["repack_due"] = 0 if repack_session(t.root, row, now) else 1
+        whole = bool(repack_session(t.root, row, now))
+        t.session[row]["repack_due"] = 0 if whole else 1
+        (self._repacks.discard if whole else self._repacks.add)(row)
+        wheel.wake(t.root, row)
 
     def on_event(self, event: NDArray[np.int64], now: float) -> Event | None:
         """Act on a table event about lanes or sessions; return what the owner should know."""

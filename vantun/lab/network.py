@@ -132,42 +132,33 @@ class Network:
         backup: bool = False,
     ) -> None:
         """Add a path of two links; ``rate`` (bit/s) makes both ends use ``brutal``, ``max_mtu`` search for the MTU."""
+        spec = self._lane(path, profile, back or profile)
+        self._connect(replace(spec, rate=rate, mtu=mtu, max_mtu=max_mtu, backup=backup))
+
+    def add_client(self, number: int, profile: LinkProfile, user: str = "") -> int:
+        """Add a client of its own, with one path of that number, at the client endpoint; return its session."""
+        session = SESSION + number
+        self._connect(replace(self._lane(number, profile, profile), session=session, user=user))
+        return session
+
+    def _lane(self, path: int, profile: LinkProfile, back: LinkProfile) -> LaneSpec:
+        """Make the links of a path; return the client's end of it."""
         self.source[path] = client_address(path)
         self.reachable[path] = {client_address(path)}
-        for direction, shape in ((0, profile), (1, back or profile)):
+        for direction, shape in ((0, profile), (1, back)):
             self.links[path, direction] = Link(shape, self.seed * 1000 + path, direction)
-        cids = bytes([0]) + path.to_bytes(7, "big"), bytes([0]) + (path + (1 << 32)).to_bytes(7, "big")
-        secrets = path.to_bytes(2, "big") * 16, (path + 1000).to_bytes(2, "big") * 16
-        spec = LaneSpec(
+        return LaneSpec(
             session=SESSION,
             path=path,
             socket=path,
             peer=server_address(path),
-            receive_cid=cids[0],
-            send_cid=cids[1],
+            receive_cid=bytes([0]) + path.to_bytes(7, "big"),
+            send_cid=bytes([0]) + (path + (1 << 32)).to_bytes(7, "big"),
             suite=Suite.AES_128_GCM,
-            send_secret=secrets[0],
-            receive_secret=secrets[1],
+            send_secret=path.to_bytes(2, "big") * 16,
+            receive_secret=(path + 1000).to_bytes(2, "big") * 16,
             client=True,
-            rate=rate,
-            mtu=mtu,
-            max_mtu=max_mtu,
-            floor=len(self._specs[0]),
-            session_floor=0,
-            backup=backup,
         )
-        other = replace(
-            spec,
-            peer=client_address(path),
-            receive_cid=cids[1],
-            send_cid=cids[0],
-            send_secret=secrets[1],
-            receive_secret=secrets[0],
-            client=False,
-        )
-        for direction, (end, mine) in enumerate(((self.client, spec), (self.server, other))):
-            self._specs[direction].append(mine)
-            end.plane.add_lane(mine, self.clocks[direction]())
 
     def crash(self, direction: int) -> None:
         """Let the worker of an end (0 client, 1 server) die, and another one go on with what outlives it."""
@@ -176,15 +167,32 @@ class Network:
         for spec in self._specs[direction]:
             end.plane.add_lane(spec, self.clocks[direction]())
 
-    def open_packets(self, target: str) -> MemoryPacketPort:
-        """Open a packet flow from the client; return its port."""
+    def _connect(self, spec: LaneSpec) -> None:
+        """Add a lane at both ends; a worker that comes after a crash finds what its floors are."""
+        sessions = list(dict.fromkeys([*(known.session for known in self._specs[0]), spec.session]))
+        spec = replace(spec, floor=len(self._specs[0]), session_floor=sessions.index(spec.session))
+        mirrored = replace(
+            spec,
+            peer=client_address(spec.path),
+            receive_cid=spec.send_cid,
+            send_cid=spec.receive_cid,
+            send_secret=spec.receive_secret,
+            receive_secret=spec.send_secret,
+            client=False,
+        )
+        for direction, (end, mine) in enumerate(((self.client, spec), (self.server, mirrored))):
+            self._specs[direction].append(mine)
+            end.plane.add_lane(mine, self.clocks[direction]())
+
+    def open_packets(self, target: str, session: int = SESSION) -> MemoryPacketPort:
+        """Open a packet flow from the client, or from one of its sessions; return its port."""
         port = MemoryPacketPort(self.client.plane)
-        self.client.plane.open_flow(SESSION, target, port, self.clocks[0]())
+        self.client.plane.open_flow(session, target, port, self.clocks[0]())
         return port
 
-    def open(self, target: str, port: MemoryPort) -> int:
-        """Open a flow from the client; return its handle."""
-        return self.client.plane.open_flow(SESSION, target, port, self.clocks[0]())
+    def open(self, target: str, port: MemoryPort, session: int = SESSION) -> int:
+        """Open a flow from the client, or from one of its sessions; return its handle."""
+        return self.client.plane.open_flow(session, target, port, self.clocks[0]())
 
     def cut(self, path: int) -> None:
         """Make a path lose everything, both ways."""

@@ -18,7 +18,7 @@ from numba import njit
 from accel.kernels.crc32c import crc32c
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.parity import standing_rows
-from vantun.session.pool import ROW_UNIT, clear_bit, get_bit, release_row, set_bit
+from vantun.session.pool import ROW_UNIT, clear_bit, get_bit, own_row, release_row, set_bit
 from vantun.session.tables import (
     BULK,
     CHANNELS,
@@ -30,6 +30,7 @@ from vantun.session.tables import (
     Tables,
     head,
 )
+from vantun.session.wheel import wake
 from vantun.wire.frames import DATA, PARITY
 from vantun.wire.integers import int64
 from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
@@ -137,6 +138,8 @@ def enter_shard(t: Tables, channel: int, row: int, now: float) -> None:
     ch.queued += 1
     ch.shards += 1
     ch.bytes += t.row_unit[row]
+    own_row(t, row, channel // CHANNELS)
+    wake(t, channel // CHANNELS)
     if block.n >= block_target(t, channel):
         close_block(t, channel)
 

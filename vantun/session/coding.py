@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from accel.kernels.crc32c import crc32c
 from vantun.session.inbox import BAD_SHARD, KEPT, deliver_area, violate
 from vantun.session.layout import BLOCK_SPAN
-from vantun.session.pool import ROW_UNIT, get_bit, release_row, set_bit, take_row
+from vantun.session.limits import MAX_SESSIONS
+from vantun.session.pool import ROW_UNIT, get_bit, own_row, release_row, set_bit, take_row
 from vantun.session.span_store import complete_block, settle
 from vantun.session.tables import CHANNELS, WINDOW, Tables, head
+from vantun.session.wheel import wake_due
 from vantun.wire.integers import int64
 from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
 
@@ -59,31 +61,41 @@ def make_spans(spans: int, units: int) -> Spans:
 
 
 @njit(cache=True)
-def collect_wanted(t: Tables, s: Spans) -> tuple[int, int, int]:
+def collect_wanted(t: Tables, s: Spans, now: float) -> tuple[int, int, int]:
     """Describe the parity rows that blocks want, and queue them for sending; return (spans, data units, parity units).
 
-    The rows are taken from the pool here; the engine fills them before anything is planned.
+    The rows are taken from the pool here; the engine fills them before anything is planned. A session with blocks that
+    want rows is active, or due very soon.
     """
     t = head(t)
+    wake_due(t, now)
     s.used[:] = 0
-    for channel in range(t.pool[0].sessions * CHANNELS):
-        ch = t.channel[channel]
-        if ch.wanted <= 0 or not t.session[channel // CHANNELS].used:
-            continue
-        for number in range(ch.una_block, ch.block):
-            block = t.block[channel, number & (WINDOW - 1)]
-            if not block.used or block.number != number or block.wanted == 0 or block.k == 0:
-                continue
-            if not _has_room(s, int64(block.k), int64(block.wanted)):
+    for i in range(t.pool[0].actives):
+        session = int64(t.active[(t.pool[0].active_first + i) & (MAX_SESSIONS - 1)])
+        for channel in range(session * CHANNELS, session * CHANNELS + CHANNELS):
+            if t.channel[channel].wanted > 0 and not _collect_channel(t, channel, s):
                 return s.used[0], s.used[1], s.used[2]
-            rows = _queue_rows(t, ch, block, s)
-            if rows == 0:
-                return s.used[0], s.used[1], s.used[2]
-            first = s.used[1]
-            for column in range(block.k):
-                s.data[first + column] = t.tx_row[channel, number & (WINDOW - 1), column] * t.pool[0].stride + ROW_UNIT
-            _enter(s, channel, block, rows, int64(block.length))
     return s.used[0], s.used[1], s.used[2]
+
+
+@njit(cache=True)
+def _collect_channel(t: Tables, channel: int, s: Spans) -> bool:
+    """Describe what the blocks of a channel want; False if there was no room for all of it."""
+    ch = t.channel[channel]
+    for number in range(ch.una_block, ch.block):
+        block = t.block[channel, number & (WINDOW - 1)]
+        if not block.used or block.number != number or block.wanted == 0 or block.k == 0:
+            continue
+        if not _has_room(s, int64(block.k), int64(block.wanted)):
+            return False
+        rows = _queue_rows(t, ch, block, s)
+        if rows == 0:
+            return False
+        first = s.used[1]
+        for column in range(block.k):
+            s.data[first + column] = t.tx_row[channel, number & (WINDOW - 1), column] * t.pool[0].stride + ROW_UNIT
+        _enter(s, channel, block, rows, int64(block.length))
+    return True
 
 
 @njit(cache=True)
@@ -155,7 +167,8 @@ def collect_holes(t: Tables, s: Spans) -> tuple[int, int, int]:
         if not block.used or not block.queued or block.complete:
             continue
         m = int64(block.k) - block.have
-        if not _has_room(s, int64(block.k), m) or pool.rows_free < m:
+        beyond = t.session[channel // CHANNELS].spans + m > pool.spans_free  # it would be refused, and computed again
+        if not _has_room(s, int64(block.k), m) or pool.rows_free < m or beyond:
             t.decode[kept, 0] = channel
             t.decode[kept, 1] = slot
             kept += 1
@@ -221,6 +234,7 @@ def accept_rebuilt(t: Tables, s: Spans, span: int, now: float) -> bool:
         row = int64(t.rx_row[channel, s.slot[span], column])
         start = row * stride + ROW_UNIT
         area = (int64(t.memory[start]) << 8) | int64(t.memory[start + 1])
+        own_row(t, row, channel // CHANNELS)
         fate = deliver_area(t, channel // CHANNELS, row, start + UNIT_HEAD, area, now) if not block.complete else KEPT
         if fate != KEPT:
             release_row(t, row)

@@ -64,6 +64,10 @@ def emit(t: Tables, d: Departures, lane: int, row: int, payload: int, number: in
     record.sent += 1
     record.sent_bytes += size
     record.last_sent = d.now[0]
+    user = t.user[t.session[record.session].user]
+    user.sent_bytes += size
+    if user.send_rate > 0.0:
+        user.send_tokens -= size
     _turn_phase(t, lane, d.now[0])
 
 

@@ -59,6 +59,12 @@ KEPT, NOT_NEEDED, REFUSED, MALFORMED = range(4)
 
 BAD_CREDIT, BAD_FLOW, BAD_FINAL, BAD_SHARD, BAD_RECEIPT, BAD_FRAME, BAD_RECORD = range(1, 8)
 """Why a session is ended: what the peer did; and BAD_PACKETS."""
+TOO_MANY = 9
+"""The same: more RECEIPTs in a packet than a session has lanes."""
+_EFFORT_RATE, _EFFORT_MOST = 4e6, 1e6
+"""What the records of a session may cost, in steps of some nanoseconds: so much a second, and so much at once."""
+_EVENT_COST, _FLOW_COST = 1000, 50
+"""Steps that Python takes for an event, and the tables for a new flow."""
 _UDP, _TUN, _COLON = 0x756470, 0x74756E, 0x3A
 
 
@@ -82,6 +88,14 @@ def deliver_area(t: Tables, session: int, row: int, start: int, size: int, now: 
         if record[0] not in (END, PATH, ABANDON):
             flows = max(flows, _new_flows(t, session, record[1]))
     pool = t.pool[0]
+    owner = t.session[session]
+    earned = max(0.0, now - owner.effort_at) * _EFFORT_RATE
+    owner.effort = min(owner.effort + earned, _EFFORT_MOST)
+    owner.effort_at = now
+    if owner.effort < 0.0 or owner.spans + count > pool.spans_free:
+        pool.dropped_bound += 1
+        return REFUSED
+    owner.effort -= count + _FLOW_COST * flows
     if count > pool.spans_free or count > ROUTINE_EVENTS - pool.events or flows > pool.flows_free:
         return REFUSED
     position = start
@@ -109,6 +123,7 @@ def _act(t: Tables, session: int, row: int, record: NDArray[np.int64], now: floa
     if kind in (END, PATH):
         return 0
     if kind == ABANDON:
+        t.session[session].effort -= _EVENT_COST
         push_event(t, EVENT_ABANDONED, session, 0, record[1], record[2], t.session[session].epoch)
         return 0
     flow = _reach(t, session, record[1], now)
@@ -203,6 +218,8 @@ def _signal(t: Tables, session: int, flow: int, record: NDArray[np.int64], row: 
     """Act on a control record of a flow; return 0 or a violation. Every one may come twice."""
     entry = t.flow[flow]
     kind = record[0]
+    if kind in (OPEN, ACCEPT, RESET, STOP) or entry.starved:
+        t.session[session].effort -= _EVENT_COST
     if kind == OPEN:
         return _open(t, session, flow, record, row)
     if kind == FIN:

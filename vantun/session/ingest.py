@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from drivers.batch import PacketBatch
-from vantun.session.inbox import BAD_FRAME, BAD_RECEIPT, KEPT, MALFORMED, NOT_NEEDED, violate
+from vantun.session.inbox import BAD_FRAME, BAD_RECEIPT, KEPT, MALFORMED, NOT_NEEDED, TOO_MANY, violate
 from vantun.session.index import find
 from vantun.session.layout import RESPONSES
 from vantun.session.limits import PACKET_START
@@ -28,6 +28,7 @@ from vantun.session.recovery import ACTIVE, VALIDATING, on_receipt, set_state
 from vantun.session.restart import epoch_bits, read_restart
 from vantun.session.span_store import take_shard
 from vantun.session.tables import CHANNELS, SESSION_LANES, Tables, head
+from vantun.session.wheel import wake
 from vantun.wire.frames import (
     CHANNEL_MASK,
     CLOSE,
@@ -153,6 +154,8 @@ def accept_arrivals(t: Tables, a: Arrivals, address: NDArray[np.uint8], count: i
         note_number(t, lane, number)
         record.received += 1
         record.received_bytes += a.length[i]
+        t.user[t.session[record.session].user].received_bytes += a.length[i]
+        wake(t, int64(record.session))
         record.largest_rx_at = now if number == record.largest_rx else record.largest_rx_at
         if record.state == VALIDATING and not t.session[record.session].client:
             set_state(t, lane, ACTIVE)
@@ -211,11 +214,17 @@ def _read_frames(t: Tables, lane: int, row: int, size: int, ranges: NDArray[np.i
             area = (int64(t.memory[start]) << 8) | int64(t.memory[start + 1])
             position = min(end, start + UNIT_HEAD + area + UNIT_TAIL)
     eliciting = shard
+    receipts = 0
     while position < end:
         frame = int64(t.memory[position])
         if frame == PADDING:
             position += 1
             continue
+        if frame == RECEIPT:
+            receipts += 1
+            if receipts > SESSION_LANES:
+                violate(t, session, TOO_MANY)
+                return MALFORMED, False
         position = _read_frame(t, lane, frame, position + 1, end, ranges, now)
         if position < 0:
             return MALFORMED, False

@@ -52,6 +52,10 @@ pool_dtype = np.dtype(
         ("events", "i8"),
         ("events_lost", "i8"),
         ("holdings", "i8"),
+        ("actives", "i8"),  # sessions in the ring
+        ("active_first", "i8"),
+        ("timers", "i8"),  # sessions in the heap of due times
+        ("planned_sessions", "i8"),  # sessions looked at by plan()
         ("hold_due", "f8"),  # when the first of the holding flows may have something to give up
         ("dropped_unknown", "i8"),  # packets of no lane
         ("dropped_bad", "i8"),  # authentication failed
@@ -60,6 +64,8 @@ pool_dtype = np.dtype(
         ("dropped_malformed", "i8"),
         ("dropped_late", "i8"),  # shards of blocks that were complete already
         ("dropped_window", "i8"),  # shards beyond the credit
+        ("dropped_bound", "i8"),  # shards of sessions that hold, or cost, more than their share
+        ("dropped_rate", "i8"),  # records of packets beyond the rate of a user
         ("dropped_crc", "i8"),  # recovered shards whose CRC was wrong
         ("dropped_epoch", "i8"),  # shards of another epoch
     ],
@@ -84,6 +90,14 @@ session_dtype = np.dtype(
         ("restart", "u1"),  # this end has begun the epoch and waits for the peer
         ("restart_flow", "i8"),  # this end's first flow id of the epoch
         ("floor", "i4"),  # its place in the page of floors (-1 = none)
+        ("active", "u1"),  # stands in the ring, or is being planned
+        ("timer_place", "i4"),  # place in the heap of due times, plus 1; 0 = none
+        ("due", "f8"),
+        ("user", "i4"),
+        ("rows", "i4"),  # rows it holds: shards that wait for their block, pieces, shards not acknowledged
+        ("spans", "i4"),  # pieces of its streams and packets that wait
+        ("effort", "f8"),  # work that its records may still cost
+        ("effort_at", "f8"),
     ],
     align=True,
 )
@@ -218,11 +232,11 @@ inflight_dtype = np.dtype(
     [
         ("sent_at", "f8"),
         ("delivered", "f8"),
-        ("delivered_at", "f8"),
-        ("first_sent", "f8"),
         ("seq", "i8"),  # shard number (DATA) or first of the span (PARITY)
-        ("channel", "i4"),
-        ("size", "i4"),
+        ("since_first", "f4"),  # sent_at less first_sent and delivered_at of the lane: short times need no more digits
+        ("since_delivered", "f4"),
+        ("channel", "i2"),
+        ("size", "i2"),
         ("kind", "u1"),  # frame type, or CLOSED_DATA
         ("state", "u1"),
         ("app_limited", "u1"),

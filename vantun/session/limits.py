@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MAX_SESSIONS = 256
-MAX_LANES = 512
-MAX_FLOWS = 16384
+MAX_SESSIONS = 1024
+"""A power of two."""
+MAX_LANES = 1536
+"""All tables together must stay below 2 GiB, the largest record that numpy has."""
+MAX_FLOWS = 32768
+MAX_USERS = 1024
+"""Users whose rates and bytes are counted apart."""
 MAX_ROWS = 1 << 18
 """Rows of the pool: with 1600-byte rows, 419 MB."""
 MAX_STRIDE = 1600
@@ -19,11 +23,11 @@ PACKET_START = 43
 class Limits:
     """How much of the tables a worker uses; each bounds what a peer can make it hold."""
 
-    sessions: int = 64
-    flows: int = 8192
+    sessions: int = 1000
+    flows: int = 32768
     rows: int = 65536
     """Rows of the pool: plaintext shards in both directions."""
-    flows_per_session: int = 4096
+    flows_per_session: int = 2048
 
     def __post_init__(self) -> None:
         """Refuse what the tables have no room for."""

@@ -16,6 +16,7 @@ from vantun.session.flows import PACKET_FLOW, drop_pieces, want_delivery
 from vantun.session.packets_out import LENGTH_SIZE, MAX_PACKET
 from vantun.session.pool import EVENT_VIOLATION, push_event, release_span, take_span
 from vantun.session.tables import CHANNELS, PACKETS, Tables, head
+from vantun.session.users import may_receive, take_received
 from vantun.wire.integers import int64
 
 ORDERED, NOW = 1, 2
@@ -42,17 +43,21 @@ def take_packets(t: Tables, index: int, fields: NDArray[np.int64], row: int, now
         return
     if record.pieces + 2 > policy.pieces_per_flow or session.pieces + 2 > policy.pieces_per_session:
         ch.dropped_bound += 1
+    elif not may_receive(t, int64(record.session), now):
+        t.user[session.user].dropped_rate += 1
+        t.pool[0].dropped_rate += 1
     else:
+        take_received(t, int64(record.session), size)
         if first > 0:
-            _keep(t, index, _piece(t, row, offset, start, first), 0, now)
+            _keep(t, index, _piece(t, int64(record.session), row, offset, start, first), 0, now)
         if first < size:
-            _keep(t, index, _piece(t, row, offset + first, start + first, size - first), 1, now)
+            _keep(t, index, _piece(t, int64(record.session), row, offset + first, start + first, size - first), 1, now)
     want_delivery(t, index)
 
 
 @njit(cache=True)
-def _piece(t: Tables, row: int, offset: int, start: int, length: int) -> int:
-    piece = take_span(t)
+def _piece(t: Tables, session: int, row: int, offset: int, start: int, length: int) -> int:
+    piece = take_span(t, session)
     entry = t.span[piece]
     entry.offset = offset
     entry.start = start
@@ -78,8 +83,11 @@ def _keep(t: Tables, index: int, piece: int, begins: int, now: float) -> None:
         hint = int64(record.hint)
         if hint >= 0 and t.span[hint].offset <= entry.offset:
             before, after = hint, int64(t.span[hint].next)
+        steps = 0
         while after >= 0 and t.span[after].offset <= entry.offset:
             before, after = after, int64(t.span[after].next)
+            steps += 1
+        t.session[record.session].effort -= steps
     late = record.mode != NOW and entry.offset < record.next
     if late or (before >= 0 and t.span[before].offset + t.span[before].length >= entry.offset + entry.length):
         t.channel[record.session * CHANNELS + PACKETS].dropped_late += 1

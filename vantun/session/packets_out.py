@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vantun.session.blocks import enter_shard, finish_unit, room
 from vantun.session.pool import ROW_UNIT, release_row, take_row
 from vantun.session.tables import CHANNELS, PACKETS, SESSION_LANES, Tables, head
+from vantun.session.wheel import wake
 from vantun.wire.integers import int64
 from vantun.wire.records import UNIT_HEAD, UNIT_TAIL, put_packets_head, set_packets_length
 
@@ -59,6 +60,7 @@ def packet_room(t: Tables, flow_index: int) -> int:
     pool = t.pool[0]
     # a row that has been begun needs a number too; the rows kept back are for what repairs and other channels need
     shards = min(room(t, session * CHANNELS + PACKETS), int64(pool.rows_free - pool.rows // 16)) - 1
+    shards = min(shards, int64(pool.rows_free - t.session[session].rows))
     return int64(max(0, min(left, shards * (area - _HEAD_MAX))))
 
 
@@ -81,6 +83,7 @@ def put_packet(t: Tables, flow_index: int, memory: NDArray[np.uint8], start: int
     ch.burst = ch.burst * 0.5 ** ((now - ch.burst_at) / _BURST_HALF) + total
     ch.burst_at = now
     ch.packets_in += 1
+    wake(t, int64(record.session))
     done = 0
     while done < total:
         space = _open_record(t, channel, flow_index, total - done if done > 0 else 0, now)

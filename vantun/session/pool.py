@@ -57,24 +57,39 @@ def release_row(t: Tables, row: int) -> None:
     t.row_refs[row] -= 1
     if t.row_refs[row] == 0:
         pool = t.pool[0]
+        owner = int64(t.row_owner[row])
+        if owner > 0:
+            t.session[owner - 1].rows -= 1
+            t.row_owner[row] = 0
         t.free_row[pool.rows_free] = row
         pool.rows_free += 1
 
 
 @njit(cache=True)
-def take_span(t: Tables) -> int:
-    """Return a free piece, or -1."""
+def own_row(t: Tables, row: int, session: int) -> None:
+    """Count a row as held by a session, until it is free."""
+    if t.row_owner[row] == 0:
+        t.row_owner[row] = session + 1
+        t.session[session].rows += 1
+
+
+@njit(cache=True)
+def take_span(t: Tables, session: int) -> int:
+    """Return a free piece for a session that owns the row it will lie in, or -1."""
     pool = t.pool[0]
     if pool.spans_free == 0:
         return -1
     pool.spans_free -= 1
+    t.session[session].spans += 1
     return int64(t.free_span[pool.spans_free])
 
 
 @njit(cache=True)
 def release_span(t: Tables, span: int) -> None:
     """Free a piece and its reference to a row."""
-    release_row(t, t.span[span].row)
+    row = int64(t.span[span].row)
+    t.session[int64(t.row_owner[row]) - 1].spans -= 1
+    release_row(t, row)
     pool = t.pool[0]
     t.free_span[pool.spans_free] = span
     pool.spans_free += 1

@@ -45,8 +45,8 @@ def register_sent(t: Tables, lane: int, kind: int, channel: int, seq: int, size:
         record.delivered_at = now
     entry.sent_at = now
     entry.delivered = record.delivered
-    entry.delivered_at = record.delivered_at
-    entry.first_sent = record.first_sent
+    entry.since_delivered = now - record.delivered_at
+    entry.since_first = now - record.first_sent
     entry.app_limited = 1 if record.app_limited > record.delivered else 0
     entry.quiet = 1 if is_quiet(record) else 0
     entry.kind = kind
@@ -154,7 +154,7 @@ def _acknowledge(t: Tables, lane: int, entry: np.record, now: float) -> None:
     if live:
         note_resolved(record, 0, entry.quiet)
     if entry.kind in (DATA, CLOSED_DATA, PARITY):
-        shard_acked(t, entry.channel, entry.kind, entry.seq, live)
+        shard_acked(t, int64(entry.channel), entry.kind, entry.seq, live)
 
 
 @njit(cache=True)
@@ -163,8 +163,8 @@ def _delivery_rate(record: np.record, entry: np.record, before: float, now: floa
 
     Source: draft-cheng-iccrg-delivery-rate-estimation, section 3.
     """
-    sent = entry.sent_at - entry.first_sent
-    acked = now - entry.delivered_at
+    sent = np.float64(entry.since_first)
+    acked = now - entry.sent_at + np.float64(entry.since_delivered)
     interval = max(sent, acked)
     if interval <= 0.0 or record.delivered <= entry.delivered or interval < 0.5 * record.min_rtt:
         return 0.0
@@ -234,7 +234,7 @@ def lose(t: Tables, lane: int, entry: np.record) -> None:
     if entry.size - PACKET_OVERHEAD > record.mtu_base:
         record.big_lost += 1
     if entry.kind in (DATA, CLOSED_DATA, PARITY):
-        shard_lost(t, entry.channel, entry.kind, entry.seq)
+        shard_lost(t, int64(entry.channel), entry.kind, entry.seq)
 
 
 @njit(cache=True)
@@ -250,7 +250,7 @@ def forgive_all(t: Tables, lane: int) -> None:
         record.in_flight_packets -= 1
         record.lost += 1
         if entry.kind in (DATA, CLOSED_DATA, PARITY):
-            shard_lost(t, entry.channel, entry.kind, entry.seq)
+            shard_lost(t, int64(entry.channel), entry.kind, entry.seq)
     _advance(t, lane)
 
 

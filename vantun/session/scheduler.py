@@ -34,6 +34,8 @@ from vantun.session.tables import (
     Tables,
     head,
 )
+from vantun.session.users import may_send, send_wait
+from vantun.session.wheel import next_active, next_due, set_due, wake, wake_due
 from vantun.wire.frames import (
     DATA,
     PARITY,
@@ -55,32 +57,49 @@ _ENCODE_SOON, _ENCODE_LATER = 1e-4, 5e-3
 
 @njit(cache=True)
 def plan(t: Tables, d: Departures, now: float) -> tuple[int, float]:
-    """Run the timers and fill ``d``; return (packets, when to call again if nothing arrives before)."""
+    """Fill ``d`` from the sessions that are active or due; return (packets, when to call again if nothing arrives).
+
+    Call it until it returns no packets: a session that has sent something is looked at once more.
+    """
     t = head(t)
     d.planned[0] = 0
     d.now[0] = now
+    wake_due(t, now)
+    for _ in range(t.pool[0].actives):
+        if is_full(d):
+            break
+        session = next_active(t)
+        t.pool[0].planned_sessions += 1
+        before = d.planned[0]
+        due = _plan_session(t, d, session, now)
+        t.session[session].active = 0
+        if due <= now or d.planned[0] > before:
+            wake(t, session)
+        else:
+            set_due(t, session, due)
+    return int64(d.planned[0]), next_due(t, now)
+
+
+@njit(cache=True)
+def _plan_session(t: Tables, d: Departures, session: int, now: float) -> float:
+    """Run the timers of a session and send what it may; return when to look at it again."""
     due = np.inf
-    for session in range(t.pool[0].sessions):
-        if not t.session[session].used:
-            continue
-        for i in range(SESSION_LANES):
-            lane = int64(t.session_lane[session, i])
-            if lane >= 0:
-                refill_tokens(t.lane[lane], now)
-                due = min(due, run_timers(t, lane, now))
-                due = min(due, plan_lane(t, d, lane))
-        due = min(due, expire_blocks(t, session, now))
-        flush_signals(t, session, now)
-        flush_packets(t, session, now)
-        for kind in range(CHANNELS):
-            due = min(due, close_due(t, session * CHANNELS + kind, now))
-        due = min(due, _plan_channels(t, d, session))
-        for kind in range(CHANNELS):
-            if (
-                t.channel[session * CHANNELS + kind].wanted > 0
-            ):  # rows of blocks that closed just now: encode, and again
-                due = min(due, now + (_ENCODE_SOON if t.pool[0].rows_free > 0 else _ENCODE_LATER))
-    return int64(d.planned[0]), due
+    for i in range(SESSION_LANES):
+        lane = int64(t.session_lane[session, i])
+        if lane >= 0:
+            refill_tokens(t.lane[lane], now)
+            due = min(due, run_timers(t, lane, now))
+            due = min(due, plan_lane(t, d, lane))
+    due = min(due, expire_blocks(t, session, now))
+    flush_signals(t, session, now)
+    flush_packets(t, session, now)
+    for kind in range(CHANNELS):
+        due = min(due, close_due(t, session * CHANNELS + kind, now))
+    due = min(due, _plan_channels(t, d, session))
+    for kind in range(CHANNELS):
+        if t.channel[session * CHANNELS + kind].wanted > 0:  # rows of blocks that closed just now: encode, and again
+            due = min(due, now + (_ENCODE_SOON if t.pool[0].rows_free > 0 else _ENCODE_LATER))
+    return due
 
 
 @njit(cache=True)
@@ -158,17 +177,23 @@ def _plan_channels(t: Tables, d: Departures, session: int) -> float:
 def _next_send(t: Tables, session: int, waiting: bool, now: float) -> float:  # noqa: FBT001 - a fact, not a mode
     """Return when pacing allows the next packet; mark lanes that had nothing to send as application-limited."""
     due = np.inf
+    held = send_wait(t, session)
     for i in range(SESSION_LANES):
         lane = int64(t.session_lane[session, i])
         if lane < 0 or t.lane[lane].state != ACTIVE:
             continue
         record = t.lane[lane]
-        if record.standby or (not waiting and not record.limited):
+        if record.standby or ((not waiting or held > 0.0) and not record.limited):
             record.app_limited = record.delivered + max(record.in_flight, 1)
-        elif waiting and record.in_flight < record.cwnd and record.next_pn - record.una < INFLIGHT - 1:
+        if (
+            waiting
+            and not record.standby
+            and record.in_flight < record.cwnd
+            and record.next_pn - record.una < INFLIGHT - 1
+        ):
             quantum = min(max(record.pacing_rate * 0.001, 1228.0), 16.0 * 1228.0)
             due = min(due, now + max(quantum - record.tokens, 0.0) / max(record.pacing_rate, 1.0))
-    return due
+    return max(due, now + held)
 
 
 @njit(cache=True)
@@ -259,6 +284,8 @@ def _send_new(t: Tables, d: Departures, channel: int, most: int) -> bool:
     """Send up to ``most`` shards that were never sent, in order; return whether none had to wait."""
     ch = t.channel[channel]
     while ch.queued > 0 and most > 0:
+        if channel % CHANNELS != CONTROL and not may_send(t, channel // CHANNELS, d.now[0]):
+            return False
         block = t.block[channel, ch.send_block & (WINDOW - 1)]
         if not block.used or block.number != ch.send_block or ch.send_column >= block.n:
             if ch.send_block >= ch.block:

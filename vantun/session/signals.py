@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from vantun.session.blocks import enter_shard, finish_unit, room
 from vantun.session.pool import ROW_UNIT, take_row
 from vantun.session.tables import CHANNELS, CONTROL, Tables, head
+from vantun.session.wheel import wake
 from vantun.wire.integers import int64
 from vantun.wire.records import ACCEPT, UNIT_HEAD, UNIT_TAIL, put_pair
 from vantun.wire.varint import put_varint
@@ -36,6 +37,7 @@ def signal_space(t: Tables, session: int, size: int, now: float) -> int:
             return -1
         ch.open_row = row
         ch.open_length = 0
+    wake(t, session)
     return int64(ch.open_row * t.pool[0].stride + ROW_UNIT + UNIT_HEAD + ch.open_length)
 
 

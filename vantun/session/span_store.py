@@ -10,7 +10,7 @@ from numba import njit
 
 from vantun.session.inbox import BAD_SHARD, KEPT, MALFORMED, NOT_NEEDED, REFUSED, deliver_area, violate
 from vantun.session.layout import BLOCK_SPAN
-from vantun.session.pool import ROW_UNIT, get_bit, release_row, set_bit
+from vantun.session.pool import ROW_UNIT, get_bit, own_row, release_row, set_bit
 from vantun.session.tables import CHANNELS, DECODES, WINDOW, Tables, head
 from vantun.wire.frames import CHANNEL_BITS, CHANNEL_MASK, DATA
 from vantun.wire.integers import int64, uint64
@@ -47,6 +47,12 @@ def take_shard(t: Tables, session: int, kind: int, row: int, size: int, now: flo
         return NOT_NEEDED
     if number >= ch.floor + WINDOW:
         t.pool[0].dropped_window += 1
+        return REFUSED
+    own_row(t, row, session)
+    if number > ch.floor and t.session[session].rows > t.pool[0].rows_free:
+        # One session may hold as many rows as are free, two a third each, and so on: there is always something left.
+        # The oldest block is an exception, because it frees others.
+        t.pool[0].dropped_bound += 1
         return REFUSED
     block = t.rx_block[channel, number & (WINDOW - 1)]
     if not block.used or block.number != number:

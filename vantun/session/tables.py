@@ -29,7 +29,8 @@ from vantun.session.layout import (
     session_dtype,
     span_dtype,
 )
-from vantun.session.limits import MAX_FLOWS, MAX_LANES, MAX_ROWS, MAX_SESSIONS, MAX_STRIDE, Limits
+from vantun.session.limits import MAX_FLOWS, MAX_LANES, MAX_ROWS, MAX_SESSIONS, MAX_STRIDE, MAX_USERS, Limits
+from vantun.session.user_layout import user_dtype
 
 CHANNELS = 4
 """Channels of a session and direction."""
@@ -51,7 +52,7 @@ REPLAY_WORDS = 128
 INFLIGHT = 16384
 """Packets of a lane that may be unresolved; a power of two."""
 EVENTS = 4096
-DECODES = 1024
+DECODES = 4096
 """Blocks decoded in one job; the rest wait for the next."""
 _PAGE = 4096
 
@@ -71,6 +72,11 @@ class Tables(NamedTuple):
     session: Any
     session_lane: NDArray[np.int32]
     """[sessions, SESSION_LANES] lanes of a session; -1 = none."""
+    active: NDArray[np.int32]
+    """[sessions] a ring of the sessions to be planned; ``pool.actives`` from ``pool.active_first`` on are valid."""
+    timer: NDArray[np.int32]
+    """[sessions] a binary heap of sessions by their due times; ``pool.timers`` are valid."""
+    user: Any
     lane: Any
     rate: NDArray[np.float64]
     """[lanes, RATE_ROUNDS] largest delivery rate of each of the last rounds, bytes/s."""
@@ -105,6 +111,8 @@ class Tables(NamedTuple):
     """[events, 6] rare things for Python: (kind, session, flow or lane, a, b, c)."""
     free_row: NDArray[np.int32]
     row_refs: NDArray[np.int16]
+    row_owner: NDArray[np.int16]
+    """The session that holds a row, plus 1; 0 = none."""
     row_next: NDArray[np.int32]
     """Next parity row of the same block or queue (-1 = last)."""
     row_tag: NDArray[np.uint8]
@@ -134,6 +142,9 @@ def _root_dtype() -> np.dtype[Any]:
         ("pool", pool_dtype, (1,)),
         ("session", session_dtype, (MAX_SESSIONS,)),
         ("session_lane", np.int32, (MAX_SESSIONS, SESSION_LANES)),
+        ("active", np.int32, (MAX_SESSIONS,)),
+        ("timer", np.int32, (MAX_SESSIONS,)),
+        ("user", user_dtype, (MAX_USERS,)),
         ("lane", lane_dtype, (MAX_LANES,)),
         ("rate", np.float64, (MAX_LANES, RATE_ROUNDS)),
         ("replay", np.uint64, (MAX_LANES, REPLAY_WORDS)),
@@ -156,6 +167,7 @@ def _root_dtype() -> np.dtype[Any]:
         ("event", np.int64, (EVENTS, 6)),
         ("free_row", np.int32, (MAX_ROWS,)),
         ("row_refs", np.int16, (MAX_ROWS,)),
+        ("row_owner", np.int16, (MAX_ROWS,)),
         ("row_next", np.int32, (MAX_ROWS,)),
         ("row_tag", np.uint8, (MAX_ROWS,)),
         ("row_unit", np.int32, (MAX_ROWS,)),

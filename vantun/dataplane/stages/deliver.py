@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from vantun.dataplane.context import Context
 from vantun.dataplane.flows import Flow, FlowBook
-from vantun.session.flows import delivered, gather, grant_credit
+from vantun.session.flows import delivered, gather, grant_credit, want_delivery
 from vantun.session.lane_frames import fastest_lane
 from vantun.session.packets_in import packets_over
+from vantun.session.users import receive_wait, take_received
 
 _IOVECS = 256
 
 
 class DeliverStage:
-    """Writes to ports; a port that is full keeps its flow's bytes in their rows, and so its credit."""
+    """Writes to ports; a port that is full keeps its flow's bytes in their rows, and so its credit.
+
+    So does a user whose rate is used up.
+
+    Attributes
+    ----------
+    due
+        When to run again for those (inf = nobody waits).
+    """
 
     def __init__(self, context: Context, book: FlowBook) -> None:
         self._t = context.tables
@@ -23,10 +34,16 @@ class DeliverStage:
         self._clock = context.clock("deliver")
         self._iov = np.zeros((_IOVECS, 2), np.uint64)
         self._credit_waits: list[Flow] = []
+        self._held: set[int] = set()
+        self.due = math.inf
 
     def run(self, now: float) -> None:
         """Deliver to every flow on the list."""
         t = self._t
+        if now >= self.due:
+            held, self._held, self.due = self._held, set(), math.inf
+            for index in held:
+                want_delivery(t.root, index)
         count = int(t.pool[0]["delivers"])
         if not count and not self._credit_waits:
             return
@@ -73,17 +90,26 @@ class DeliverStage:
             if not record["writable"]:
                 break
             rows = int(gather(t.root, index, self._base, self._iov))
-            if rows == 0:
+            if rows == 0 or self._must_wait(flow, now):
                 break
             taken = port.writev(self._iov, rows)
             if taken < 0:
                 record["writable"] = 0
                 break
             delivered(t.root, index, taken)
+            take_received(t.root, flow.session, taken)
             total += taken
         if total:
             self._grant(flow, now)
         return total
+
+    def _must_wait(self, flow: Flow, now: float) -> bool:
+        """Return whether the user's rate is used up; then the flow comes again when it is not."""
+        wait = float(receive_wait(self._t.root, flow.session, now))
+        if wait > 0.0:
+            self._held.add(flow.index)
+            self.due = min(self.due, now + wait)
+        return wait > 0.0
 
     def _grant(self, flow: Flow, now: float) -> None:
         lane = int(fastest_lane(self._t.root, flow.session))

@@ -18,10 +18,10 @@ class EncodeStage:
         self._clock = context.clock("encode")
         self._spans = make_spans(_SPANS, _UNITS)
 
-    def run(self) -> None:
+    def run(self, now: float) -> None:
         """Compute every row that is wanted."""
         self._clock.start()
-        count, data, parity = collect_wanted(self._context.tables.root, self._spans)
+        count, data, parity = collect_wanted(self._context.tables.root, self._spans, now)
         if count:
             self._context.engines.encode.run(span_job(self._context, self._spans, count, data, parity))
             self._clock.stop(parity)

@@ -87,4 +87,6 @@ class RefillStage:
             if lane >= 0:
                 rate += float(t.lane[lane]["pacing_rate"])
         limit = min(max(int(rate * _QUEUE_SECONDS / 1200.0), _MIN_QUEUE), _MAX_QUEUE)
-        return min(int(room(t.root, channel)), limit - int(t.channel[channel]["queued"]))
+        # no session holds more rows than are free: two a third each, and so on
+        share = int(t.pool[0]["rows_free"]) - int(t.session[channel // CHANNELS]["rows"])
+        return min(int(room(t.root, channel)), limit - int(t.channel[channel]["queued"]), share)

@@ -103,7 +103,7 @@ class SealStage:
         self._clock.start()
         s, batch, t = self._sealed, self._batch, self._context.tables
         if count:
-            arrange(self._departures, s, batch, count, len(t.lane))
+            arrange(self._departures, s, batch, count, int(self._departures.lane[:count].max()) + 1)
             self._context.engines.seal.run(
                 SealJob(
                     source=t.memory,

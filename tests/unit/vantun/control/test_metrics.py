@@ -113,3 +113,13 @@ def test_a_document_of_another_version_is_no_error(odd: dict[str, Any]) -> None:
     exporter = Exporter()
     exporter.look({"role": "client", **odd})
     assert b"vantun_up" in exporter.page()
+
+
+def test_bytes_of_users_never_fall() -> None:
+    exporter = Exporter()
+    exporter.look({**document(), "users": [{"user": "alice", "received_bytes": 500, "sent_bytes": 70}]})
+    exporter.look({**document(), "users": [{"user": "alice", "received_bytes": 20, "sent_bytes": 90}]})  # restarted
+    found = samples(exporter)
+    alice = (("user", "alice"),)
+    assert found["vantun_user_receive_bytes_total", alice] == 520
+    assert found["vantun_user_transmit_bytes_total", alice] == 90

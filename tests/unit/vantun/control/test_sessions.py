@@ -57,3 +57,29 @@ def test_a_session_waits_for_its_client_to_come_back() -> None:
     assert authority.expire(1000.0 + SESSION_LINGER) == [session]
     assert len(authority) == 0
     authority.left(session, 1, 2000.0)  # late news of a path that is gone with its session
+
+
+def test_sessions_of_one_user_are_bounded_and_of_everybody_with_one_password_are_not() -> None:
+    authority = SessionAuthority(per_user=2)
+    first = authority.begin("alice", 0)
+    authority.begin("alice", 0)
+    with pytest.raises(RefusalError, match="'alice' has 2 sessions") as many:
+        authority.begin("alice", 0)
+    assert many.value.code is RefuseCode.NO_ROOM
+    authority.begin("bob", 0)
+    for _ in range(5):
+        authority.begin("", 0)
+    assert authority.end(first)
+    authority.begin("alice", 0)
+
+
+def test_a_thousand_sessions_lose_their_paths_and_expire_in_order() -> None:
+    authority = SessionAuthority()
+    sessions = [authority.begin("", 0) for _ in range(1000)]
+    for at, session in enumerate(sessions):
+        authority.left(session, 0, float(at))
+    authority.join("", sessions[0], authority.tokens(sessions[0])[0], 1)
+    assert authority.next_expiry() == 1.0 + SESSION_LINGER
+    assert authority.expire(10.0 + SESSION_LINGER) == sessions[1:11]
+    assert authority.next_expiry() == 11.0 + SESSION_LINGER
+    assert len(authority) == 990
