@@ -230,7 +230,8 @@ def lose(t: Tables, lane: int, entry: np.record) -> None:
     record.in_flight -= entry.size
     record.in_flight_packets -= 1
     record.lost += 1
-    note_resolved(record, 1, entry.quiet)
+    if not record.trial:  # what goes to an address that may be the peer's no longer is no sign of the path
+        note_resolved(record, 1, entry.quiet)
     if entry.size - PACKET_OVERHEAD > record.mtu_base:
         record.big_lost += 1
     if entry.kind in (DATA, CLOSED_DATA, PARITY):
