@@ -135,7 +135,8 @@ def holes_backwards(attacker: Attacker, tick: int) -> None:
     """Send the same on both sides of a middle: whoever looks for the place from one end walks far."""
     for shard in range(40):
         number = tick * 40 + shard
-        offsets = [100_000 + (i if i % 2 else -i) * 2 * (number + 1) for i in range(100)]
+        apart = [2 * (number * 50 + i // 2) + 1 for i in range(100)]
+        offsets = [100_000 + (way if i % 2 else -(way % 100_000)) for i, way in enumerate(apart)]
         block, column = divmod(number, 64)
         attacker.flood(data(BULK, block * 128 + column, b"".join(stream(0, at, b"x") for at in offsets)))
 

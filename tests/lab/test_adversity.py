@@ -155,4 +155,5 @@ def test_a_path_that_joins_and_leaves_every_second() -> None:
             break
     finish(network, transfer)
     assert len(carried) >= 5
-    assert min(carried[:5]) > 50
+    assert min(carried[:5]) > 0, "it was used every time"
+    assert sum(carried[:5]) > 250
