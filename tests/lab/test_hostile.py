@@ -221,7 +221,7 @@ def in_stream(*records: bytes) -> bytes:
         (in_stream(open_record(0, bytes(261))), "record"),
         (receipt([(0, 5)]), "never sent"),
         (receipt([((1 << 62) - 1, (1 << 62) - 1)]), "never sent"),
-        (b"\x05", "unknown frame"),
+        (b"\x0a", "unknown frame"),
         (b"\xff" * 20, "unknown frame"),
         (in_stream(stream(0, 0, b"x")) + b"\x07", "unknown frame"),
         (data(BULK, 5, stream(0, 0, b"x"), k=5), "contradicts"),
@@ -323,7 +323,7 @@ def test_the_target_of_an_open_outlives_its_row() -> None:
 
 def test_a_flood_of_close_frames_hides_no_violation() -> None:
     peer = Peer()
-    peer.send(*[b"\x04\x00\x00" * 380] * 12, b"\x05")
+    peer.send(*[b"\x04\x00\x00" * 380] * 12, b"\x0a")
     assert len(peer.violations) == 1
 
 
