@@ -214,8 +214,7 @@ class ServerPaths:
         if path.handshaken and path in self._greeting:
             self._greeting.discard(path)
             self.admission.complete(path.source, proven=path.proven)
-        if path.lane is not None:
-            self._lanes[path.lane.session, path.lane.path] = path
+        self._note_lane(path)
         names = self._paths[path]
         original = names[0]
         current = [original, *path.http.cids]
@@ -225,6 +224,11 @@ class ServerPaths:
             for cid in current:
                 self._by_cid[cid] = path
             self._paths[path] = current
+
+    def _note_lane(self, path: ServerPath) -> None:
+        """Have a path found by its lane, once it has one."""
+        if path.lane is not None:
+            self._lanes[path.lane.session, path.lane.path] = path
 
     def _remove(self, path: ServerPath) -> None:
         if path not in self._paths:
@@ -248,6 +252,7 @@ class ServerPaths:
             if path.ended:
                 self._remove(path)
             else:
+                self._note_lane(path)
                 self._set_alarm(path)
         self._awake.clear()
         return sent
