@@ -10,7 +10,7 @@ from tests.unit.vantun.control.quic_pair import Pair, client_config, server_conf
 from vantun.control.path_events import PathUp
 from vantun.lab.endpoint import MemoryPort
 from vantun.lab.link import Link, LinkProfile
-from vantun.lab.network import Network
+from vantun.lab.network import Network, client_address
 from vantun.lanes import LaneSpec
 
 TARGET = "origin.example:80"
@@ -37,6 +37,8 @@ def first_byte(pair: Pair, number: int, profile: LinkProfile) -> float:
     network = Network(seed=5)
     for direction, socket in enumerate((near.socket, far.socket)):
         network.links[socket, direction] = Link(profile, 9, direction)
+    network.source[near.socket] = client_address(near.socket)
+    network.reachable[near.socket] = network.reachable[far.socket] = {client_address(near.socket), near.peer, far.peer}
     network.client.plane.add_lane(near, 0.0)
     network.server.plane.add_lane(far, 0.0)
     port = MemoryPort()
