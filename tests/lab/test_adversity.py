@@ -47,6 +47,7 @@ def test_a_path_that_flaps_every_second() -> None:
     finish(network, transfer)
 
 
+@pytest.mark.soak
 def test_two_paths_that_flap_in_turn() -> None:
     network = Network(seed=62)
     network.add_path(1, PATH, max_mtu=1472)
@@ -63,7 +64,7 @@ def test_two_paths_that_flap_in_turn() -> None:
     assert network.now < 25.0, "one of the two carries at any time"
 
 
-@pytest.mark.parametrize(("max_mtu", "most"), [(0, 8.0), (1472, 20.0)])
+@pytest.mark.parametrize(("max_mtu", "most"), [(0, 8.0), pytest.param(1472, 20.0, marks=pytest.mark.soak)])
 def test_ways_that_differ(max_mtu: int, most: float) -> None:
     """ADSL: a thin, long way up beside a wide, short way down, and another path the other way round."""
     up, down = replace(PATH, rate=2e6, delay=0.08, queue_bytes=30_000), replace(PATH, rate=50e6, delay=0.008)
@@ -76,8 +77,12 @@ def test_ways_that_differ(max_mtu: int, most: float) -> None:
     assert network.now - 1.0 < most
 
 
-@pytest.mark.parametrize("side", [(0,), (1,), (0, 1)], ids=["client", "server", "both"])
-@pytest.mark.parametrize("ahead", [30.0, 3600.0])
+@pytest.mark.parametrize(
+    "side",
+    [(0,), pytest.param((1,), marks=pytest.mark.soak), (0, 1)],
+    ids=["client", "server", "both"],
+)
+@pytest.mark.parametrize("ahead", [pytest.param(30.0, marks=pytest.mark.soak), 3600.0])
 def test_a_clock_that_jumps(side: tuple[int, ...], ahead: float) -> None:
     network = Network(seed=64)
     network.add_path(1, replace(PATH, loss=0.02), max_mtu=1472)
@@ -92,7 +97,9 @@ def test_a_clock_that_jumps(side: tuple[int, ...], ahead: float) -> None:
 
 
 @pytest.mark.parametrize("side", [0, 1], ids=["client", "server"])
-@pytest.mark.parametrize("asleep", [1.5, 30.0, 600.0])
+@pytest.mark.parametrize(
+    "asleep", [pytest.param(1.5, marks=pytest.mark.soak), 30.0, pytest.param(600.0, marks=pytest.mark.soak)]
+)
 def test_an_end_that_slept(side: int, asleep: float) -> None:
     """It sends and receives nothing for so long. Its clock has jumped when it wakes up, and its socket is full."""
     network = Network(seed=65)
@@ -106,6 +113,7 @@ def test_an_end_that_slept(side: int, asleep: float) -> None:
     finish(network, transfer, 5.0)
 
 
+@pytest.mark.soak
 def test_both_ends_slept() -> None:
     network = Network(seed=67)
     network.add_path(1, PATH, max_mtu=1472)

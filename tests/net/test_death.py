@@ -147,6 +147,7 @@ def test_a_worker_is_killed_again_and_again_under_load(pair: Pair, role: str) ->
     wait_for(lambda: flows(pair.client) + flows(pair.server) == 0, "no flow is left over")
 
 
+@pytest.mark.soak
 def test_both_workers_die_without_a_standby(pair: Pair) -> None:
     for process in (pair.client, pair.server):
         configure(process, workers={"standby": False})
@@ -167,6 +168,7 @@ def gone(pid: int) -> bool:
         return True
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("role", ["client", "server"])
 def test_a_control_process_is_killed_and_comes_back_on_its_ports(pair: Pair, role: str) -> None:
     pair.start()

@@ -28,6 +28,7 @@ def test_codecs_without_compiler() -> None:
     run_tests({"NUMBA_DISABLE_JIT": "1"}, "tests/property/test_wire.py", "tests/property/test_checksum.py")
 
 
+@pytest.mark.soak  # it compiles every kernel once more: four minutes
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_session_with_bounds_checks(tmp_path: Path) -> None:
