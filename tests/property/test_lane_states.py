@@ -10,6 +10,7 @@ import pytest
 from tests.peer import Peer, receipt
 from tests.property.invariants import check_tables
 from vantun.session.recovery import ACTIVE, DEAD, STATE_NAMES, SUSPECT, VALIDATING
+from vantun.session.wheel import wake
 
 STATES = (VALIDATING, ACTIVE, SUSPECT, DEAD)
 
@@ -25,6 +26,7 @@ def begin(client: bool, state: int) -> Peer:
     lane(peer)["state"] = state
     lane(peer)["srtt"], lane(peer)["min_rtt"], lane(peer)["rttvar"] = 0.02, 0.02, 0.005
     peer.end.events.clear()
+    wake(peer.end.plane.context.tables.root, 0)  # its timers follow from what was just written
     return peer
 
 
