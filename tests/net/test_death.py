@@ -121,7 +121,7 @@ def flows(process: Process) -> int:
     return int(process.status().get("flows", {}).get("open", 0))
 
 
-@pytest.mark.parametrize("role", ["client", "server"])
+@pytest.mark.parametrize("role", [pytest.param("client", marks=pytest.mark.soak), "server"])
 def test_a_worker_is_killed_again_and_again_under_load(pair: Pair, role: str) -> None:
     pair.start()
     victim = getattr(pair, role)

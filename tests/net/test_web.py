@@ -112,7 +112,7 @@ def test_the_same_site_on_udp_and_tcp(web: tuple[Pair, int, int]) -> None:
         head, body = curl(f"https://127.0.0.1:{https}{path}")
         ((fields, found),) = h3(pair.udp, request(b"GET", path.encode()))
         assert head[0].split()[1] == status == dict(fields)[b":status"].decode()
-        assert found.decode() == body
+        assert found.decode().replace("\r\n", "\n") == body  # curl's output was read as text
         assert text in body
         said = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
         assert said.pop("alt-svc") == f'h3=":{pair.udp}"; ma=86400'
