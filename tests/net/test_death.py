@@ -187,8 +187,6 @@ def test_a_control_process_is_killed_and_comes_back_on_its_ports(pair: Pair, rol
         print(f"{role}: streams work {time.monotonic() - ready:.2f} s after it was ready")  # noqa: T201
         assert stream.ended()[0] == "reset"
     assert "in use" not in victim.log
-    if role == "server":
-        assert "does not know it any more" in pair.client.log
 
 
 def test_it_ends_when_open_connections_have_had_their_time(pair: Pair) -> None:
