@@ -69,7 +69,10 @@ def _serve(control: socket.socket, floors: int) -> int:
     except (VantunError, DriverError, ValueError, OSError, MemoryError) as error:
         control.send(encode(Failed(str(error)[:4000] or type(error).__name__)))
         return 1
-    control.send(encode(Ready({operation.value: engine.name for operation, engine in chosen.items()})))
+    try:
+        control.send(encode(Ready({operation.value: engine.name for operation, engine in chosen.items()})))
+    except OSError:  # the control process has ended meanwhile
+        return 1
     gc.collect()
     gc.freeze()  # what start-up left stays; the collector need not look at it again
     WorkerLoop(plane, control).run()
