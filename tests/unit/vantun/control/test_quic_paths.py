@@ -382,23 +382,3 @@ def test_an_answer_through_loss(folder: Path) -> None:
         pair.run(0.1)
     assert [event.message for event in pair.events[0] if isinstance(event, MessageReceived)] == answered
     assert len(answered) == 20
-
-
-def test_a_server_that_was_restarted_tells_so_with_the_next_packet(folder: Path, pair: Pair) -> None:
-    lane = up(pair, 1).lane
-    again = Pair(server_config(folder), client_config(folder), CLEAN)
-    pair.server, before = again.server, pair.server
-    packet = (b"\x43" + lane.send_cid).ljust(60, b"x")
-    before.receive(packet, 0, ("192.0.2.7", 39999), pair.now)
-    assert before.transmit(pair.now) == []  # a lane in use is never reset, whoever asks
-    pair.server.receive(packet, 0, ("192.0.2.7", 39999), pair.now)
-    (reset,) = [data for _, data, _ in pair.server.transmit(pair.now)]
-    assert len(reset) < len(packet)
-    pair.paths[1].receive(reset[:-1] + bytes([reset[-1] ^ 1]), 1, ("192.0.2.1", 443), pair.now)
-    pair.run(0.5)
-    assert not any(isinstance(event, PathDown) for event in pair.events[1])
-    pair.paths[1].receive(reset, 1, ("192.0.2.1", 443), pair.now)
-    pair.run(0.01)
-    down = pair.events[1][-1]
-    assert isinstance(down, PathDown)
-    assert down.at_once
