@@ -74,7 +74,7 @@ def _block(number: int) -> bytes:
     return hashlib.sha256(number.to_bytes(8, "big")).digest() * 256
 
 
-async def _watch(socks: int, port: int) -> tuple[str, int]:
+async def _watch(socks: int, port: int, begun: threading.Event) -> tuple[str, int]:
     """Read an endless stream until it ends; return how it ended, and how many bytes came, all of them right."""
     reader, writer = await through(socks, "127.0.0.1", port)
     size, number = 0, 0
@@ -83,6 +83,7 @@ async def _watch(socks: int, port: int) -> tuple[str, int]:
             block = _block(number)
             got = await reader.readexactly(len(block))
             assert got == block
+            begun.set()
             size += len(got)
             number += 1
     except ConnectionResetError:
@@ -100,12 +101,13 @@ class Stream(threading.Thread):
         super().__init__(daemon=True)
         self.result: tuple[str, int] | None = None
         self.error: BaseException | None = None
+        self.begun = threading.Event()
         self._pair, self._port = pair, port
         self.start()
 
     def run(self) -> None:
         try:
-            self.result = asyncio.run(_watch(self._pair.socks, self._port))
+            self.result = asyncio.run(_watch(self._pair.socks, self._port, self.begun))
         except BaseException as error:
             self.error = error
 
@@ -130,7 +132,7 @@ def test_a_worker_is_killed_again_and_again_under_load(pair: Pair, role: str) ->
     with endless() as port:
         for death in range(3):
             stream = Stream(pair, port)
-            wait_for(lambda: flows(victim) > 0, "the stream is open")
+            wait_for(stream.begun.is_set, "the stream is open")
             before = victim.worker
             os.kill(before, signal.SIGKILL)
             killed = time.monotonic()
@@ -177,7 +179,7 @@ def test_a_control_process_is_killed_and_comes_back_on_its_ports(pair: Pair, rol
     worker = victim.worker
     with endless() as port:
         stream = Stream(pair, port)
-        wait_for(lambda: flows(pair.server) > 0, "the stream is open")
+        wait_for(stream.begun.is_set, "the stream is open")
         victim.kill()
         wait_for(lambda: gone(worker), "its worker has ended with it", 5)
         victim.start()
@@ -195,7 +197,7 @@ def test_it_ends_when_open_connections_have_had_their_time(pair: Pair) -> None:
     pair.start()
     with endless() as port:
         stream = Stream(pair, port)
-        wait_for(lambda: flows(pair.client) > 0, "the stream is open")
+        wait_for(stream.begun.is_set, "the stream is open")
         began = time.monotonic()
         assert pair.client.terminate() == 0
         assert time.monotonic() - began > 1.5
@@ -204,7 +206,7 @@ def test_it_ends_when_open_connections_have_had_their_time(pair: Pair) -> None:
         pair.client.start()
         pair.client.wait_ready()
         stream = Stream(pair, port)
-        wait_for(lambda: flows(pair.server) > 0, "the stream is open")
+        wait_for(stream.begun.is_set, "the stream is open")
         pair.server.send_signal(signal.SIGTERM)
         wait_for(lambda: "another signal" in pair.server.log, "it drains")
         assert not works(pair)
