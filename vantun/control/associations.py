@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from vantun.acl import unmapped
 from vantun.control.socks5 import reply
+from vantun.control.udp_ends import bind_relay
 from vantun.dataplane.ports import RefusalCode
+from vantun.errors import ResourceError
 from vantun.udp_messages import UdpKind
 
 if TYPE_CHECKING:
@@ -52,15 +54,12 @@ class Associations:
         # What the program has connected to is what it can reach, also where the proxy listens on every address.
         here = unmapped(ipaddress.ip_address(str(sock.getsockname()[0])))
         program = unmapped(ipaddress.ip_address(str(sock.getpeername()[0])))
-        family = socket.AF_INET if here.version == 4 else socket.AF_INET6
-        udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
-            udp.bind((str(here), 0))
-            bound = int(udp.getsockname()[1])
-        except OSError as error:
-            udp.close()
-            log.warning("UDP ASSOCIATE refused: no socket on %s: %s", here, error.strerror)
+            udp = bind_relay(str(here))
+        except ResourceError as error:
+            log.warning("UDP ASSOCIATE refused: %s", error)
             return RefusalCode.GENERAL
+        bound = int(udp.getsockname()[1])
         number = link.open_udp(session, UdpKind.SOCKS5, udp, peer=(str(program), port))
         task = asyncio.create_task(self._keep(sock, number, reply(0, str(here), bound)))
         self._tasks[number] = task

@@ -35,7 +35,16 @@ _CHANNEL_COUNTERS = {
     "rx_shards": ("vantun_fec_received_shards", "Data shards received."),
     "rx_parity": ("vantun_fec_received_parity_shards", "Parity shards received."),
     "rx_recovered": ("vantun_fec_recovered_packets", "Packets that parity has recovered."),
-    "rx_residual": ("vantun_fec_residual_packets", "Packets given up at their deadline, lost for the application."),
+}
+_PACKET_COUNTERS = {
+    "packets_in": ("vantun_packets_transmit", "Packets of TUN and UDP taken for the tunnel."),
+    "packets_out": ("vantun_packets_receive", "Packets of TUN and UDP that have come out of the tunnel."),
+    "dropped_full": ("vantun_packets_no_room", "Packets for which a full queue had no room."),
+    "expired": (
+        "vantun_fec_residual_packets",
+        "Shards of packets given up, unacknowledged, at their deadline.",
+    ),
+    "holes": ("vantun_packets_holes", "Gaps that a receiver has waited for in vain."),
 }
 _USER_COUNTERS = {
     "received_bytes": ("vantun_user_receive_bytes", "Bytes received from a user by UDP, authenticated."),
@@ -111,6 +120,7 @@ class Exporter(Collector):
     def __init__(self) -> None:
         self._lanes = Totals(_LANE_COUNTERS)
         self._channels = Totals(_CHANNEL_COUNTERS)
+        self._packets = Totals(_PACKET_COUNTERS)
         self._users = Totals(_USER_COUNTERS)
         self._document: Document = {}
         self._registry = CollectorRegistry(auto_describe=False)
@@ -133,7 +143,7 @@ class Exporter(Collector):
                 for row in rows(document, "channels")
             }
         )
-
+        self._packets.update({(str(row.get("session")),): (("", ""), row) for row in rows(document, "packets")})
         self._users.update({(name,): ((name[:64], ""), row) for name, row in _users(document)})
 
     def page(self) -> bytes:
@@ -148,6 +158,7 @@ class Exporter(Collector):
         yield GaugeMetricFamily("vantun_uptime_seconds", "Since its start.", value=number(document, "uptime"))
         yield from _counters(_LANE_COUNTERS, self._lanes, ("path", "peer"))
         yield from _counters(_CHANNEL_COUNTERS, self._channels, ("class",))
+        yield from _counters(_PACKET_COUNTERS, self._packets, ())
         yield from _counters(_USER_COUNTERS, self._users, ("user",))
         yield from _lane_gauges(document, self._lanes)
         yield from _engines(document)

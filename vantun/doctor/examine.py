@@ -56,7 +56,7 @@ def _checks(config: ServerConfig | ClientConfig | None, root: Path) -> Iterator[
     yield network.offloads
     yield lambda: network.interfaces(root)
     yield lambda: network.ipv6(root)
-    yield lambda: network.tun(root, needed=tun)
+    yield lambda: network.tun(needed=tun)
     yield lambda: network.packet_filter(needed=tun)
     yield system.clock
     if server is not None:

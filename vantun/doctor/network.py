@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drivers.errors import Unavailable
+from drivers.errors import Capability, Unavailable
+from drivers.linux.nftables import probe_nft
+from drivers.linux.tun import probe_tun
 from vantun.doctor.finding import Finding, note, ok, problem, warning
 
 if TYPE_CHECKING:
@@ -46,25 +47,22 @@ def ipv6(root: Path) -> Finding:
     return ok("IPv6", "on")
 
 
-def tun(root: Path, *, needed: bool) -> Finding:
-    """See whether TUN devices can be made."""
-    if (root / "dev/net/tun").exists():
-        return ok("TUN", "/dev/net/tun is there")
-    step = "modprobe tun; in a container give it the device: --device /dev/net/tun"
-    if needed:
-        return problem("TUN", "/dev/net/tun is missing, and the configuration has `tun`", step)
-    return note("TUN", "/dev/net/tun is missing: no L3 tunnel", step)
+def tun(*, needed: bool, probe: Callable[[], Capability | Unavailable] = probe_tun) -> Finding:
+    """See whether this process could make a TUN device."""
+    return _for_tun("TUN", probe(), needed=needed)
 
 
-def packet_filter(*, needed: bool, which: Callable[[str], str | None] = shutil.which) -> Finding:
-    """See whether nft is there: it clamps the MSS, and translates addresses on a server with `tun`."""
-    place = which("nft")
-    if place:
-        return ok("nftables", place)
-    step = "apt-get install -y nftables"
+def packet_filter(*, needed: bool, probe: Callable[[], Capability | Unavailable] = probe_nft) -> Finding:
+    """See whether nft works: it clamps the MSS, and translates addresses on a server with `tun`."""
+    return _for_tun("nftables", probe(), needed=needed)
+
+
+def _for_tun(subject: str, answer: Capability | Unavailable, *, needed: bool) -> Finding:
+    if not isinstance(answer, Unavailable):
+        return ok(subject, "works")
     if needed:
-        return problem("nftables", "nft is missing, and the configuration has `tun`", step)
-    return note("nftables", "nft is missing: only `tun` needs it", step)
+        return problem(subject, f"{answer.reason}, and the configuration has `tun`", answer.next_step)
+    return note(subject, f"{answer.reason}: no L3 tunnel", answer.next_step)
 
 
 def offloads(probe: Callable[[], UdpProbe] | None = None) -> list[Finding]:

@@ -30,6 +30,7 @@ def document(**changes: Any) -> dict[str, Any]:
         "uptime": 12.5,
         "lanes": [lane],
         "channels": [{"session": "1f", "channel": 2, "class": "bulk", "rx_recovered": 3}],
+        "packets": [{"session": "1f", "packets_in": 20, "packets_out": 30, "expired": 2, "holes": 1}],
         "engines": {"fec.encode": "simd"},
         "stages": [{"name": "seal", "calls": 2, "packets": 64, "ns": 5_000}],
         "drops": {"replay": 4},
@@ -56,6 +57,8 @@ def test_names_units_and_labels() -> None:
     assert found["vantun_path_rtt_seconds", path] == 0.0405
     assert found["vantun_path_up", path] == 1
     assert found["vantun_fec_recovered_packets_total", (("class", "bulk"),)] == 3
+    assert found["vantun_fec_residual_packets_total", ()] == 2
+    assert found["vantun_packets_receive_total", ()] == 30
     assert found["vantun_engine_info", (("kind", "fec.encode"), ("name", "simd"))] == 1
     assert found["vantun_stage_seconds_total", (("stage", "seal"),)] == 5e-6
     assert found["vantun_dropped_packets_total", (("reason", "replay"),)] == 4
@@ -123,3 +126,13 @@ def test_bytes_of_users_never_fall() -> None:
     alice = (("user", "alice"),)
     assert found["vantun_user_receive_bytes_total", alice] == 520
     assert found["vantun_user_transmit_bytes_total", alice] == 90
+
+
+def test_every_counter_is_a_field_that_the_data_plane_reports() -> None:
+    """A metric whose field nobody fills would be 0 for ever, and look like good news."""
+    from vantun.control import metrics
+    from vantun.dataplane import snapshot
+
+    assert set(metrics._PACKET_COUNTERS) <= set(snapshot._PACKET_FIELDS)
+    assert set(metrics._CHANNEL_COUNTERS) <= set(snapshot._CHANNEL_FIELDS)
+    assert set(metrics._LANE_COUNTERS) <= set(snapshot._LANE_FIELDS)

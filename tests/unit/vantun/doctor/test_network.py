@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from drivers.errors import Capability, Unavailable
 from drivers.linux.probe import UdpProbe
 from vantun.doctor import network
-from vantun.doctor.finding import Level
+from vantun.doctor.finding import Finding, Level
 
 
 def interface(root: Path, name: str, state: str, mtu: int) -> None:
@@ -45,16 +46,18 @@ def test_ipv6(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("needed", "level"), [(True, Level.PROBLEM), (False, Level.NOTE)])
-def test_what_only_tun_needs(tmp_path: Path, needed: bool, level: Level) -> None:
-    assert network.tun(tmp_path, needed=needed).level is level
-    assert network.packet_filter(needed=needed, which=lambda _name: None).level is level
+@pytest.mark.parametrize("check", [network.tun, network.packet_filter])
+def test_what_only_tun_needs(check: Callable[..., Finding], needed: bool, level: Level) -> None:
+    found = check(needed=needed, probe=lambda: Unavailable("it is missing", "install it"))
+    assert found.level is level
+    assert "it is missing" in found.text
+    assert found.fix == "install it"
 
 
-def test_what_tun_needs_is_there(tmp_path: Path) -> None:
-    (tmp_path / "dev/net").mkdir(parents=True)
-    (tmp_path / "dev/net/tun").touch()
-    assert network.tun(tmp_path, needed=True).level is Level.OK
-    assert network.packet_filter(needed=True, which=lambda name: f"/sbin/{name}").level is Level.OK
+@pytest.mark.parametrize("check", [network.tun, network.packet_filter])
+def test_what_tun_needs_is_there(check: Callable[..., Finding]) -> None:
+    assert check(needed=True, probe=lambda: Capability("it")).level is Level.OK
+    assert check(needed=False).level in (Level.OK, Level.NOTE)
 
 
 def test_offloads_show_the_reason_and_the_next_step() -> None:
