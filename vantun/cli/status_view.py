@@ -24,6 +24,10 @@ def _number(name: str, digits: int = 0) -> Callable[[Row], str]:
     return lambda row: render.number(row.get(name), digits)
 
 
+def _list(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) and value else render.MISSING
+
+
 def _code(row: Row) -> str:
     return f"{render.number(row.get('k'))}/{render.number(row.get('m'))}"
 
@@ -104,6 +108,13 @@ _FLOWS: tuple[Column, ...] = (
     (">received", lambda row: render.size(row.get("received_bytes"))),
     (">waiting", lambda row: render.size(row.get("waiting_bytes"))),
 )
+_TUN_CLIENTS: tuple[Column, ...] = (
+    ("session", _text("session")),
+    ("user", _text("user")),
+    ("addresses", lambda row: _list(row.get("addresses"))),
+    ("networks", lambda row: _list(row.get("prefixes"))),
+    (">MTU", _number("mtu")),
+)
 _STAGES: tuple[Column, ...] = (
     ("stage", _text("name")),
     (">calls", _number("calls")),
@@ -135,6 +146,26 @@ def _fallback(row: object) -> str:
     return str(row)
 
 
+def _tun(status: Row) -> list[Text | Table]:
+    """Return the TUN device, and at a server its clients."""
+    from rich.text import Text
+
+    found = status.get("tun")
+    if not isinstance(found, dict) or not found.get("name"):
+        return []
+    addresses = found.get("addresses")
+    shown = ", ".join(map(str, addresses)) if isinstance(addresses, list) and addresses else "no address"
+    state = f", {found['state']}" if found.get("state") else ""
+    reason = f": {found['reason']}" if found.get("reason") else ""
+    parts: list[Text | Table] = [
+        Text(f"TUN {found['name']}: {shown}, MTU {found.get('mtu', render.MISSING)}{state}{reason}")
+    ]
+    clients = rows_of(found, "clients")
+    if clients:
+        parts.append(_table("Clients in the tunnel", _TUN_CLIENTS, clients))
+    return parts
+
+
 def document(status: Row) -> Group:
     """Return everything that a person wants to see of a status."""
     from rich.console import Group
@@ -151,6 +182,7 @@ def document(status: Row) -> Group:
     packets = [row for row in rows_of(status, "packets") if row.get("packets_in") or row.get("packets_out")]
     if packets:
         parts.append(_table("Packets", _PACKETS, packets))
+    parts += _tun(status)
     if stages:
         parts.append(_table("Stages", _STAGES, stages))
     fallbacks = status.get("fallbacks")

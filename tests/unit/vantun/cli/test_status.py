@@ -194,3 +194,19 @@ def test_views(tmp_path: Path, capsys: pytest.CaptureFixture[str], view: str, sa
 def test_views_of_nothing(tmp_path: Path, view: str) -> None:
     with answering(tmp_path / "x.sock", b"{}") as path:
         assert cli.main(["status", "--socket", str(path), view]) == 0
+
+
+def test_the_tun_device_and_its_clients_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    client = {"session": "1f", "user": "alice", "addresses": ["10.9.0.2"], "prefixes": ["192.168.7.0/24"], "mtu": 1380}
+    tun = {"name": "vantun0", "addresses": ["10.9.0.1/24"], "mtu": 1380, "clients": [client]}
+    with answering(tmp_path / "x.sock", json.dumps({**STATUS, "tun": tun}).encode()) as path:
+        assert cli.main(["status", "--socket", str(path)]) == 0
+    output = capsys.readouterr().out
+    assert "TUN vantun0: 10.9.0.1/24, MTU 1380" in output
+    assert "192.168.7.0/24" in output
+
+
+def test_a_tun_device_that_waits_says_why() -> None:
+    tun = {"name": "vantun0", "addresses": [], "mtu": 1280, "state": "refused", "reason": "no address is free"}
+    shown = "\n".join(str(part) for part in document({"tun": tun}).renderables)
+    assert "no address, MTU 1280, refused: no address is free" in shown
