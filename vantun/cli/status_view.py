@@ -12,6 +12,7 @@ from vantun.cli.status_rows import Row, rows_of
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
 Column = tuple[str, Callable[[Row], str]]
 
