@@ -65,7 +65,7 @@ pool_dtype = np.dtype(
         ("dropped_late", "i8"),  # shards of blocks that were complete already
         ("dropped_window", "i8"),  # shards beyond the credit
         ("dropped_bound", "i8"),  # shards of sessions that hold, or cost, more than their share
-        ("dropped_rate", "i8"),  # records of packets beyond the rate of a user
+        ("dropped_rate", "i8"),  # packets beyond the rate of a user
         ("dropped_crc", "i8"),  # recovered shards whose CRC was wrong
         ("dropped_epoch", "i8"),  # shards of another epoch
     ],

@@ -43,11 +43,7 @@ def take_packets(t: Tables, index: int, fields: NDArray[np.int64], row: int, now
         return
     if record.pieces + 2 > policy.pieces_per_flow or session.pieces + 2 > policy.pieces_per_session:
         ch.dropped_bound += 1
-    elif not may_receive(t, int64(record.session), now):
-        t.user[session.user].dropped_rate += 1
-        t.pool[0].dropped_rate += 1
     else:
-        take_received(t, int64(record.session), size)
         if first > 0:
             _keep(t, index, _piece(t, int64(record.session), row, offset, start, first), 0, now)
         if first < size:
@@ -207,9 +203,13 @@ def next_packet(t: Tables, flow_index: int, base: int, iov: NDArray[np.uint64], 
         if size < 0:
             return 0, 0
         count = _describe(t, int64(record.ready), size, base, iov)
-        if count > 0:
+        if count > 0 and may_receive(t, int64(record.session), now):
             return count, size
-        t.channel[record.session * CHANNELS + PACKETS].dropped_bound += 1
+        if count > 0:  # whole, not by the record: a packet begins in one and ends in the next, a third was lost so
+            t.user[session.user].dropped_rate += 1
+            t.pool[0].dropped_rate += 1
+        else:
+            t.channel[record.session * CHANNELS + PACKETS].dropped_bound += 1
         _free_ready(t, record)
 
 
@@ -302,6 +302,7 @@ def packet_done(t: Tables, flow_index: int) -> None:
     t = head(t)
     record = t.flow[flow_index]
     if record.used and record.ready >= 0:
+        take_received(t, int64(record.session), int64(record.ready_end - t.span[record.ready].offset))
         _free_ready(t, record)
         t.channel[record.session * CHANNELS + PACKETS].packets_out += 1
 
