@@ -55,7 +55,8 @@ SUITES = (Suite.AES_128_GCM, Suite.AES_256_GCM, Suite.CHACHA20_POLY1305)
 """In order of preference; the server takes the first."""
 HELLO = 1
 _CRYPTO_ERROR = 0x100
-_CERTIFICATE_ALERTS = frozenset((42, 43, 44, 45, 46, 48))
+_CERTIFICATE_EXPIRED = 45
+_CERTIFICATE_ALERTS = frozenset((42, 43, 44, _CERTIFICATE_EXPIRED, 46, 48))
 """TLS alerts about certificates: bad, unsupported, revoked, expired, unknown, unknown authority (RFC 8446, 6.2)."""
 
 
@@ -314,13 +315,13 @@ class ClientPath:
         if self._lane is not None:
             self._end(reason_of(event) or self._http.broken or "the connection is silent, or was closed")
         elif alert in _CERTIFICATE_ALERTS:
-            self._refused(
-                CertificateError(
-                    f"the certificate of {self._path.server} is not accepted: {reason_of(event)}; set tls.pinSHA256 "
-                    "to its fingerprint, or tls.ca to its authority"
-                ),
-                retry=False,
-            )
+            step = "set tls.pinSHA256 to its fingerprint, or tls.ca to its authority"
+            if alert == _CERTIFICATE_EXPIRED:
+                step = (
+                    "its operator has to renew it; if it is valid, this machine's clock is wrong (see `vantun doctor`)"
+                )
+            text = f"the certificate of {self._path.server} is not accepted: {reason_of(event)}; {step}"
+            self._refused(CertificateError(text), retry=False)
         else:
             why = reason_of(event) or self._http.broken or "no answer"
             self._refused(ConnectError(f"no connection to {self._path.server}: {why}"), retry=True)
