@@ -8,11 +8,11 @@ has. Units begin at any byte; x86-64 and aarch64 load unaligned words as they ar
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from accel.engine import SpanJob
 from accel.gf256 import COLUMNS, EXP, LOG, MATRIX, ROW_POINT, ROWS
+from drivers.kernel import kernel
 
 _HIGH = 0x8080808080808080
 _LOW = 0xFEFEFEFEFEFEFEFE
@@ -20,7 +20,7 @@ _DONE = 1
 _REJECTED = -1
 
 
-@njit(cache=True)
+@kernel
 def _fold(carry: np.uint64) -> np.uint64:
     """Return 0x1d, the reduction, in every byte whose high bit is set in ``carry``.
 
@@ -30,7 +30,7 @@ def _fold(carry: np.uint64) -> np.uint64:
     return bit ^ (bit << np.uint64(2)) ^ (bit << np.uint64(3)) ^ (bit << np.uint64(4))
 
 
-@njit(cache=True)
+@kernel
 def _add(memory: NDArray[np.uint8], target: int, source: int, length: int) -> None:
     """Add ``source`` to ``target``."""
     words = length // 8
@@ -42,7 +42,7 @@ def _add(memory: NDArray[np.uint8], target: int, source: int, length: int) -> No
         memory[target + i] ^= memory[source + i]
 
 
-@njit(cache=True)
+@kernel
 def _add_product(memory: NDArray[np.uint8], target: int, source: int, length: int, coefficient: int) -> None:
     """Add ``coefficient`` times ``source`` to ``target``, in GF(2^8)."""
     if coefficient == 0:
@@ -87,7 +87,7 @@ def _add_product(memory: NDArray[np.uint8], target: int, source: int, length: in
             memory[target + i] ^= EXP[LOG[value] + power]
 
 
-@njit(cache=True)
+@kernel
 def encode_spans(job: SpanJob) -> None:
     """Write the parity units of every span."""
     memory = job.memory
@@ -107,7 +107,7 @@ def encode_spans(job: SpanJob) -> None:
         job.status[span] = _DONE
 
 
-@njit(cache=True)
+@kernel
 def _encodable(row: NDArray[np.uint8], k: int) -> bool:
     """Return whether the span is inside the matrix (numba does not look)."""
     if k < 1 or k > COLUMNS:
@@ -118,7 +118,7 @@ def _encodable(row: NDArray[np.uint8], k: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def decode_coefficients(
     first: int, lost: NDArray[np.uint8], row: NDArray[np.uint8], out: NDArray[np.uint8], extra: NDArray[np.uint8]
 ) -> None:
@@ -180,7 +180,7 @@ def decode_coefficients(
             extra[q, p] = EXP[(head[q] + power - LOG[x ^ point[q]]) % 255]
 
 
-@njit(cache=True)
+@kernel
 def decode_spans(job: SpanJob) -> None:
     """Rebuild the lost units of every span."""
     present = np.empty((ROWS, COLUMNS), np.uint8)
@@ -197,7 +197,7 @@ def decode_spans(job: SpanJob) -> None:
             job.status[span] = _REJECTED
 
 
-@njit(cache=True)
+@kernel
 def _rebuild(
     job: SpanJob, span: int, lost: NDArray[np.uint8], present: NDArray[np.uint8], extra: NDArray[np.uint8]
 ) -> None:
@@ -213,7 +213,7 @@ def _rebuild(
             _add_product(memory, target, job.parity[begin + p], size, int(extra[q, p]))
 
 
-@njit(cache=True)
+@kernel
 def _solvable(lost: NDArray[np.uint8], row: NDArray[np.uint8], k: int) -> bool:
     """Return whether positions and rows are in range and distinct; then Cauchy guarantees a solution."""
     if not _encodable(row, k) or len(lost) > k:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from drivers.kernel import kernel
 
 _REFLECTED = 0x82F63B78
 
@@ -25,7 +26,7 @@ def _tables() -> NDArray[np.uint32]:
 _TABLE = _tables()
 
 
-@njit(cache=True)
+@kernel
 def crc32c(memory: NDArray[np.uint8], offset: int, length: int) -> np.uint32:
     """Return the CRC-32C of ``memory[offset : offset + length]`` (uint32)."""
     crc = np.uint32(0xFFFFFFFF)

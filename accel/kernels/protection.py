@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from accel.engine import HEADER_LENGTH, NONCE_LENGTH, SHORTEST_OPEN, SHORTEST_SEAL, OpenJob, SealJob
+from drivers.kernel import kernel
 
 SAMPLE_LENGTH = 16
 _NUMBER = 9
@@ -51,7 +51,7 @@ def make_heads(count: int) -> Heads:
     )
 
 
-@njit(cache=True)
+@kernel
 def take_samples(
     memory: NDArray[np.uint8], offset: NDArray[np.int64], length: NDArray[np.int32], out: NDArray[np.uint8]
 ) -> None:
@@ -62,7 +62,7 @@ def take_samples(
             out[i, byte] = memory[offset[i] + HEADER_LENGTH + byte] if enough else 0
 
 
-@njit(cache=True)
+@kernel
 def apply_masks(job: SealJob, masks: NDArray[np.uint8], key: NDArray[np.int32]) -> None:
     """Xor ``masks`` [n, >= 5] into the low five bits of the first byte and the packet number of each sealed packet."""
     for i in range(len(key)):
@@ -73,7 +73,7 @@ def apply_masks(job: SealJob, masks: NDArray[np.uint8], key: NDArray[np.int32]) 
                 job.target[start + _NUMBER + byte] ^= masks[i, 1 + byte]
 
 
-@njit(cache=True)
+@kernel
 def seal_heads(job: SealJob, slots: Slots, heads: Heads) -> None:
     """Write the key slot and the nonce of each packet."""
     for i in range(len(job.length)):
@@ -84,7 +84,7 @@ def seal_heads(job: SealJob, slots: Slots, heads: Heads) -> None:
             _write_nonce(slots.iv[heads.key[i]], job.number[i], heads.nonce[i])
 
 
-@njit(cache=True)
+@kernel
 def open_heads(job: OpenJob, masks: NDArray[np.uint8], slots: Slots, heads: Heads) -> None:
     """Write the key slot, the nonce, the plain header and the full number (RFC 9000, appendix A.3) of each packet."""
     for i in range(len(job.length)):
@@ -111,7 +111,7 @@ def open_heads(job: OpenJob, masks: NDArray[np.uint8], slots: Slots, heads: Head
             _write_nonce(slots.iv[heads.key[i]], full, heads.nonce[i])
 
 
-@njit(cache=True)
+@kernel
 def _key_slot(slots: Slots, slot: int, first_byte: int) -> int:
     """Return the slot of the key phase; -1 without a key there or in ``slot``, which has the header-protection key."""
     key = slot + ((first_byte & _PHASE) >> 2)
@@ -120,7 +120,7 @@ def _key_slot(slots: Slots, slot: int, first_byte: int) -> int:
     return key
 
 
-@njit(cache=True)
+@kernel
 def _write_nonce(iv: NDArray[np.uint8], number: int, out: NDArray[np.uint8]) -> None:
     for byte in range(NONCE_LENGTH - 8):
         out[byte] = iv[byte]

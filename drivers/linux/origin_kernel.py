@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from drivers.linux.libc import CONTROLLEN
 
 _IP, _IPV6 = 0, 41
@@ -14,13 +14,13 @@ _HEAD = 16
 """``sizeof(struct cmsghdr)``."""
 
 
-@njit(cache=True)
+@kernel
 def _word(row: NDArray[np.uint8], at: int) -> int:
     low = np.int64(row[at]) | np.int64(row[at + 1]) << 8
     return int(low | np.int64(row[at + 2]) << 16 | np.int64(row[at + 3]) << 24)
 
 
-@njit(cache=True)
+@kernel
 def original_destinations(headers: NDArray[np.int64], controls: NDArray[np.uint8], rows: NDArray[np.uint8]) -> None:
     """Write the original destination of each message to ``rows`` [messages, 28] as a socket address; zeros = unknown.
 

@@ -12,9 +12,10 @@ from errno import EFAULT, EINVAL
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from drivers.library import Library
 from drivers.linux.tun import MAX_PACKET, VNET_HEADER
 
@@ -44,12 +45,12 @@ else:
     _errno_location = types.ExternalFunction("__errno_location", types.CPointer(types.int32)())
 
 
-@njit(cache=True)
+@kernel
 def _errno() -> int:
     return int64(_carray(_errno_location(), 1)[0])
 
 
-@njit(cache=True)
+@kernel
 def read_packet(descriptor: int, memory: NDArray[np.uint8], start: int) -> int:
     """Read one packet to ``memory[start:start + SLOT]``; return its bytes, header included, or ``-errno``.
 
@@ -61,7 +62,7 @@ def read_packet(descriptor: int, memory: NDArray[np.uint8], start: int) -> int:
     return int64(got) if got >= 0 else -_errno()
 
 
-@njit(cache=True)
+@kernel
 def write_packet(descriptor: int, iov: NDArray[np.uint64], count: int) -> int:
     """Write one packet, header included, from the first ``count`` rows of ``iov``; return its bytes, or ``-errno``.
 

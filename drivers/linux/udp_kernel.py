@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from drivers.batch import PacketBatch
+from drivers.kernel import kernel
 from drivers.linux.libc import (
     CONTROL,
     CONTROLLEN,
@@ -86,7 +86,7 @@ class Tally(NamedTuple):
     overflow: int
 
 
-@njit(cache=True)
+@kernel
 def _same_address(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> bool:
     for index in range(left.size):  # noqa: SIM110 - numba has no all() over a generator
         if left[index] != right[index]:
@@ -94,14 +94,14 @@ def _same_address(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def _invalid(batch: PacketBatch, index: int) -> bool:
     start, size = batch.offset[index], np.int64(batch.length[index])
     outside = start < 0 or size < 0 or start + size > batch.memory.size
     return bool(outside or batch.peer[index] < 0 or batch.peer[index] >= batch.address.shape[0])
 
 
-@njit(cache=True)
+@kernel
 def _is_refused(batch: PacketBatch, peer: int, buffers: SendBuffers, refused: int) -> bool:
     for row in range(refused):  # noqa: SIM110 - numba has no any() over a generator
         if _same_address(buffers.refused[row], batch.address[peer]):
@@ -109,7 +109,7 @@ def _is_refused(batch: PacketBatch, peer: int, buffers: SendBuffers, refused: in
     return False
 
 
-@njit(cache=True)
+@kernel
 def _gather(
     batch: PacketBatch, iovecs: NDArray[np.int64], piece: int, first: int, end: int, most: int
 ) -> tuple[int, int, int]:
@@ -139,14 +139,14 @@ def _gather(
     return index, piece + 1, int(total)
 
 
-@njit(cache=True)
+@kernel
 def _bound(buffers: SendBuffers, message: int, index: int, size: int, merged: int) -> None:
     buffers.bound[message, 0] = index
     buffers.bound[message, 1] = size
     buffers.bound[message, 2] = merged
 
 
-@njit(cache=True)
+@kernel
 def plan(batch: PacketBatch, buffers: SendBuffers, first: int, end: int, segments: int, refused: int) -> int:
     """Lay packets ``first .. end-1`` out as messages: neighbours with equal peer and length share one.
 
@@ -194,13 +194,13 @@ def plan(batch: PacketBatch, buffers: SendBuffers, first: int, end: int, segment
     return message
 
 
-@njit(cache=True)
+@kernel
 def _word(row: NDArray[np.uint8], at: int) -> int:
     low = np.int64(row[at]) | np.int64(row[at + 1]) << 8
     return int(low | np.int64(row[at + 2]) << 16 | np.int64(row[at + 3]) << 24)
 
 
-@njit(cache=True)
+@kernel
 def _segment_size(row: NDArray[np.uint8], used: int) -> int:
     """Return the size in the UDP_GRO message among ``used`` bytes of control data, 0 if there is none."""
     at = 0
@@ -214,7 +214,7 @@ def _segment_size(row: NDArray[np.uint8], used: int) -> int:
     return 0
 
 
-@njit(cache=True)
+@kernel
 def split(
     headers: NDArray[np.int64], controls: NDArray[np.uint8], stride: int, messages: int, batch: PacketBatch
 ) -> Tally:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from drivers.kernel import kernel
 from vantun.session.rate import refill_tokens as _refill_tokens
 from vantun.session.received import is_replay, note_number, note_range
 from vantun.session.tables import head
 
 
-@njit(cache=True)
+@kernel
 def take_number(t: Any, lane: int, number: int) -> bool:
     """Enter a packet number as the accept stage does; False if it is a replay."""
     t = head(t)
@@ -21,14 +20,14 @@ def take_number(t: Any, lane: int, number: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def report(t: Any, lane: int, number: int) -> None:
     """Add a packet number to the ranges of the next RECEIPT."""
     t = head(t)
     note_range(t, lane, number)
 
 
-@njit(cache=True)
+@kernel
 def refill_tokens(t: Any, lane: int, now: float) -> None:
     """Fill the token bucket of a lane."""
     t = head(t)

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from numba import njit
 
+from drivers.kernel import kernel
 from vantun.session import wheel
 from vantun.session.limits import Limits
 from vantun.session.tables import head, make_tables
 
 
-@njit(cache=True)
+@kernel
 def take(t: Any, now: float) -> int:
     """Wake what is due; return the session whose turn it is, -1 = none."""
     t = head(t)
@@ -27,13 +27,13 @@ def take(t: Any, now: float) -> int:
     return session
 
 
-@njit(cache=True)
+@kernel
 def set_due(t: Any, session: int, due: float) -> None:
     """See wheel.set_due."""
     wheel.set_due(head(t), session, due)
 
 
-@njit(cache=True)
+@kernel
 def next_due(t: Any, now: float) -> float:
     """See wheel.next_due."""
     return wheel.next_due(head(t), now)

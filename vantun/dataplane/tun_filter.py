@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from drivers.linux.tun import VNET_HEADER
 from vantun.dataplane.tun_parse import TCP, UDP, parse
 from vantun.dataplane.tun_routes import lookup
@@ -34,7 +34,7 @@ _UNICAST, _BAD, _MANY = range(3)
 _LAST_PORT = 65_535
 
 
-@njit(cache=True)
+@kernel
 def _scope(family: int, high: int, low: int) -> int:
     """Return what kind of address it is: a host's, one that no packet may have here, or that of many."""
     if family == 4:
@@ -49,7 +49,7 @@ def _scope(family: int, high: int, low: int) -> int:
     return _UNICAST
 
 
-@njit(cache=True)
+@kernel
 def _matches(rule: Any, p: Any, high: int, low: int, port: int) -> bool:
     if rule.family != 0 and rule.family != p.family:
         return False
@@ -66,7 +66,7 @@ def _matches(rule: Any, p: Any, high: int, low: int, port: int) -> bool:
     return bool(int64(rule.low) <= port <= int64(rule.high))
 
 
-@njit(cache=True)
+@kernel
 def allowed(r: Any, p: Any, high: int, low: int, port: int) -> bool:
     """Tell whether the first rule that matches the address and port outside allows the packet; without one, it is."""
     for i in range(r.state[0].rules):
@@ -76,7 +76,7 @@ def allowed(r: Any, p: Any, high: int, low: int, port: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def judge_outgoing(r: Any, memory: NDArray[np.uint8], size: int) -> tuple[int, int]:
     """Judge what was read from the device, ``memory[:size]``; return OK or why not, and the slot that it belongs to.
 
@@ -108,7 +108,7 @@ def judge_outgoing(r: Any, memory: NDArray[np.uint8], size: int) -> tuple[int, i
     return OK, slot
 
 
-@njit(cache=True)
+@kernel
 def judge_incoming(r: Any, data: NDArray[np.uint8], have: int, size: int, slot: int) -> int:
     """Judge what a session sent: ``size`` bytes, of which ``data[:have]`` are there; return OK or why not.
 

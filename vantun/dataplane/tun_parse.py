@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.dataplane.tun_tables import MALFORMED, OK, SOURCE_ROUTE, TINY_FRAGMENT
 from vantun.wire.integers import int64, uint64
 
@@ -24,13 +24,13 @@ _TCP_HEADER, _UDP_HEADER = 20, 8
 _LOOSE_ROUTE, _STRICT_ROUTE = 131, 137
 
 
-@njit(cache=True)
+@kernel
 def _word(data: NDArray[np.uint8], at: int) -> int:
     """Return a big-endian 16-bit number."""
     return int64(data[at]) << 8 | int64(data[at + 1])
 
 
-@njit(cache=True)
+@kernel
 def _half(data: NDArray[np.uint8], at: int, size: int) -> int:
     """Return a big-endian number of up to 8 bytes as uint64."""
     value = uint64(0)
@@ -39,7 +39,7 @@ def _half(data: NDArray[np.uint8], at: int, size: int) -> int:
     return value
 
 
-@njit(cache=True)
+@kernel
 def _source_routed(data: NDArray[np.uint8], at: int, end: int) -> bool:
     """Tell whether IPv4 options route the packet elsewhere, or cannot be read."""
     while at < end:
@@ -55,7 +55,7 @@ def _source_routed(data: NDArray[np.uint8], at: int, end: int) -> bool:
     return False
 
 
-@njit(cache=True)
+@kernel
 def _parse4(data: NDArray[np.uint8], at: int, have: int, size: int, p: Any) -> int:
     header = int64(data[at] & 15) * 4
     if header < 20 or header > have or _word(data, at + 2) != size:
@@ -76,7 +76,7 @@ def _parse4(data: NDArray[np.uint8], at: int, have: int, size: int, p: Any) -> i
     return OK
 
 
-@njit(cache=True)
+@kernel
 def _parse6(data: NDArray[np.uint8], at: int, have: int, size: int, p: Any) -> int:
     if have < 40 or _word(data, at + 4) + 40 != size:
         return MALFORMED
@@ -114,7 +114,7 @@ def _parse6(data: NDArray[np.uint8], at: int, have: int, size: int, p: Any) -> i
     return MALFORMED
 
 
-@njit(cache=True)
+@kernel
 def parse(data: NDArray[np.uint8], at: int, have: int, size: int, p: Any) -> int:
     """Describe an IP packet of ``size`` bytes, of which ``data[at : at + have]`` are there, in ``p`` (packet_dtype).
 

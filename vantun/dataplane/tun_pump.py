@@ -9,9 +9,9 @@ from errno import EAGAIN, EINTR, EINVAL, EIO, ENOBUFS, ENOMEM
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from drivers.linux.tun import VNET_HEADER
 from drivers.linux.tun_kernel import SLOT, read_packet, write_packet
 from vantun.dataplane.tun_filter import judge_incoming, judge_outgoing
@@ -40,7 +40,7 @@ MORE, WAIT, EMPTY = 2, 1, 0
 """Why a call of :func:`read_tun` ended: its share is used up; the client's flow has no room; nothing waits."""
 
 
-@njit(cache=True)
+@kernel
 def _count(r: Any, direction: int, slot: int, reason: int, size: int) -> None:
     r.count[direction, reason] += 1
     if slot >= 0:
@@ -52,7 +52,7 @@ def _count(r: Any, direction: int, slot: int, reason: int, size: int) -> None:
             entry.dropped[direction] += 1
 
 
-@njit(cache=True)
+@kernel
 def read_tun(t: Tables, tun: TunTables, now: float) -> tuple[int, int]:
     """Read packets from the device and put them into the flows they belong to.
 
@@ -90,7 +90,7 @@ def read_tun(t: Tables, tun: TunTables, now: float) -> tuple[int, int]:
     return MORE, total
 
 
-@njit(cache=True)
+@kernel
 def _gather_head(
     memory: NDArray[np.uint8], base: int, pieces: NDArray[np.uint64], count: int, data: NDArray[np.uint8]
 ) -> int:
@@ -108,7 +108,7 @@ def _gather_head(
     return have
 
 
-@njit(cache=True)
+@kernel
 def _skip_header(pieces: NDArray[np.uint64], count: int) -> None:
     """Take the vnet header off the pieces of a packet: another one is written."""
     left = uint64(VNET_HEADER)
@@ -121,7 +121,7 @@ def _skip_header(pieces: NDArray[np.uint64], count: int) -> None:
             break
 
 
-@njit(cache=True)
+@kernel
 def _why(number: int) -> int:
     """Return the reason behind a -errno of writing; -1 = the device is gone."""
     if number == -EINVAL:
@@ -133,7 +133,7 @@ def _why(number: int) -> int:
     return -1
 
 
-@njit(cache=True)
+@kernel
 def write_tun(t: Tables, tun: TunTables, slot: int, flow: int, base: int, now: float) -> tuple[int, int]:
     """Write the packets of a session's flow to the device; what may not pass is dropped and counted.
 

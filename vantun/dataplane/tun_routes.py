@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.dataplane.tun_tables import PLACES, TunTables, prefix_dtype
 from vantun.errors import ResourceError
 from vantun.session.tables import head
@@ -23,7 +23,7 @@ from vantun.wire.integers import int64, uint64
 _ONES = 0xFFFFFFFFFFFFFFFF
 
 
-@njit(cache=True)
+@kernel
 def _high_mask(length: int) -> int:
     """Return the mask of the upper half of 128 bits for a prefix."""
     if length <= 0:
@@ -33,7 +33,7 @@ def _high_mask(length: int) -> int:
     return uint64(_ONES) << uint64(64 - length)
 
 
-@njit(cache=True)
+@kernel
 def _low_mask(family: int, length: int) -> int:
     """Return the mask of the lower half; an IPv4 prefix lies in its lowest 32 bits."""
     if family == 4:
@@ -43,13 +43,13 @@ def _low_mask(family: int, length: int) -> int:
     return _high_mask(length)
 
 
-@njit(cache=True)
+@kernel
 def _masked(family: int, length: int, high: int, low: int) -> tuple[int, int]:
     top = uint64(0) if family == 4 else uint64(high) & _high_mask(length)
     return top, uint64(low) & _low_mask(family, length)
 
 
-@njit(cache=True)
+@kernel
 def _home(family: int, length: int, high: int, low: int) -> int:
     h = uint64(high) * uint64(0x9E3779B97F4A7C15) ^ uint64(low)
     h ^= uint64(length << 8 | family) * uint64(0xC2B2AE3D27D4EB4F)
@@ -59,7 +59,7 @@ def _home(family: int, length: int, high: int, low: int) -> int:
     return int64(h & uint64(PLACES - 1))
 
 
-@njit(cache=True)
+@kernel
 def _find(r: Any, family: int, length: int, high: int, low: int) -> int:
     """Return the place of a prefix: its own, or the free one that it would take."""
     place = _home(family, length, high, low)
@@ -72,7 +72,7 @@ def _find(r: Any, family: int, length: int, high: int, low: int) -> int:
     return place
 
 
-@njit(cache=True)
+@kernel
 def rebuild(t: Any) -> int:
     """Enter every prefix; return how many had been entered before: the first one keeps its place."""
     r = head(t)
@@ -99,7 +99,7 @@ def rebuild(t: Any) -> int:
     return conflicts
 
 
-@njit(cache=True)
+@kernel
 def lookup(t: Any, family: int, high: int, low: int) -> int:
     """Return the slot of the session that the longest prefix of an address belongs to, -1 = none."""
     r = head(t)

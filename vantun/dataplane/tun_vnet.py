@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from drivers.linux.tun import VNET_HEADER, TunOffload
 from vantun.dataplane.tun_parse import TCP, UDP
 from vantun.dataplane.tun_tables import BAD_VNET, OFFLOAD, OK
@@ -34,19 +34,19 @@ _USO4, _USO6 = int(TunOffload.USO4), int(TunOffload.USO6)
 _TCP_CSUM, _UDP_CSUM = 16, 6
 
 
-@njit(cache=True)
+@kernel
 def _short(data: NDArray[np.uint8], at: int) -> int:
     """Return a little-endian 16-bit number."""
     return int64(data[at]) | int64(data[at + 1]) << 8
 
 
-@njit(cache=True)
+@kernel
 def _put(data: NDArray[np.uint8], at: int, value: int) -> None:
     data[at] = value & 0xFF
     data[at + 1] = value >> 8 & 0xFF
 
 
-@njit(cache=True)
+@kernel
 def _checksum_fits(start: int, offset: int, size: int, p: Any) -> bool:
     """Tell whether a checksum may be written at ``start + offset``: in the transport header's field, or behind it."""
     if p.fragment or start + offset + 2 > size:
@@ -60,7 +60,7 @@ def _checksum_fits(start: int, offset: int, size: int, p: Any) -> bool:
     return bool(start >= p.transport)
 
 
-@njit(cache=True)
+@kernel
 def _segmentation_fits(kind: int, size: int, segment: int, offloads: int, p: Any) -> int:
     """Return OK if a superpacket of this kind may be passed on, or why not."""
     four = p.family == 4
@@ -80,7 +80,7 @@ def _segmentation_fits(kind: int, size: int, segment: int, offloads: int, p: Any
     return OK if offloads & needed else OFFLOAD
 
 
-@njit(cache=True)
+@kernel
 def check_vnet(data: NDArray[np.uint8], size: int, offloads: int, p: Any) -> int:
     """Judge the vnet header in ``data[:VNET_HEADER]`` of the packet of ``size`` bytes that ``p`` describes.
 

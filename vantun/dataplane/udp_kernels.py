@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from drivers.batch import PacketBatch
+from drivers.kernel import kernel
 from vantun.dataplane.udp_table import ALLOWED, REFUSED, Table, find_row
 from vantun.session.packets import MAX_PACKET, next_packet, packet_done, put_packet
 from vantun.session.tables import Tables, head
@@ -97,7 +97,7 @@ TO_TARGET, TO_ORIGINAL, OF_SOURCE = range(3)
 # --- into the tunnel
 
 
-@njit(cache=True)
+@kernel
 def put_bodies(
     t: Tables, memory: NDArray[np.uint8], bodies: Bodies, count: int, drops: NDArray[np.int64], now: float
 ) -> int:
@@ -111,7 +111,7 @@ def put_bodies(
     return taken
 
 
-@njit(cache=True)
+@kernel
 def _is_program(program: Program, rows: NDArray[np.uint8], row: int, scratch: NDArray[np.uint8]) -> bool:
     size = put_row(scratch, 0, rows, row)
     if size != program.size[0]:
@@ -124,7 +124,7 @@ def _is_program(program: Program, rows: NDArray[np.uint8], row: int, scratch: ND
     return bool(any_port or same)
 
 
-@njit(cache=True)
+@kernel
 def read_relay(
     batch: PacketBatch, count: int, program: Program, bodies: Bodies, flow: int, drops: NDArray[np.int64]
 ) -> int:
@@ -159,7 +159,7 @@ def read_relay(
     return found
 
 
-@njit(cache=True)
+@kernel
 def _copy(batch: PacketBatch, i: int, memory: NDArray[np.uint8], at: int) -> int:
     """Copy the payload of packet ``i`` to ``memory[at:]``; return the end of it."""
     start, size = batch.offset[i], int64(batch.length[i])
@@ -168,7 +168,7 @@ def _copy(batch: PacketBatch, i: int, memory: NDArray[np.uint8], at: int) -> int
     return at + size
 
 
-@njit(cache=True)
+@kernel
 def name_answers(
     batch: PacketBatch, count: int, hosts: Table, bodies: Bodies, flow: int, drops: NDArray[np.int64]
 ) -> int:
@@ -192,7 +192,7 @@ def name_answers(
     return found
 
 
-@njit(cache=True)
+@kernel
 def prefix_answers(batch: PacketBatch, count: int, peer: NDArray[np.uint8], bodies: Bodies, flow: int) -> int:
     """Put the bytes ``peer`` before each datagram of a connected socket; return how many."""
     at = 0
@@ -211,7 +211,7 @@ def prefix_answers(batch: PacketBatch, count: int, peer: NDArray[np.uint8], bodi
     return found
 
 
-@njit(cache=True)
+@kernel
 def source_key(rows: NDArray[np.uint8], row: int, key: NDArray[np.uint8]) -> None:
     """Write a socket address so that equal ones are equal bytes: no flow label, zeros behind an IPv4 address."""
     inet = rows[row, 0] == 2  # AF_INET; else AF_INET6
@@ -220,7 +220,7 @@ def source_key(rows: NDArray[np.uint8], row: int, key: NDArray[np.uint8]) -> Non
         key[i] = 0 if unused else rows[row, i]
 
 
-@njit(cache=True)
+@kernel
 def sort_sources(
     batch: PacketBatch, packets: tuple[int, int], heard: Listening, bodies: Bodies, drops: NDArray[np.int64], now: float
 ) -> tuple[int, int, int]:
@@ -269,7 +269,7 @@ def sort_sources(
 # --- out of the tunnel
 
 
-@njit(cache=True)
+@kernel
 def take_bodies(
     t: Tables, place: tuple[int, int], iov: NDArray[np.uint64], out: PacketBatch, lead: int, now: float
 ) -> int:
@@ -302,7 +302,7 @@ def take_bodies(
     return count
 
 
-@njit(cache=True)
+@kernel
 def strip_addresses(out: PacketBatch, count: int, peer: int, drops: NDArray[np.int64]) -> int:
     """Leave the payload of each body, for ``peer``; return how many remain."""
     left = 0
@@ -319,7 +319,7 @@ def strip_addresses(out: PacketBatch, count: int, peer: int, drops: NDArray[np.i
     return left
 
 
-@njit(cache=True)
+@kernel
 def name_sources(out: PacketBatch, count: int, peer: int, rows: NDArray[np.uint8], drops: NDArray[np.int64]) -> int:
     """As :func:`strip_addresses`, and write to ``rows`` [capacity, 28] the address that each payload came from."""
     left = 0
@@ -336,7 +336,7 @@ def name_sources(out: PacketBatch, count: int, peer: int, rows: NDArray[np.uint8
     return left
 
 
-@njit(cache=True)
+@kernel
 def aim_bodies(
     out: PacketBatch, count: int, known: Table, rest: NDArray[np.int64], drops: NDArray[np.int64], now: float
 ) -> tuple[int, int]:

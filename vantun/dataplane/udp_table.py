@@ -10,9 +10,9 @@ import secrets
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.session.index import find, insert, remove
 from vantun.wire.integers import int64, uint64
 
@@ -48,7 +48,7 @@ class Table(NamedTuple):
     """[1]"""
 
 
-@njit(cache=True)
+@kernel
 def hash_bytes(seed: NDArray[np.uint64], memory: NDArray[np.uint8], start: int, size: int) -> int:
     """Return the hash of ``size`` bytes: FNV-1a from a secret start; the index mixes its bits again."""
     h = seed[0]
@@ -57,7 +57,7 @@ def hash_bytes(seed: NDArray[np.uint64], memory: NDArray[np.uint8], start: int, 
     return h  # type: ignore[no-any-return] # numpy's uint64, an int for the type checker
 
 
-@njit(cache=True)
+@kernel
 def find_row(table: Table, memory: NDArray[np.uint8], start: int, size: int) -> int:
     """Return the row of the address in ``memory[start : start + size]``, or -1."""
     row = find(table.key, table.value, hash_bytes(table.seed, memory, start, size))
@@ -69,13 +69,13 @@ def find_row(table: Table, memory: NDArray[np.uint8], start: int, size: int) -> 
     return row
 
 
-@njit(cache=True)
+@kernel
 def _enter(table: Table, row: int) -> None:
     """Add a filled row to the index, in place of one with the same hash."""
     insert(table.key, table.value, hash_bytes(table.seed, table.name[row], 0, int64(table.size[row])), row)
 
 
-@njit(cache=True)
+@kernel
 def _leave(table: Table, row: int) -> None:
     h = hash_bytes(table.seed, table.name[row], 0, int64(table.size[row]))
     if find(table.key, table.value, h) == row:

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.wire.integers import int64
 
 FRAME_OVERHEAD = 42
@@ -100,7 +100,7 @@ link_dtype = np.dtype(
 )
 
 
-@njit(cache=True)
+@kernel
 def _draw(seed: int, index: int, purpose: int) -> float:
     """Return a uniform number in [0, 1): SplitMix64 (Steele, Lea, Flood 2014) over the packet's index and purpose."""
     x = np.uint64(seed) + (np.uint64(index) * np.uint64(8) + np.uint64(purpose + 1)) * np.uint64(0x9E3779B97F4A7C15)
@@ -110,7 +110,7 @@ def _draw(seed: int, index: int, purpose: int) -> float:
     return np.float64(x >> np.uint64(11)) * (1.0 / (1 << 53))
 
 
-@njit(cache=True)
+@kernel
 def _is_lost(link: np.record, index: int, now: float) -> bool:
     """Draw the loss of packet ``index``; the burst state advances whether or not the packet survives the queue."""
     loss = link.loss
@@ -136,7 +136,7 @@ def _is_lost(link: np.record, index: int, now: float) -> bool:
     return bool(_draw(link.seed, index, _LOSS) < loss)
 
 
-@njit(cache=True)
+@kernel
 def _delivery(link: np.record, index: int, leaves: float, purpose: int) -> float:
     time = leaves + link.delay
     if link.jitter > 0.0:
@@ -147,7 +147,7 @@ def _delivery(link: np.record, index: int, leaves: float, purpose: int) -> float
     return np.float64(time)
 
 
-@njit(cache=True)
+@kernel
 def pass_packet(link: np.record, now: float, size: int, out: NDArray[np.float64]) -> int:
     """Put ``size`` bytes of UDP payload on the link at ``now``; write up to two delivery times and return how many."""
     index = int64(link.index)
@@ -178,7 +178,7 @@ def pass_packet(link: np.record, now: float, size: int, out: NDArray[np.float64]
     return 1
 
 
-@njit(cache=True)
+@kernel
 def _pass_one(links: NDArray[Any], now: float, size: int, out: NDArray[np.float64]) -> int:
     return pass_packet(links[0], now, size, out)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from drivers.batch import PacketBatch
+from drivers.kernel import kernel
 from vantun.lab.link import pass_packet
 
 FOREVER = 1e300
@@ -126,14 +126,14 @@ def departure(capacity: int, sockets: int) -> Departure:
     )
 
 
-@njit(cache=True)
+@kernel
 def _before(flight: Flight, left: int, right: int) -> bool:
     if flight.due[left] != flight.due[right]:
         return bool(flight.due[left] < flight.due[right])
     return bool(flight.order[left] < flight.order[right])
 
 
-@njit(cache=True)
+@kernel
 def _push(flight: Flight, slot: int) -> None:
     at = flight.state[_WAITING]
     flight.state[_WAITING] += 1
@@ -146,7 +146,7 @@ def _push(flight: Flight, slot: int) -> None:
     flight.heap[at] = slot
 
 
-@njit(cache=True)
+@kernel
 def _pop(flight: Flight) -> int:
     """Take the earliest slot out of a heap that is not empty."""
     top = flight.heap[0]
@@ -168,12 +168,12 @@ def _pop(flight: Flight) -> int:
     return int(top)
 
 
-@njit(cache=True)
+@kernel
 def _note_next(flight: Flight) -> None:
     flight.next[0] = flight.due[flight.heap[0]] if flight.state[_WAITING] > 0 else FOREVER
 
 
-@njit(cache=True)
+@kernel
 def admit(
     batch: PacketBatch,
     count: int,
@@ -212,7 +212,7 @@ def admit(
     _note_next(flight)
 
 
-@njit(cache=True)
+@kernel
 def _take_due(flight: Flight, now: float, slots: NDArray[np.int32]) -> int:
     """Write due slots to ``slots`` in order and return how many; packets of a client that has left are dropped."""
     taken = 0
@@ -236,7 +236,7 @@ def _take_due(flight: Flight, now: float, slots: NDArray[np.int32]) -> int:
     return taken
 
 
-@njit(cache=True)
+@kernel
 def release(flight: Flight, departure: Departure, batch: PacketBatch, now: float) -> int:
     """Put what is due at ``now`` into ``batch``, grouped by socket and in order; return the number of groups.
 
@@ -279,7 +279,7 @@ def release(flight: Flight, departure: Departure, batch: PacketBatch, now: float
     return groups
 
 
-@njit(cache=True)
+@kernel
 def find_clients(
     batch: PacketBatch, count: int, path: int, table: NDArray[np.uint8], paths: NDArray[np.int64]
 ) -> NDArray[np.int64]:

@@ -13,9 +13,9 @@ wait for more of it for ever and its window would fill.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from accel.kernels.crc32c import crc32c
+from drivers.kernel import kernel
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.parity import standing_rows
 from vantun.session.pool import ROW_UNIT, clear_bit, get_bit, own_row, release_row, set_bit
@@ -42,7 +42,7 @@ _LANE_ACTIVE = 2
 _UNKNOWN_RTT = 0.1
 
 
-@njit(cache=True)
+@kernel
 def block_target(t: Tables, channel: int) -> int:
     """Return after how many shards a block of this channel is full."""
     policy = t.policy[0]
@@ -54,7 +54,7 @@ def block_target(t: Tables, channel: int) -> int:
     return int64(policy.k_bulk if kind == BULK else policy.k_packets)
 
 
-@njit(cache=True)
+@kernel
 def _budget(t: Tables, kind: int) -> float:
     """Return how long after its first shard a block closes."""
     policy = t.policy[0]
@@ -65,7 +65,7 @@ def _budget(t: Tables, kind: int) -> float:
     return float(policy.budget_control if kind == CONTROL else policy.budget_interactive)
 
 
-@njit(cache=True)
+@kernel
 def packet_hold(t: Tables, session: int) -> float:
     """Return how long packets wait for missing ones, and how long after its sending a block can still be repaired.
 
@@ -83,7 +83,7 @@ def packet_hold(t: Tables, session: int) -> float:
     return float(min(max(1.5 * rtt + 0.03, policy.hold_min), policy.hold_max))
 
 
-@njit(cache=True)
+@kernel
 def room(t: Tables, channel: int) -> int:
     """Return how many shards may be numbered now: the peer's credit and this end's window allow so many blocks."""
     t = head(t)
@@ -97,7 +97,7 @@ def room(t: Tables, channel: int) -> int:
     return int64(target - begun + (limit - ch.block - 1) * target)
 
 
-@njit(cache=True)
+@kernel
 def finish_unit(t: Tables, row: int, area: int) -> int:
     """Complete the unit in ``row``: length field, CRC-32C, zero padding to the end of the row; return its size.
 
@@ -116,7 +116,7 @@ def finish_unit(t: Tables, row: int, area: int) -> int:
     return body + UNIT_TAIL
 
 
-@njit(cache=True)
+@kernel
 def enter_shard(t: Tables, channel: int, row: int, now: float) -> None:
     """Give the finished unit in ``row`` a number; the channel owns the row until its block is released.
 
@@ -144,7 +144,7 @@ def enter_shard(t: Tables, channel: int, row: int, now: float) -> None:
         close_block(t, channel)
 
 
-@njit(cache=True)
+@kernel
 def set_expiry(t: Tables, channel: int, block: np.record, due: float) -> None:
     """Let a block of packets live until ``due``.
 
@@ -155,7 +155,7 @@ def set_expiry(t: Tables, channel: int, block: np.record, due: float) -> None:
     t.channel[channel].expiry = min(t.channel[channel].expiry, block.expires)
 
 
-@njit(cache=True)
+@kernel
 def _begin(block: np.record, number: int) -> None:
     block.used = 1
     block.number = number
@@ -173,7 +173,7 @@ def _begin(block: np.record, number: int) -> None:
     block.told = 0
 
 
-@njit(cache=True)
+@kernel
 def path_loss(t: Tables, session: int) -> float:
     """Return the loss that parity has to cover: the worst of the session's usable lanes."""
     worst = 0.0
@@ -184,7 +184,7 @@ def path_loss(t: Tables, session: int) -> float:
     return worst
 
 
-@njit(cache=True)
+@kernel
 def close_block(t: Tables, channel: int) -> None:
     """Fix k of the open block, order its standing parity, and begin the next block with the next shard."""
     ch = t.channel[channel]
@@ -203,14 +203,14 @@ def close_block(t: Tables, channel: int) -> None:
     release_if_done(t, channel, block)
 
 
-@njit(cache=True)
+@kernel
 def _want(ch: np.record, block: np.record, rows: int) -> None:
     block.wanted += rows
     block.live += rows
     ch.wanted += rows
 
 
-@njit(cache=True)
+@kernel
 def send_again(t: Tables, channel: int, block: np.record, column: int) -> None:
     """Mark a data shard to be sent again under its own number."""
     if get_bit(block.again, column) or get_bit(block.acked, column):
@@ -220,7 +220,7 @@ def send_again(t: Tables, channel: int, block: np.record, column: int) -> None:
     t.channel[channel].repairs += 1
 
 
-@njit(cache=True)
+@kernel
 def make_good(t: Tables, channel: int, block: np.record) -> None:
     """Order what a closed block is short of: new rows first, its own shards again when rows have run out."""
     need = int64(block.k) - block.acked_count - block.live
@@ -244,7 +244,7 @@ def make_good(t: Tables, channel: int, block: np.record) -> None:
         t.channel[channel].repairs += 1
 
 
-@njit(cache=True)
+@kernel
 def find_block(t: Tables, channel: int, seq: int) -> int:
     """Return the slot of the block that holds ``seq``, or -1 if it was released."""
     number = seq >> 7
@@ -255,7 +255,7 @@ def find_block(t: Tables, channel: int, seq: int) -> int:
     return slot
 
 
-@njit(cache=True)
+@kernel
 def shard_acked(t: Tables, channel: int, kind: int, seq: int, was_live: bool) -> None:  # noqa: FBT001 - a fact, not a mode
     """Account for an accepted shard; ``was_live`` is False if it had been given up as lost before."""
     slot = find_block(t, channel, seq)
@@ -282,7 +282,7 @@ def shard_acked(t: Tables, channel: int, kind: int, seq: int, was_live: bool) ->
     release_if_done(t, channel, block)
 
 
-@njit(cache=True)
+@kernel
 def shard_lost(t: Tables, channel: int, kind: int, seq: int) -> None:
     """Account for a shard given up as lost, and order its replacement."""
     t.channel[channel].lost += 1
@@ -303,7 +303,7 @@ def shard_lost(t: Tables, channel: int, kind: int, seq: int) -> None:
     make_good(t, channel, block)
 
 
-@njit(cache=True)
+@kernel
 def one_more(t: Tables, channel: int, block: np.record) -> bool:
     """Order one more row (or shard) for a block that is not acknowledged; return whether there was one to order.
 
@@ -322,7 +322,7 @@ def one_more(t: Tables, channel: int, block: np.record) -> bool:
     return _again_first(t, channel, block)
 
 
-@njit(cache=True)
+@kernel
 def _again_first(t: Tables, channel: int, block: np.record) -> bool:
     for column in range(block.sent):
         if not get_bit(block.acked, column) and not get_bit(block.again, column):
@@ -331,7 +331,7 @@ def _again_first(t: Tables, channel: int, block: np.record) -> bool:
     return False
 
 
-@njit(cache=True)
+@kernel
 def release_if_done(t: Tables, channel: int, block: np.record) -> None:
     """Free the rows of a block that the peer can complete and knows to be complete, and move the window."""
     if block.k == 0 or block.acked_count < block.k or block.sent < block.k or not block.told:
@@ -339,7 +339,7 @@ def release_if_done(t: Tables, channel: int, block: np.record) -> None:
     release_block(t, channel, block)
 
 
-@njit(cache=True)
+@kernel
 def release_block(t: Tables, channel: int, block: np.record) -> None:
     """Free the rows of ``block`` and forget what it still wanted."""
     ch = t.channel[channel]
@@ -356,7 +356,7 @@ def release_block(t: Tables, channel: int, block: np.record) -> None:
         ch.una_block += 1
 
 
-@njit(cache=True)
+@kernel
 def close_due(t: Tables, channel: int, now: float) -> float:
     """Close the open block if its time is over; return when it will be (inf = nothing open)."""
     ch = t.channel[channel]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from accel.kernels.crc32c import crc32c
+from drivers.kernel import kernel
 from vantun.session.inbox import BAD_SHARD, KEPT, deliver_area, violate
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.limits import MAX_SESSIONS
@@ -60,7 +60,7 @@ def make_spans(spans: int, units: int) -> Spans:
     )
 
 
-@njit(cache=True)
+@kernel
 def collect_wanted(t: Tables, s: Spans, now: float) -> tuple[int, int, int]:
     """Describe the parity rows that blocks want, and queue them for sending; return (spans, data units, parity units).
 
@@ -78,7 +78,7 @@ def collect_wanted(t: Tables, s: Spans, now: float) -> tuple[int, int, int]:
     return s.used[0], s.used[1], s.used[2]
 
 
-@njit(cache=True)
+@kernel
 def _collect_channel(t: Tables, channel: int, s: Spans) -> bool:
     """Describe what the blocks of a channel want; False if there was no room for all of it."""
     ch = t.channel[channel]
@@ -98,13 +98,13 @@ def _collect_channel(t: Tables, channel: int, s: Spans) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def _has_room(s: Spans, k: int, m: int) -> bool:
     """Return whether one more span fits."""
     return bool(s.used[0] < len(s.k) and s.used[1] + k <= len(s.data) and s.used[2] + m <= len(s.parity))
 
 
-@njit(cache=True)
+@kernel
 def _enter(s: Spans, channel: int, block: np.record, m: int, length: int) -> None:
     """Enter a block as the next span; its units are described already."""
     span = s.used[0]
@@ -122,7 +122,7 @@ def _enter(s: Spans, channel: int, block: np.record, m: int, length: int) -> Non
     s.used[2] += m
 
 
-@njit(cache=True)
+@kernel
 def _queue_rows(t: Tables, ch: np.record, block: np.record, s: Spans) -> int:
     """Take the rows a block wants and append them to the channel's parity queue; return how many the pool gave."""
     stride = t.pool[0].stride
@@ -149,7 +149,7 @@ def _queue_rows(t: Tables, ch: np.record, block: np.record, s: Spans) -> int:
     return count
 
 
-@njit(cache=True)
+@kernel
 def collect_holes(t: Tables, s: Spans) -> tuple[int, int, int]:
     """Describe the blocks that can be rebuilt, with a fresh row for each lost shard.
 
@@ -179,7 +179,7 @@ def collect_holes(t: Tables, s: Spans) -> tuple[int, int, int]:
     return s.used[0], s.used[1], s.used[2]
 
 
-@njit(cache=True)
+@kernel
 def _describe_holes(t: Tables, s: Spans, channel: int, block: np.record, m: int) -> None:
     stride = t.pool[0].stride
     slot = block.number & (WINDOW - 1)
@@ -200,7 +200,7 @@ def _describe_holes(t: Tables, s: Spans, channel: int, block: np.record, m: int)
     _enter(s, channel, block, m, length)
 
 
-@njit(cache=True)
+@kernel
 def check_rebuilt(t: Tables, s: Spans, span: int) -> bool:
     """Return whether every rebuilt unit of a span has a sound length and CRC-32C: a sick engine is found here."""
     t = head(t)
@@ -218,7 +218,7 @@ def check_rebuilt(t: Tables, s: Spans, span: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def accept_rebuilt(t: Tables, s: Spans, span: int, now: float) -> bool:
     """Deliver the rebuilt shards of a checked span and finish its block; False if their records could not be taken now.
 
@@ -250,7 +250,7 @@ def accept_rebuilt(t: Tables, s: Spans, span: int, now: float) -> bool:
     return False
 
 
-@njit(cache=True)
+@kernel
 def discard_rebuilt(t: Tables, s: Spans, span: int) -> None:
     """Give back the rows of a span that came out wrong; the session is ended, because its shards were acknowledged."""
     t = head(t)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from drivers.kernel import kernel
 from vantun.session.blocks import release_block
 from vantun.session.pool import get_bit
 from vantun.session.signals import signal_pair
@@ -14,7 +14,7 @@ from vantun.wire.records import ABANDON
 _RETRY = 0.001
 
 
-@njit(cache=True)
+@kernel
 def expire_blocks(t: Tables, session: int, now: float) -> float:
     """Give up the overdue blocks of a session's packets; return when the next will be (inf = none is open)."""
     channel = session * CHANNELS + PACKETS
@@ -38,7 +38,7 @@ def expire_blocks(t: Tables, session: int, now: float) -> float:
     return due
 
 
-@njit(cache=True)
+@kernel
 def _give_up(t: Tables, channel: int, block: np.record) -> None:
     ch = t.channel[channel]
     if block.number == ch.block:

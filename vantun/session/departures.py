@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.session.limits import PACKET_START
 from vantun.session.pool import EVENT_REKEY_SENT, push_event
 from vantun.session.recovery import probe_timeout
@@ -37,13 +37,13 @@ class Departures(NamedTuple):
     """[1] the time of this plan, seconds."""
 
 
-@njit(cache=True)
+@kernel
 def is_full(d: Departures) -> bool:
     """Return whether no further packet fits."""
     return bool(d.planned[0] >= len(d.length))
 
 
-@njit(cache=True)
+@kernel
 def emit(t: Tables, d: Departures, lane: int, row: int, payload: int, number: int, spare: int) -> None:
     """Write the packet header and enter the packet in ``d``; ``payload`` = bytes of its frames."""
     record = t.lane[lane]
@@ -71,7 +71,7 @@ def emit(t: Tables, d: Departures, lane: int, row: int, payload: int, number: in
     _turn_phase(t, lane, d.now[0])
 
 
-@njit(cache=True)
+@kernel
 def _turn_phase(t: Tables, lane: int, now: float) -> None:
     """Start the next key phase when this is used up and acknowledged, and the peer had time (RFC 9001, 6.1, 6.5)."""
     record = t.lane[lane]

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.session.floor_layout import FLOW_STEP, SEND_STEP, floors_dtype
 from vantun.session.tables import REPLAY_WORDS, Tables, head
 from vantun.wire.short_header import cid_key
@@ -23,7 +23,7 @@ def private_floors() -> NDArray[Any]:
     return np.zeros(1, floors_dtype)
 
 
-@njit(cache=True)
+@kernel
 def reserve_numbers(
     t: Tables, floors: NDArray[Any], lane: NDArray[np.int32], number: NDArray[np.int64], count: int
 ) -> None:
@@ -35,7 +35,7 @@ def reserve_numbers(
             floors[0].lane[place].send = number[i] + 1 + SEND_STEP
 
 
-@njit(cache=True)
+@kernel
 def note_received(t: Tables, floors: NDArray[Any], lane: NDArray[np.int32], count: int) -> None:
     """Note the highest number of each lane in a batch of ``count`` packets; to be called before any is delivered."""
     t = head(t)

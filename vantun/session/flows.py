@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.session.blocks import enter_shard, finish_unit
 from vantun.session.index import find, flow_key, insert, remove
 from vantun.session.pool import ROW_UNIT, release_row, release_span, take_row, take_span
@@ -24,13 +24,13 @@ UNKNOWN, STREAM_FLOW, PACKET_FLOW = range(3)
 """Kind of a flow: a record may overtake the OPEN that tells it."""
 
 
-@njit(cache=True)
+@kernel
 def find_flow(t: Tables, session: int, flow: int) -> int:
     """Return the index of flow id ``flow``, or -1."""
     return find(t.flow_key, t.flow_value, flow_key(session, flow))
 
 
-@njit(cache=True)
+@kernel
 def begin_flow(t: Tables, session: int, flow: int, now: float) -> int:
     """Enter a flow; return its index, or -1 when the table is full."""
     t = head(t)
@@ -78,7 +78,7 @@ def begin_flow(t: Tables, session: int, flow: int, now: float) -> int:
     return index
 
 
-@njit(cache=True)
+@kernel
 def end_flow(t: Tables, index: int) -> None:
     """Forget a flow and free what it held."""
     t = head(t)
@@ -95,7 +95,7 @@ def end_flow(t: Tables, index: int) -> None:
     pool.flows_free += 1
 
 
-@njit(cache=True)
+@kernel
 def drop_pieces(t: Tables, index: int) -> None:
     """Free everything received and not delivered."""
     record = t.flow[index]
@@ -117,7 +117,7 @@ def drop_pieces(t: Tables, index: int) -> None:
 # --- receiving
 
 
-@njit(cache=True)
+@kernel
 def take_piece(t: Tables, index: int, offset: int, start: int, length: int, row: int) -> bool:
     """Accept ``length`` bytes at stream ``offset``, lying at ``start`` in ``row``; False if they exceed the credit.
 
@@ -168,7 +168,7 @@ def take_piece(t: Tables, index: int, offset: int, start: int, length: int, row:
     return True
 
 
-@njit(cache=True)
+@kernel
 def received_end(t: Tables, index: int) -> int:
     """Return the end of the last byte that has come: a final size may not be smaller."""
     record = t.flow[index]
@@ -180,7 +180,7 @@ def received_end(t: Tables, index: int) -> int:
     return end
 
 
-@njit(cache=True)
+@kernel
 def want_delivery(t: Tables, index: int) -> None:
     """Put a flow on the delivery list, once."""
     t = head(t)
@@ -193,7 +193,7 @@ def want_delivery(t: Tables, index: int) -> None:
     pool.delivers += 1
 
 
-@njit(cache=True)
+@kernel
 def gather(t: Tables, index: int, base: int, iov: NDArray[np.uint64]) -> int:
     """Fill ``iov`` (address, length) with the next bytes in order; return the rows used.
 
@@ -218,7 +218,7 @@ def gather(t: Tables, index: int, base: int, iov: NDArray[np.uint64]) -> int:
     return count
 
 
-@njit(cache=True)
+@kernel
 def delivered(t: Tables, index: int, size: int) -> bool:
     """Move on by ``size`` delivered bytes; return whether everything up to the final size is delivered."""
     t = head(t)
@@ -239,7 +239,7 @@ def delivered(t: Tables, index: int, size: int) -> bool:
     return bool(record.final >= 0 and record.next >= record.final)
 
 
-@njit(cache=True)
+@kernel
 def widen_credit(t: Tables, index: int, now: float) -> bool:
     """Grant a new flow its share of the pool at once: half of what is free, over the flows that are open.
 
@@ -261,7 +261,7 @@ def widen_credit(t: Tables, index: int, now: float) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def grant_credit(t: Tables, index: int, rtt: float, now: float) -> bool:
     """Raise the credit when an eighth of the window is used, and widen a window that is used up within two RTT.
 
@@ -295,7 +295,7 @@ class Reserved(NamedTuple):
     rows: NDArray[np.int32]
 
 
-@njit(cache=True)
+@kernel
 def reserve(t: Tables, index: int, base: int, limit: int, into: Reserved) -> int:
     """Prepare up to ``limit`` rows for the flow's next bytes; return how many.
 
@@ -325,7 +325,7 @@ def reserve(t: Tables, index: int, base: int, limit: int, into: Reserved) -> int
     return count
 
 
-@njit(cache=True)
+@kernel
 def commit(t: Tables, index: int, channel: int, size: int, count: int, reserved: Reserved, now: float) -> None:
     """Give numbers to the rows that ``size`` bytes were read into, and free the others of ``count`` reserved ones."""
     t = head(t)
@@ -342,7 +342,7 @@ def commit(t: Tables, index: int, channel: int, size: int, count: int, reserved:
         enter_shard(t, channel, row, now)
 
 
-@njit(cache=True)
+@kernel
 def note_burst(t: Tables, index: int, size: int, now: float) -> int:
     """Class the flow by how much it sends at a stretch; return its channel."""
     t = head(t)

@@ -7,9 +7,9 @@ room for all of them, then to act. So a shard that is refused for want of room c
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.session.flows import (
     PACKET_FLOW,
     STREAM_FLOW,
@@ -68,7 +68,7 @@ _EVENT_COST, _FLOW_COST = 1000, 50
 _UDP, _TUN, _COLON = 0x756470, 0x74756E, 0x3A
 
 
-@njit(cache=True)
+@kernel
 def deliver_area(t: Tables, session: int, row: int, start: int, size: int, now: float) -> int:
     """Act on the records in ``memory[start : start + size]`` of ``row``; return KEPT, REFUSED or MALFORMED.
 
@@ -108,7 +108,7 @@ def deliver_area(t: Tables, session: int, row: int, start: int, size: int, now: 
     return KEPT
 
 
-@njit(cache=True)
+@kernel
 def violate(t: Tables, session: int, what: int) -> None:
     """Note that the peer broke the protocol; Python ends the session."""
     if not t.session[session].violation:
@@ -116,7 +116,7 @@ def violate(t: Tables, session: int, what: int) -> None:
         push_event(t, EVENT_VIOLATION, session, 0, what, 0, 0)
 
 
-@njit(cache=True)
+@kernel
 def _act(t: Tables, session: int, row: int, record: NDArray[np.int64], now: float) -> int:
     """Act on one record; return 0 or why the session is to be ended."""
     kind = record[0]
@@ -149,7 +149,7 @@ def _act(t: Tables, session: int, row: int, record: NDArray[np.int64], now: floa
     return _signal(t, session, flow, record, row, now)
 
 
-@njit(cache=True)
+@kernel
 def is_kind(flow: np.record, kind: int) -> bool:
     """Return whether a flow is, or from now on counts as, one of ``kind``."""
     if flow.kind == UNKNOWN:
@@ -157,7 +157,7 @@ def is_kind(flow: np.record, kind: int) -> bool:
     return bool(flow.kind == kind)
 
 
-@njit(cache=True)
+@kernel
 def packet_mode(memory: NDArray[np.uint8], start: int, length: int) -> int:
     """Return the mode of the packet flow that an OPEN target asks for, 0 if it asks for a stream.
 
@@ -177,7 +177,7 @@ def packet_mode(memory: NDArray[np.uint8], start: int, length: int) -> int:
     return NOW if name == _UDP else 0
 
 
-@njit(cache=True)
+@kernel
 def _open(t: Tables, session: int, flow: int, record: NDArray[np.int64], row: int) -> int:
     """Learn the target of a flow, and with it the flow's kind; return 0 or a violation."""
     entry = t.flow[flow]
@@ -195,7 +195,7 @@ def _open(t: Tables, session: int, flow: int, record: NDArray[np.int64], row: in
     return 0
 
 
-@njit(cache=True)
+@kernel
 def _final(t: Tables, flow: int, size: int, now: float) -> int:
     """Learn the final size of a flow; return 0 or a violation. That of packets is no promise: some may be lost."""
     entry = t.flow[flow]
@@ -213,7 +213,7 @@ def _final(t: Tables, flow: int, size: int, now: float) -> int:
     return 0
 
 
-@njit(cache=True)
+@kernel
 def _signal(t: Tables, session: int, flow: int, record: NDArray[np.int64], row: int, now: float) -> int:
     """Act on a control record of a flow; return 0 or a violation. Every one may come twice."""
     entry = t.flow[flow]
@@ -241,7 +241,7 @@ def _signal(t: Tables, session: int, flow: int, record: NDArray[np.int64], row: 
     return 0
 
 
-@njit(cache=True)
+@kernel
 def _reach(t: Tables, session: int, flow: int, now: float) -> int:
     """Return the index of flow id ``flow``; -1 = it has ended, -2 = the peer may not use it.
 
@@ -270,7 +270,7 @@ def _reach(t: Tables, session: int, flow: int, now: float) -> int:
     return index
 
 
-@njit(cache=True)
+@kernel
 def _new_flows(t: Tables, session: int, flow: int) -> int:
     """Return how many flows id ``flow`` opens: 0 if it opens none, or if it may not be used."""
     record = t.session[session]

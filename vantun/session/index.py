@@ -6,13 +6,13 @@ One probe sequence per packet (lanes) or record (flows).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.wire.integers import int64, uint64
 
 
-@njit(cache=True)
+@kernel
 def _place(key: int, mask: int) -> int:
     """Return the home of ``key``: the finalizer of MurmurHash3, so that clustered ids spread."""
     h = uint64(key)
@@ -22,7 +22,7 @@ def _place(key: int, mask: int) -> int:
     return int64(h & uint64(mask))
 
 
-@njit(cache=True)
+@kernel
 def find(keys: NDArray[np.uint64], values: NDArray[np.int32], key: int) -> int:
     """Return the value of ``key``, or -1."""
     mask = len(keys) - 1
@@ -34,7 +34,7 @@ def find(keys: NDArray[np.uint64], values: NDArray[np.int32], key: int) -> int:
     return -1
 
 
-@njit(cache=True)
+@kernel
 def insert(keys: NDArray[np.uint64], values: NDArray[np.int32], key: int, value: int) -> None:
     """Add ``key``; the caller bounds the number of entries to a quarter of the table."""
     mask = len(keys) - 1
@@ -45,7 +45,7 @@ def insert(keys: NDArray[np.uint64], values: NDArray[np.int32], key: int, value:
     values[place] = value
 
 
-@njit(cache=True)
+@kernel
 def remove(keys: NDArray[np.uint64], values: NDArray[np.int32], key: int) -> None:
     """Take ``key`` out and close the gap (backward shift), so that no tombstones lengthen later probes."""
     mask = len(keys) - 1
@@ -70,7 +70,7 @@ FLOW_IDS = 1 << 44
 """Flow ids are smaller, sessions are below 2^20: both fit one key. A larger id would be a flow of another session."""
 
 
-@njit(cache=True)
+@kernel
 def flow_key(session: int, flow: int) -> int:
     """Return the key of a flow; 0 <= flow < FLOW_IDS."""
     return session * FLOW_IDS + flow

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from drivers.batch import PacketBatch
+from drivers.kernel import kernel
 from vantun.session.inbox import BAD_FRAME, BAD_RECEIPT, KEPT, MALFORMED, NOT_NEEDED, TOO_MANY, violate
 from vantun.session.index import find
 from vantun.session.layout import RESPONSES
@@ -74,7 +74,7 @@ class Arrivals(NamedTuple):
     """Indexes of packets that belong to no lane."""
 
 
-@njit(cache=True)
+@kernel
 def sort_arrivals(t: Tables, a: Arrivals, batch: PacketBatch, first: int, count: int) -> tuple[int, int]:
     """Find the lane of each packet of ``batch`` from ``first`` on, and a row for its plaintext.
 
@@ -115,7 +115,7 @@ def sort_arrivals(t: Tables, a: Arrivals, batch: PacketBatch, first: int, count:
     return ours, misses
 
 
-@njit(cache=True)
+@kernel
 def accept_arrivals(t: Tables, a: Arrivals, address: NDArray[np.uint8], count: int, now: float) -> None:
     """Take ``count`` opened packets: what failed authentication or came before is dropped and counted, the rest read.
 
@@ -170,7 +170,7 @@ def accept_arrivals(t: Tables, a: Arrivals, address: NDArray[np.uint8], count: i
             release_row(t, row)
 
 
-@njit(cache=True)
+@kernel
 def _note_phase(t: Tables, lane: int, row: int, number: int, now: float) -> None:
     """Follow the peer's key update (RFC 9001, section 6.2)."""
     record = t.lane[lane]
@@ -183,7 +183,7 @@ def _note_phase(t: Tables, lane: int, row: int, number: int, now: float) -> None
         push_event(t, EVENT_REKEY_RECEIVED, record.session, lane, phase, 0, 0)
 
 
-@njit(cache=True)
+@kernel
 def _owe_receipt(record: np.record, now: float) -> None:
     """Schedule a RECEIPT: after 64 packets or an eighth of the RTT, at once while the lane is young."""
     unreported = int64(record.unreported) + 1
@@ -195,7 +195,7 @@ def _owe_receipt(record: np.record, now: float) -> None:
         record.receipt_due = now + min(max(rtt / 8.0, 0.001), 0.02)
 
 
-@njit(cache=True)
+@kernel
 def _read_frames(t: Tables, lane: int, row: int, size: int, ranges: NDArray[np.int64], now: float) -> tuple[int, bool]:
     """Read the frames of one packet; return (fate of its row, whether it asks for acknowledgement)."""
     session = int64(t.lane[lane].session)
@@ -234,7 +234,7 @@ def _read_frames(t: Tables, lane: int, row: int, size: int, ranges: NDArray[np.i
     return take_shard(t, session, kind, row, size - HEADER_LENGTH - SHARD_HEADER, now), True
 
 
-@njit(cache=True)
+@kernel
 def _read_frame(
     t: Tables, lane: int, frame: int, position: int, end: int, ranges: NDArray[np.int64], now: float
 ) -> int:
@@ -273,7 +273,7 @@ def _read_frame(
     return -1
 
 
-@njit(cache=True)
+@kernel
 def _read_receipt(t: Tables, lane: int, position: int, end: int, ranges: NDArray[np.int64], now: float) -> int:
     """Act on a RECEIPT: ranges for the lane that it names, credit for the session's channels."""
     session = int64(t.lane[lane].session)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from drivers.kernel import kernel
 from vantun.session.departures import FRAME_START, Departures, emit, is_full
 from vantun.session.lane_probes import CHALLENGE, HOME, LARGE, SMALL, register_probe
 from vantun.session.mtu import due_probe
@@ -31,7 +31,7 @@ _FAR = 1e6
 """Seconds: farther away than any lane is."""
 
 
-@njit(cache=True)
+@kernel
 def plan_lane(t: Tables, d: Departures, lane: int) -> float:
     """Send what belongs to the lane itself; return when it is to be asked again."""
     record = t.lane[lane]
@@ -59,7 +59,7 @@ def plan_lane(t: Tables, d: Departures, lane: int) -> float:
     return min(due, restart_due(t, lane))
 
 
-@njit(cache=True)
+@kernel
 def _send_restart(t: Tables, d: Departures, lane: int) -> None:
     restart = owed_restart(t, lane, d.now[0])
     row = take_row(t) if restart and not is_full(d) else -1
@@ -68,7 +68,7 @@ def _send_restart(t: Tables, d: Departures, lane: int) -> None:
         emit(t, d, lane, row, size, register_silent(t, lane), row)
 
 
-@njit(cache=True)
+@kernel
 def _probe_frame(t: Tables, row: int, kind: int, value: int) -> None:
     start = row * t.pool[0].stride + FRAME_START
     t.memory[start] = np.uint8(kind)
@@ -76,7 +76,7 @@ def _probe_frame(t: Tables, row: int, kind: int, value: int) -> None:
         t.memory[start + 1 + i] = np.uint8((value >> np.uint64(56 - 8 * i)) & np.uint64(0xFF))
 
 
-@njit(cache=True)
+@kernel
 def _send_response(t: Tables, d: Departures, lane: int) -> bool:
     """Answer the last PROBE, where the lane leads and where it may come from; False = no row is free."""
     record = t.lane[lane]
@@ -95,13 +95,13 @@ def _send_response(t: Tables, d: Departures, lane: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def _spare(record: np.record) -> int:
     """Return how many bytes a copy must leave over: of three times a short packet, a lost challenge may need them."""
     return 0 if record.other_answered else _PROBE_SIZE
 
 
-@njit(cache=True)
+@kernel
 def _emit_elsewhere(t: Tables, d: Departures, lane: int, row: int, payload: int, number: int) -> None:
     """Send a packet to the address on trial."""
     t.lane[lane].other_sent += HEADER_LENGTH + payload + TAG_LENGTH
@@ -109,7 +109,7 @@ def _emit_elsewhere(t: Tables, d: Departures, lane: int, row: int, payload: int,
     d.peer[d.planned[0] - 1] = OTHER + lane
 
 
-@njit(cache=True)
+@kernel
 def _send_probe(t: Tables, d: Departures, lane: int) -> None:
     record = t.lane[lane]
     row = take_row(t)
@@ -124,7 +124,7 @@ def _send_probe(t: Tables, d: Departures, lane: int) -> None:
     emit(t, d, lane, row, _SHORT, number, row)
 
 
-@njit(cache=True)
+@kernel
 def _send_challenge(t: Tables, d: Departures, lane: int) -> None:
     """Probe the address on trial and, in the first rounds, the one in use; each with a value of its own."""
     record = t.lane[lane]
@@ -140,7 +140,7 @@ def _send_challenge(t: Tables, d: Departures, lane: int) -> None:
             emit(t, d, lane, row, _SHORT, register_probe(t, lane, HOME, _PROBE_SIZE), row)
 
 
-@njit(cache=True)
+@kernel
 def _ask(t: Tables, d: Departures, lane: int, kind: int, size: int) -> None:
     """Send a PROBE that is filled up to ``size`` bytes of UDP payload; its acknowledgement is the answer."""
     row = -1 if is_full(d) else take_row(t)
@@ -154,7 +154,7 @@ def _ask(t: Tables, d: Departures, lane: int, kind: int, size: int) -> None:
     emit(t, d, lane, row, payload, number, row)
 
 
-@njit(cache=True)
+@kernel
 def _send_receipt(t: Tables, d: Departures, lane: int) -> None:
     """Report what ``lane`` received, on the lane itself, or on the best other one while it is in doubt."""
     record = t.lane[lane]
@@ -179,7 +179,7 @@ def _send_receipt(t: Tables, d: Departures, lane: int) -> None:
             _emit_elsewhere(t, d, lane, row, size, register_silent(t, lane))
 
 
-@njit(cache=True)
+@kernel
 def _write_receipt(t: Tables, lane: int, row: int, now: float) -> int:
     """Write the RECEIPT for a lane to ``row``; return its size."""
     record = t.lane[lane]
@@ -198,7 +198,7 @@ def _write_receipt(t: Tables, lane: int, row: int, now: float) -> int:
     return int64(end - start)
 
 
-@njit(cache=True)
+@kernel
 def fastest_lane(t: Tables, session: int) -> int:
     """Return the active lane with the smallest RTT, a backup only if there is no other; or -1."""
     t = head(t)

@@ -7,8 +7,8 @@ for congestion control, never declared lost, looked for by their own timers.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from drivers.kernel import kernel
 from vantun.session.rate import PACKET_OVERHEAD
 from vantun.session.tables import INFLIGHT, Tables
 from vantun.wire.integers import int64
@@ -22,7 +22,7 @@ FIRST_TIMEOUT = 0.15
 _LEAST_VARIATION = 0.001
 
 
-@njit(cache=True)
+@kernel
 def register_probe(t: Tables, lane: int, kind: int, size: int) -> int:
     """Enter a probe of ``size`` UDP payload bytes; return its packet number. It is paced like everything else."""
     record = t.lane[lane]
@@ -38,7 +38,7 @@ def register_probe(t: Tables, lane: int, kind: int, size: int) -> int:
     return int64(number)
 
 
-@njit(cache=True)
+@kernel
 def answer_time(record: np.record) -> float:
     """Return after how many seconds an answer is overdue: a probe timeout (RFC 9002, section 6.2.1), never doubled."""
     if record.srtt == 0.0:

@@ -9,8 +9,8 @@ become a black hole, and the lane falls back to its base size.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from drivers.kernel import kernel
 from vantun.session.lane_probes import answer_time
 from vantun.session.pool import EVENT_MTU, push_event
 from vantun.session.tables import Tables, head
@@ -33,7 +33,7 @@ _ACTIVE = 2
 """State of a lane, as in :mod:`vantun.session.recovery`, which imports this."""
 
 
-@njit(cache=True)
+@kernel
 def begin_search(t: Tables, lane: int, limit: int, now: float) -> None:
     """Search up to ``limit`` bytes of UDP payload; one that is not above the present size means: do not search."""
     t = head(t)
@@ -43,7 +43,7 @@ def begin_search(t: Tables, lane: int, limit: int, now: float) -> None:
     record.mtu_settled = 1 if record.mtu_state == FIXED else 0
 
 
-@njit(cache=True)
+@kernel
 def _restart(record: np.record, at: float) -> None:
     record.mtu_state = SEARCHING if record.mtu_limit > record.mtu else FIXED
     record.mtu_high = record.mtu_limit
@@ -52,7 +52,7 @@ def _restart(record: np.record, at: float) -> None:
     record.mtu_due = at
 
 
-@njit(cache=True)
+@kernel
 def fall_back(t: Tables, lane: int, now: float) -> None:
     """Return to the base size; a lane that searches does so again after a while."""
     record = t.lane[lane]
@@ -66,7 +66,7 @@ def fall_back(t: Tables, lane: int, now: float) -> None:
     push_event(t, EVENT_MTU, record.session, lane, record.mtu, 0, 0)
 
 
-@njit(cache=True)
+@kernel
 def start_over(t: Tables, lane: int, now: float) -> None:
     """Forget what is known of the path, because it is another one."""
     record = t.lane[lane]
@@ -80,7 +80,7 @@ def start_over(t: Tables, lane: int, now: float) -> None:
     push_event(t, EVENT_MTU, record.session, lane, record.mtu, 0, 0)
 
 
-@njit(cache=True)
+@kernel
 def size_confirmed(t: Tables, lane: int, size: int, now: float) -> None:
     """Act on the acknowledgement of a full-size probe of ``size`` bytes, however late."""
     record = t.lane[lane]
@@ -97,7 +97,7 @@ def size_confirmed(t: Tables, lane: int, size: int, now: float) -> None:
     push_event(t, EVENT_MTU, record.session, lane, size, 0, 0)
 
 
-@njit(cache=True)
+@kernel
 def size_refused(t: Tables, lane: int, size: int, now: float) -> None:
     """Act on a packet of ``size`` bytes that the kernel did not take, because the interface does not (EMSGSIZE)."""
     t = head(t)
@@ -114,7 +114,7 @@ def size_refused(t: Tables, lane: int, size: int, now: float) -> None:
         record.mtu_due = now
 
 
-@njit(cache=True)
+@kernel
 def due_probe(t: Tables, lane: int, now: float) -> int:
     """Return the size of the full-size probe that is to be sent now, 0 = none; ``mtu_due`` says when to ask again.
 
@@ -150,7 +150,7 @@ def due_probe(t: Tables, lane: int, now: float) -> int:
     return int64(record.mtu_probe)
 
 
-@njit(cache=True)
+@kernel
 def _next_size(record: np.record) -> int:
     low, high = int64(record.mtu), int64(record.mtu_high)
     if high == record.mtu_limit and high > low:
@@ -158,7 +158,7 @@ def _next_size(record: np.record) -> int:
     return (low + high + 1) // 2 if high - low >= _GRAIN else 0
 
 
-@njit(cache=True)
+@kernel
 def _complete(t: Tables, lane: int, now: float) -> None:
     record = t.lane[lane]
     record.mtu_state = COMPLETE
@@ -168,7 +168,7 @@ def _complete(t: Tables, lane: int, now: float) -> None:
         push_event(t, EVENT_MTU, record.session, lane, record.mtu, 0, 0)
 
 
-@njit(cache=True)
+@kernel
 def _doubt(t: Tables, lane: int, now: float) -> int:
     """Go on with the pairs of probes; fall back if only short ones have been answered."""
     record = t.lane[lane]

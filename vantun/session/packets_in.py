@@ -8,9 +8,9 @@ its place has been here: for so long the hole before it has been noticed.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.session.blocks import packet_hold
 from vantun.session.flows import PACKET_FLOW, drop_pieces, want_delivery
 from vantun.session.packets_out import LENGTH_SIZE, MAX_PACKET
@@ -28,7 +28,7 @@ BAD_PACKETS = 8
 """Why a session is ended; the other reasons are in inbox.py, which imports this file."""
 
 
-@njit(cache=True)
+@kernel
 def take_packets(t: Tables, index: int, fields: NDArray[np.int64], row: int, now: float) -> None:
     """Keep the bytes of a PACKETS record, as get_record() reads it into ``fields``, that lies in ``row``.
 
@@ -51,7 +51,7 @@ def take_packets(t: Tables, index: int, fields: NDArray[np.int64], row: int, now
     want_delivery(t, index)
 
 
-@njit(cache=True)
+@kernel
 def _piece(t: Tables, session: int, row: int, offset: int, start: int, length: int) -> int:
     piece = take_span(t, session)
     entry = t.span[piece]
@@ -63,7 +63,7 @@ def _piece(t: Tables, session: int, row: int, offset: int, start: int, length: i
     return piece
 
 
-@njit(cache=True)
+@kernel
 def _keep(t: Tables, index: int, piece: int, begins: int, now: float) -> None:
     """Put a piece in its place in order of offset, or drop it: it is there already, or delivery has gone on."""
     record = t.flow[index]
@@ -106,7 +106,7 @@ def _keep(t: Tables, index: int, piece: int, begins: int, now: float) -> None:
     t.session[record.session].pieces += 1
 
 
-@njit(cache=True)
+@kernel
 def _drop(t: Tables, record: np.record, before: int) -> int:
     """Free the piece behind ``before`` (-1 = the first); return the one that follows it."""
     piece = int64(record.head) if before < 0 else int64(t.span[before].next)
@@ -127,7 +127,7 @@ def _drop(t: Tables, record: np.record, before: int) -> int:
     return following
 
 
-@njit(cache=True)
+@kernel
 def _whole(t: Tables, piece: int) -> tuple[int, float]:
     """Look at the packet that ``piece`` begins; return (bytes of its body, since when what follows it has been here).
 
@@ -160,7 +160,7 @@ def _whole(t: Tables, piece: int) -> tuple[int, float]:
     return _INCOMPLETE, since
 
 
-@njit(cache=True)
+@kernel
 def _describe(t: Tables, piece: int, size: int, base: int, iov: NDArray[np.uint64]) -> int:
     """Fill ``iov`` with the body of the whole packet that ``piece`` begins; return its rows, or -1 for too many."""
     expected = int64(t.span[piece].offset) + LENGTH_SIZE
@@ -181,7 +181,7 @@ def _describe(t: Tables, piece: int, size: int, base: int, iov: NDArray[np.uint6
     return count
 
 
-@njit(cache=True)
+@kernel
 def next_packet(t: Tables, flow_index: int, base: int, iov: NDArray[np.uint64], now: float) -> tuple[int, int]:
     """Find the next deliverable packet; return (rows of ``iov`` that describe its body, bytes of the body).
 
@@ -213,7 +213,7 @@ def next_packet(t: Tables, flow_index: int, base: int, iov: NDArray[np.uint64], 
         _free_ready(t, record)
 
 
-@njit(cache=True)
+@kernel
 def _find_next(t: Tables, index: int, hold: float, now: float) -> int:
     """Find the packet at the flow's place, or behind a hole that has been there for ``hold``; -1 = none."""
     record = t.flow[index]
@@ -239,7 +239,7 @@ def _find_next(t: Tables, index: int, hold: float, now: float) -> int:
     return -1
 
 
-@njit(cache=True)
+@kernel
 def _give_up(t: Tables, index: int) -> None:
     """Go on at the next piece behind the flow's place that begins a packet."""
     record = t.flow[index]
@@ -260,7 +260,7 @@ def _give_up(t: Tables, index: int) -> None:
     ch.skipped += max(0, record.next - start)
 
 
-@njit(cache=True)
+@kernel
 def _find_now(t: Tables, index: int, hold: float, now: float) -> int:
     """Find any whole packet, and free what can no longer become one; -1 = none."""
     record = t.flow[index]
@@ -296,7 +296,7 @@ def _find_now(t: Tables, index: int, hold: float, now: float) -> int:
     return -1
 
 
-@njit(cache=True)
+@kernel
 def packet_done(t: Tables, flow_index: int) -> None:
     """Free the packet that next_packet() gave last; nothing happens if there was none."""
     t = head(t)
@@ -307,7 +307,7 @@ def packet_done(t: Tables, flow_index: int) -> None:
         t.channel[record.session * CHANNELS + PACKETS].packets_out += 1
 
 
-@njit(cache=True)
+@kernel
 def _free_ready(t: Tables, record: np.record) -> None:
     """Free the pieces of the packet that was found last, or their part of it, and move on behind it."""
     end = int64(record.ready_end)
@@ -331,7 +331,7 @@ def _free_ready(t: Tables, record: np.record) -> None:
     record.next = record.next + end - start if record.mode == NOW else end
 
 
-@njit(cache=True)
+@kernel
 def _break(t: Tables, index: int) -> None:
     """End the session of a flow whose packets cannot be told apart any more."""
     record = t.flow[index]
@@ -342,7 +342,7 @@ def _break(t: Tables, index: int) -> None:
         push_event(t, EVENT_VIOLATION, int64(record.session), 0, BAD_PACKETS, 0, 0)
 
 
-@njit(cache=True)
+@kernel
 def _hold_until(t: Tables, index: int, due: float) -> None:
     """Have the flow delivered again at ``due``, whatever arrives until then."""
     if due == np.inf:
@@ -357,7 +357,7 @@ def _hold_until(t: Tables, index: int, due: float) -> None:
     pool.hold_due = min(pool.hold_due, due)
 
 
-@njit(cache=True)
+@kernel
 def wake_packets(t: Tables, now: float) -> float:
     """Put the flows whose time is over on the delivery list; return when to call again (inf = none waits)."""
     t = head(t)
@@ -384,7 +384,7 @@ def wake_packets(t: Tables, now: float) -> float:
     return due
 
 
-@njit(cache=True)
+@kernel
 def packets_over(t: Tables, index: int, now: float) -> bool:
     """Return whether everything before the peer's FIN has been delivered, or given up."""
     t = head(t)

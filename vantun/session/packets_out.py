@@ -7,9 +7,9 @@ next packets are planned.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.session.blocks import enter_shard, finish_unit, room
 from vantun.session.pool import ROW_UNIT, release_row, take_row
 from vantun.session.tables import CHANNELS, PACKETS, SESSION_LANES, Tables, head
@@ -32,7 +32,7 @@ _QUEUE_SECONDS = 0.03
 _BURST_HALF = 0.25
 
 
-@njit(cache=True)
+@kernel
 def _queue_limit(t: Tables, session: int) -> int:
     """Return how many bytes of packets may wait to be sent."""
     rate = 0.0
@@ -43,7 +43,7 @@ def _queue_limit(t: Tables, session: int) -> int:
     return int64(min(max(rate * _QUEUE_SECONDS, float(_QUEUE_MIN)), float(_QUEUE_MAX)))
 
 
-@njit(cache=True)
+@kernel
 def packet_room(t: Tables, flow_index: int) -> int:
     """Return the bytes of packets (4 more than the body each) that may be put now without exceeding the queue.
 
@@ -64,7 +64,7 @@ def packet_room(t: Tables, flow_index: int) -> int:
     return int64(max(0, min(left, shards * (area - _HEAD_MAX))))
 
 
-@njit(cache=True)
+@kernel
 def put_packet(t: Tables, flow_index: int, memory: NDArray[np.uint8], start: int, length: int, now: float) -> int:
     """Copy one body, ``memory[start : start + length]``, into shards of the flow; 1 = accepted, 0 = no room.
 
@@ -104,7 +104,7 @@ def put_packet(t: Tables, flow_index: int, memory: NDArray[np.uint8], start: int
     return 1
 
 
-@njit(cache=True)
+@kernel
 def _open_record(t: Tables, channel: int, flow_index: int, rest: int, now: float) -> int:
     """Return how many bytes of the flow fit the open row, where its record is open; needs :func:`packet_room`.
 
@@ -134,7 +134,7 @@ def _open_record(t: Tables, channel: int, flow_index: int, rest: int, now: float
     return space
 
 
-@njit(cache=True)
+@kernel
 def flush_packets(t: Tables, session: int, now: float) -> bool:
     """Give the open row a number, so that it is sent; False if the window does not allow it now.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from numba import njit
+from drivers.kernel import kernel
 
 MAX_STANDING = 32
 
 
-@njit(cache=True)
+@kernel
 def standing_rows(k: int, loss: float, residual: float) -> int:
     """Return the least m with P(more than m of k + m shards lost) <= ``residual``, losses independent at rate ``loss``.
 

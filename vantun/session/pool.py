@@ -6,9 +6,9 @@ The last one freed is the first one used, so that it is still in cache.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.session.tables import EVENTS, Tables, head
 from vantun.wire.integers import int64, uint64
 
@@ -37,7 +37,7 @@ ROUTINE_EVENTS = EVENTS - 2048
 received batch brings at most one key phase for each of 1024 packets, one violation a session, two states a lane."""
 
 
-@njit(cache=True)
+@kernel
 def take_row(t: Tables) -> int:
     """Return a free row with one reference, or -1 when the pool is exhausted."""
     pool = t.pool[0]
@@ -50,7 +50,7 @@ def take_row(t: Tables) -> int:
     return int64(row)
 
 
-@njit(cache=True)
+@kernel
 def release_row(t: Tables, row: int) -> None:
     """Drop one reference to ``row``; the last one frees it."""
     t = head(t)
@@ -65,7 +65,7 @@ def release_row(t: Tables, row: int) -> None:
         pool.rows_free += 1
 
 
-@njit(cache=True)
+@kernel
 def own_row(t: Tables, row: int, session: int) -> None:
     """Count a row as held by a session, until it is free."""
     if t.row_owner[row] == 0:
@@ -73,7 +73,7 @@ def own_row(t: Tables, row: int, session: int) -> None:
         t.session[session].rows += 1
 
 
-@njit(cache=True)
+@kernel
 def take_span(t: Tables, session: int) -> int:
     """Return a free piece for a session that owns the row it will lie in, or -1."""
     pool = t.pool[0]
@@ -84,7 +84,7 @@ def take_span(t: Tables, session: int) -> int:
     return int64(t.free_span[pool.spans_free])
 
 
-@njit(cache=True)
+@kernel
 def release_span(t: Tables, span: int) -> None:
     """Free a piece and its reference to a row."""
     row = int64(t.span[span].row)
@@ -95,7 +95,7 @@ def release_span(t: Tables, span: int) -> None:
     pool.spans_free += 1
 
 
-@njit(cache=True)
+@kernel
 def push_event(t: Tables, kind: int, session: int, subject: int, a: int, b: int, c: int) -> None:
     """Tell Python about something rare; a full list is counted, never overrun."""
     pool = t.pool[0]
@@ -112,19 +112,19 @@ def push_event(t: Tables, kind: int, session: int, subject: int, a: int, b: int,
     pool.events += 1
 
 
-@njit(cache=True)
+@kernel
 def get_bit(words: NDArray[np.uint64], bit: int) -> bool:
     """Return bit ``bit`` of a little-endian array of 64-bit words."""
     return bool((words[bit >> 6] >> uint64(bit & 63)) & uint64(1) != uint64(0))
 
 
-@njit(cache=True)
+@kernel
 def set_bit(words: NDArray[np.uint64], bit: int) -> None:
     """Set bit ``bit``."""
     words[bit >> 6] |= uint64(1) << uint64(bit & 63)
 
 
-@njit(cache=True)
+@kernel
 def clear_bit(words: NDArray[np.uint64], bit: int) -> None:
     """Clear bit ``bit``."""
     words[bit >> 6] &= ~(uint64(1) << uint64(bit & 63))

@@ -12,8 +12,8 @@ paid for. ``brutal`` sends at the configured rate over the share that arrives, a
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from drivers.kernel import kernel
 from vantun.session.tables import RATE_ROUNDS, Tables, head
 
 BBR, BRUTAL = 1, 2
@@ -34,7 +34,7 @@ _SLACK = 96 * 1228.0
 """RECEIPTs come every 64 packets: a window of the bare bandwidth-delay product would stand still on short paths."""
 
 
-@njit(cache=True)
+@kernel
 def begin_rate(t: Tables, lane: int, control: int, cap: float, now: float) -> None:
     """Start the controller of a lane; ``cap`` (bytes/s) is BRUTAL's rate, and BBR's limit if not 0."""
     t = head(t)
@@ -55,7 +55,7 @@ def begin_rate(t: Tables, lane: int, control: int, cap: float, now: float) -> No
     t.rate[lane, :] = 0.0
 
 
-@njit(cache=True)
+@kernel
 def on_acked(t: Tables, lane: int, rate: float, limited: bool, now: float) -> None:  # noqa: FBT001 - a measured fact
     """Learn one delivery-rate sample (bytes/s; ``limited`` = the sender had nothing more to send)."""
     record = t.lane[lane]
@@ -90,7 +90,7 @@ def on_acked(t: Tables, lane: int, rate: float, limited: bool, now: float) -> No
     _set_bbr(record)
 
 
-@njit(cache=True)
+@kernel
 def _next_mode(record: np.record, new_round: bool, limited: bool, now: float) -> None:  # noqa: FBT001
     """Walk STARTUP -> DRAIN -> (CRUISE ... UP -> DOWN) for ever."""
     rtt = max(record.min_rtt, 0.0005)
@@ -128,21 +128,21 @@ def _next_mode(record: np.record, new_round: bool, limited: bool, now: float) ->
             _enter(record, DOWN, 0.85, now)
 
 
-@njit(cache=True)
+@kernel
 def _has_probed(record: np.record, goal: float, rtt: float, now: float) -> bool:
     """Return whether the up phase has shown what it can: the pipe is over-full, or that takes too long."""
     since = now - record.phase_at
     return bool(since >= rtt and (record.in_flight >= 1.2 * goal or since > 1.5 * record.srtt))
 
 
-@njit(cache=True)
+@kernel
 def _enter(record: np.record, mode: int, gain: float, now: float) -> None:
     record.mode = mode
     record.gain = gain
     record.phase_at = now
 
 
-@njit(cache=True)
+@kernel
 def _set_bbr(record: np.record) -> None:
     rate = record.bandwidth / (1.0 - record.loss)
     if rate <= 0.0:
@@ -158,7 +158,7 @@ def _set_bbr(record: np.record) -> None:
     record.cwnd = max(2.0 * goal + _SLACK, _INITIAL_CWND)
 
 
-@njit(cache=True)
+@kernel
 def _set_brutal(record: np.record) -> None:
     arrived = max(1.0 - record.loss_seen, _BRUTAL_FLOOR)
     record.pacing_rate = record.rate_cap / arrived
@@ -166,13 +166,13 @@ def _set_brutal(record: np.record) -> None:
     record.cwnd = max(2.0 * bandwidth_delay + _SLACK, _INITIAL_CWND)
 
 
-@njit(cache=True)
+@kernel
 def is_quiet(record: np.record) -> bool:
     """Return whether packets sent now tell the loss of the path itself: the lane is below its rate, its queue empty."""
     return bool(record.mode == DOWN and record.srtt < 1.25 * record.min_rtt + 0.001)
 
 
-@njit(cache=True)
+@kernel
 def note_resolved(record: np.record, lost: int, quiet: int) -> None:
     """Count one resolved packet in the loss estimates."""
     record.loss_seen += (lost - record.loss_seen) * (1.0 / 256.0)
@@ -182,7 +182,7 @@ def note_resolved(record: np.record, lost: int, quiet: int) -> None:
         record.quiet_lost = (record.quiet_lost + lost) * fade
 
 
-@njit(cache=True)
+@kernel
 def refill_tokens(record: np.record, now: float) -> None:
     """Add what the pacing rate has earned since the last call, up to 2 ms or 16 packets of burst."""
     burst = max(record.pacing_rate * 0.002, 16.0 * 1228.0)

@@ -15,9 +15,9 @@ Only servers do this. A client stays with the address of the server that its han
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.session.lane_probes import answer_time
 from vantun.session.limits import MAX_LANES
 from vantun.session.mtu import start_over
@@ -43,7 +43,7 @@ _AF_INET = 2
 _AF_INET6 = 10
 
 
-@njit(cache=True)
+@kernel
 def address_key(address: NDArray[np.uint8], row: int) -> tuple[int, int, int]:
     """Return (high and low half of the IPv6 address, port) of a socket address; IPv4 as v4-mapped. Port 0 = unknown."""
     family = int64(address[row, 0]) | int64(address[row, 1]) << 8
@@ -63,7 +63,7 @@ def address_key(address: NDArray[np.uint8], row: int) -> tuple[int, int, int]:
     return high, low, port
 
 
-@njit(cache=True)
+@kernel
 def settle_peer(t: Tables, lane: int) -> None:
     """Take the address in the lane's row of ``t.peer`` for the peer's."""
     t = head(t)
@@ -71,7 +71,7 @@ def settle_peer(t: Tables, lane: int) -> None:
     record.peer_high, record.peer_low, record.peer_port = address_key(t.peer, lane)
 
 
-@njit(cache=True)
+@kernel
 def note_source(
     t: Tables, lane: int, address: NDArray[np.uint8], source: int, number: int, size: int, now: float
 ) -> None:
@@ -108,13 +108,13 @@ def note_source(
     record.trial_value = mixed * uint64(6364136223846793005) + uint64(1)
 
 
-@njit(cache=True)
+@kernel
 def home_value(record: np.record) -> int:
     """Return what the probe of the old address says; ``trial_value`` is what the new one's does."""
     return ~uint64(record.trial_value)
 
 
-@njit(cache=True)
+@kernel
 def trial_answered(t: Tables, lane: int, value: int, now: float) -> bool:
     """Act on a PROBE_RESPONSE during a trial; return whether it answers one of its probes."""
     record = t.lane[lane]
@@ -132,13 +132,13 @@ def trial_answered(t: Tables, lane: int, value: int, now: float) -> bool:
     return False
 
 
-@njit(cache=True)
+@kernel
 def may_send(record: np.record, size: int) -> bool:
     """Return whether ``size`` bytes may go to the address on trial."""
     return bool(record.trial and record.other_sent + size <= FACTOR * record.other_received)
 
 
-@njit(cache=True)
+@kernel
 def run_trial(t: Tables, lane: int, now: float) -> bool:
     """Decide what is due; return whether a round of probes is to be sent. ``trial_due`` says when to ask again."""
     record = t.lane[lane]
@@ -166,19 +166,19 @@ def run_trial(t: Tables, lane: int, now: float) -> bool:
     return not record.other_answered or record.trial_rounds <= _HOME_ROUNDS
 
 
-@njit(cache=True)
+@kernel
 def probes_home(record: np.record) -> bool:
     """Return whether the round that is due asks the old address, too."""
     return bool(record.trial_rounds <= _HOME_ROUNDS)
 
 
-@njit(cache=True)
+@kernel
 def _end(record: np.record, now: float) -> None:
     record.trial = 0
     record.trial_after = now + answer_time(record)
 
 
-@njit(cache=True)
+@kernel
 def _move(t: Tables, lane: int, now: float) -> None:
     """Take the new address. What was sent to the old one in vain goes again at once, and is no congestion."""
     record = t.lane[lane]

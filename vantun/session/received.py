@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from numba import njit
-
+from drivers.kernel import kernel
 from vantun.session.tables import REPLAY_WORDS, RX_RANGES, Tables
 from vantun.wire.integers import int64, uint64
 
 _WINDOW = REPLAY_WORDS * 64
 
 
-@njit(cache=True)
+@kernel
 def is_replay(t: Tables, lane: int, number: int) -> bool:
     """Return whether ``number`` was accepted before or is too old to tell (RFC 4303, section 3.4.3)."""
     largest = t.lane[lane].largest_rx
@@ -22,7 +21,7 @@ def is_replay(t: Tables, lane: int, number: int) -> bool:
     return bool((t.replay[lane, bit >> 6] >> uint64(bit & 63)) & uint64(1) != uint64(0))
 
 
-@njit(cache=True)
+@kernel
 def note_number(t: Tables, lane: int, number: int) -> None:
     """Enter ``number`` in the replay window; call it once, after authentication."""
     record = t.lane[lane]
@@ -37,7 +36,7 @@ def note_number(t: Tables, lane: int, number: int) -> None:
     t.replay[lane, bit >> 6] |= uint64(1) << uint64(bit & 63)
 
 
-@njit(cache=True)
+@kernel
 def note_range(t: Tables, lane: int, number: int) -> None:
     """Add ``number`` to the ranges to be reported; the oldest range is forgotten when there is no room."""
     record = t.lane[lane]
@@ -65,7 +64,7 @@ def note_range(t: Tables, lane: int, number: int) -> None:
         _insert_range(t, lane, i + 1, number)
 
 
-@njit(cache=True)
+@kernel
 def _insert_range(t: Tables, lane: int, place: int, number: int) -> None:
     record = t.lane[lane]
     ranges = t.rx_range[lane]

@@ -7,9 +7,9 @@ passed. There is no packet threshold, because paths of a tunnel reorder by desig
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.session.blocks import CLOSED_DATA, one_more, shard_acked, shard_lost
 from vantun.session.lane_probes import HOME, LARGE, PROBING, SMALL, answer_time
 from vantun.session.mtu import size_confirmed
@@ -33,7 +33,7 @@ _MANY = 8
 """Packets in flight from which silence alone is a sign; with fewer, the loss of all of them is not unlikely."""
 
 
-@njit(cache=True)
+@kernel
 def register_sent(t: Tables, lane: int, kind: int, channel: int, seq: int, size: int, now: float) -> int:
     """Enter an ack-eliciting packet of ``size`` UDP payload bytes; return its packet number."""
     record = t.lane[lane]
@@ -63,7 +63,7 @@ def register_sent(t: Tables, lane: int, kind: int, channel: int, seq: int, size:
     return int64(number)
 
 
-@njit(cache=True)
+@kernel
 def register_silent(t: Tables, lane: int) -> int:
     """Take a packet number for a packet that asks for no acknowledgement."""
     record = t.lane[lane]
@@ -76,7 +76,7 @@ def register_silent(t: Tables, lane: int) -> int:
     return int64(number)
 
 
-@njit(cache=True)
+@kernel
 def on_receipt(t: Tables, lane: int, ranges: NDArray[np.int64], count: int, delay: float, now: float) -> bool:
     """Process the ranges of a RECEIPT (newest first, inclusive); False if it claims what was never sent."""
     record = t.lane[lane]
@@ -122,7 +122,7 @@ def on_receipt(t: Tables, lane: int, ranges: NDArray[np.int64], count: int, dela
     return True
 
 
-@njit(cache=True)
+@kernel
 def _probe_acked(t: Tables, lane: int, kind: int, size: int, now: float) -> None:
     record = t.lane[lane]
     if kind == HOME:
@@ -133,7 +133,7 @@ def _probe_acked(t: Tables, lane: int, kind: int, size: int, now: float) -> None
         record.hole_small += 1
 
 
-@njit(cache=True)
+@kernel
 def _acknowledge(t: Tables, lane: int, entry: np.record, now: float) -> None:
     record = t.lane[lane]
     live = entry.state == IN_FLIGHT
@@ -157,7 +157,7 @@ def _acknowledge(t: Tables, lane: int, entry: np.record, now: float) -> None:
         shard_acked(t, int64(entry.channel), entry.kind, entry.seq, live)
 
 
-@njit(cache=True)
+@kernel
 def _delivery_rate(record: np.record, entry: np.record, before: float, now: float) -> float:
     """Return bytes/s delivered over the life of the newest acknowledged packet, or 0.
 
@@ -171,7 +171,7 @@ def _delivery_rate(record: np.record, entry: np.record, before: float, now: floa
     return np.float64((record.delivered - entry.delivered) / interval)
 
 
-@njit(cache=True)
+@kernel
 def sample_rtt(record: np.record, sample: float, delay: float, now: float) -> None:
     """Update srtt, rttvar and min_rtt (RFC 9002, section 5)."""
     sample = min(max(sample, 1e-6), _MAX_RTT)
@@ -194,7 +194,7 @@ def sample_rtt(record: np.record, sample: float, delay: float, now: float) -> No
     record.reorder = max(floor, record.reorder * 0.999)
 
 
-@njit(cache=True)
+@kernel
 def _advance(t: Tables, lane: int) -> None:
     record = t.lane[lane]
     ring = INFLIGHT
@@ -202,7 +202,7 @@ def _advance(t: Tables, lane: int) -> None:
         record.una += 1
 
 
-@njit(cache=True)
+@kernel
 def detect_lost(t: Tables, lane: int, now: float) -> float:
     """Declare lost what RACK says is lost; return when the next packet will be (inf = none waits)."""
     record = t.lane[lane]
@@ -222,7 +222,7 @@ def detect_lost(t: Tables, lane: int, now: float) -> float:
     return due
 
 
-@njit(cache=True)
+@kernel
 def lose(t: Tables, lane: int, entry: np.record) -> None:
     """Give one packet up as lost; its shard is made good."""
     record = t.lane[lane]
@@ -238,7 +238,7 @@ def lose(t: Tables, lane: int, entry: np.record) -> None:
         shard_lost(t, int64(entry.channel), entry.kind, entry.seq)
 
 
-@njit(cache=True)
+@kernel
 def forgive_all(t: Tables, lane: int) -> None:
     """Give up everything in flight without learning from it: it went to an address that is no longer the peer's."""
     record = t.lane[lane]
@@ -255,7 +255,7 @@ def forgive_all(t: Tables, lane: int) -> None:
     _advance(t, lane)
 
 
-@njit(cache=True)
+@kernel
 def _heard(t: Tables, lane: int, now: float) -> None:
     record = t.lane[lane]
     record.last_heard = now
@@ -264,7 +264,7 @@ def _heard(t: Tables, lane: int, now: float) -> None:
         set_state(t, lane, ACTIVE)
 
 
-@njit(cache=True)
+@kernel
 def set_state(t: Tables, lane: int, state: int) -> None:
     """Move a lane to ``state`` and report it."""
     record = t.lane[lane]
@@ -272,7 +272,7 @@ def set_state(t: Tables, lane: int, state: int) -> None:
     record.state = state
 
 
-@njit(cache=True)
+@kernel
 def trust_lane(t: Tables, lane: int, rtt: float, now: float) -> None:
     """Use a lane at once: a handshake on its addresses has just come back, after ``rtt`` seconds."""
     t = head(t)
@@ -285,7 +285,7 @@ def trust_lane(t: Tables, lane: int, rtt: float, now: float) -> None:
     set_state(t, lane, ACTIVE)
 
 
-@njit(cache=True)
+@kernel
 def probe_timeout(record: np.record) -> float:
     """Return the probe timeout (RFC 9002, section 6.2.1), capped: a tunnel has other paths to try."""
     base = answer_time(record)
@@ -294,14 +294,14 @@ def probe_timeout(record: np.record) -> float:
     return float(min(base * (1 << min(record.pto_count, 6)), max(_MAX_PTO, base)))
 
 
-@njit(cache=True)
+@kernel
 def lane_timeout(t: Tables, lane: int) -> float:
     """Return the probe timeout of a lane."""
     t = head(t)
     return probe_timeout(t.lane[lane])
 
 
-@njit(cache=True)
+@kernel
 def run_timers(t: Tables, lane: int, now: float) -> float:
     """Run what is due on a lane: loss, probe timeout, suspicion, death, keep-alive; return when to call again."""
     record = t.lane[lane]
@@ -334,7 +334,7 @@ def run_timers(t: Tables, lane: int, now: float) -> float:
     return due
 
 
-@njit(cache=True)
+@kernel
 def _doubt_at(t: Tables, lane: int) -> float:
     """Return when an active lane is to be suspected if nothing is heard until then.
 
@@ -350,7 +350,7 @@ def _doubt_at(t: Tables, lane: int) -> float:
     return float(max(record.last_heard, oldest + record.srtt) + quiet)
 
 
-@njit(cache=True)
+@kernel
 def _on_probe_timeout(t: Tables, lane: int, now: float) -> None:
     """Nothing came back: send one more row of the oldest open block, and doubt the path if it goes on."""
     record = t.lane[lane]
@@ -366,7 +366,7 @@ def _on_probe_timeout(t: Tables, lane: int, now: float) -> None:
     record.probe_due = 1
 
 
-@njit(cache=True)
+@kernel
 def suspect(t: Tables, lane: int) -> None:
     """Stop using a lane that does not answer: what it carries is made good on the others, and it is probed."""
     t = head(t)
@@ -376,7 +376,7 @@ def suspect(t: Tables, lane: int) -> None:
     record.probe_due = 1
 
 
-@njit(cache=True)
+@kernel
 def _lose_all(t: Tables, lane: int) -> None:
     record = t.lane[lane]
     ring = INFLIGHT
@@ -387,7 +387,7 @@ def _lose_all(t: Tables, lane: int) -> None:
     _advance(t, lane)
 
 
-@njit(cache=True)
+@kernel
 def order_probe_row(t: Tables, session: int) -> bool:
     """Order one more row for the oldest unacknowledged block of the session, control channel first."""
     for kind in range(CHANNELS):

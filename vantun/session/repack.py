@@ -7,9 +7,9 @@ records that came twice, in different shards, would be delivered twice.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.session.blocks import enter_shard, finish_unit, release_block, room
 from vantun.session.pool import ROW_UNIT, get_bit, take_row
 from vantun.session.signals import signal_pair, signal_space
@@ -28,7 +28,7 @@ from vantun.wire.records import (
 )
 
 
-@njit(cache=True)
+@kernel
 def repack_session(t: Tables, session: int, now: float) -> bool:
     """Move every undelivered record of blocks that no longer fit.
 
@@ -52,7 +52,7 @@ def repack_session(t: Tables, session: int, now: float) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def _repack_block(t: Tables, channel: int, block: np.record, unit: int, now: float) -> bool:
     session = channel // CHANNELS
     ch = t.channel[channel]
@@ -86,7 +86,7 @@ def _repack_block(t: Tables, channel: int, block: np.record, unit: int, now: flo
     return True
 
 
-@njit(cache=True)
+@kernel
 def _split(t: Tables, channel: int, record: NDArray[np.int64], unit: int, now: float) -> None:
     """Put the bytes of a STREAM record, as get_record() reads it, into shards of at most ``unit`` bytes."""
     flow, offset, start, size = record[1], record[2], record[3], record[4]
@@ -104,7 +104,7 @@ def _split(t: Tables, channel: int, record: NDArray[np.int64], unit: int, now: f
         size -= part
 
 
-@njit(cache=True)
+@kernel
 def _copy_signal(t: Tables, session: int, start: int, end: int, now: float) -> bool:
     """Write a control record again; END records are not copied."""
     if t.memory[start] == 0:

@@ -8,8 +8,8 @@ carry the low bits of the epoch, and count only within their own (docs/protocol.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from drivers.kernel import kernel
 from vantun.session.inbox import BAD_FLOW, violate
 from vantun.session.index import FLOW_IDS
 from vantun.session.pool import EVENT_RESTART, ROUTINE_EVENTS, push_event
@@ -24,13 +24,13 @@ _MOST_PATIENCE = 0.25
 """Seconds between two RESTARTs on a lane, at most."""
 
 
-@njit(cache=True)
+@kernel
 def epoch_bits(t: Tables, session: int) -> int:
     """Return the low bits of a session's epoch as they stand in a channel byte."""
     return int64((t.session[session].epoch << CHANNEL_BITS) & 0xFF)
 
 
-@njit(cache=True)
+@kernel
 def owed_restart(t: Tables, lane: int, now: float) -> int:
     """Return RESTART or RESTARTED if a lane has to send one now, else 0."""
     record = t.lane[lane]
@@ -41,7 +41,7 @@ def owed_restart(t: Tables, lane: int, now: float) -> int:
     return 0
 
 
-@njit(cache=True)
+@kernel
 def restart_due(t: Tables, lane: int) -> float:
     """Return when a lane has to send its next RESTART (inf = not at all)."""
     record = t.lane[lane]
@@ -50,7 +50,7 @@ def restart_due(t: Tables, lane: int) -> float:
     return float(record.restart_at) if t.session[record.session].restart else np.inf
 
 
-@njit(cache=True)
+@kernel
 def put_restart(t: Tables, lane: int, kind: int, start: int, now: float) -> int:
     """Write a RESTART or RESTARTED frame at ``start`` of the memory; return its size."""
     record = t.lane[lane]
@@ -68,7 +68,7 @@ def put_restart(t: Tables, lane: int, kind: int, start: int, now: float) -> int:
     return int64(end - start)
 
 
-@njit(cache=True)
+@kernel
 def read_restart(t: Tables, lane: int, kind: int, position: int, end: int) -> int:
     """Read a RESTART or RESTARTED frame and tell Python; return the position behind it, or -1."""
     record = t.lane[lane]
@@ -85,7 +85,7 @@ def read_restart(t: Tables, lane: int, kind: int, position: int, end: int) -> in
     return position
 
 
-@njit(cache=True)
+@kernel
 def forget_in_flight(t: Tables, session: int) -> None:
     """Forget what is under way on every lane of a session: neither delivered nor lost, since its shards are no more."""
     t = head(t)

@@ -9,8 +9,8 @@ Packets go as interactive shards while they are few, and are spread when many wa
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from drivers.kernel import kernel
 from vantun.session.blocks import CLOSED_DATA, close_due, find_block, packet_hold, release_if_done, set_expiry
 from vantun.session.deadlines import expire_blocks
 from vantun.session.departures import FRAME_START, Departures, emit, is_full
@@ -55,7 +55,7 @@ _MANY_PACKETS = 32
 _ENCODE_SOON, _ENCODE_LATER = 1e-4, 5e-3
 
 
-@njit(cache=True)
+@kernel
 def plan(t: Tables, d: Departures, now: float) -> tuple[int, float]:
     """Fill ``d`` from the sessions that are active or due; return (packets, when to call again if nothing arrives).
 
@@ -80,7 +80,7 @@ def plan(t: Tables, d: Departures, now: float) -> tuple[int, float]:
     return int64(d.planned[0]), next_due(t, now)
 
 
-@njit(cache=True)
+@kernel
 def _plan_session(t: Tables, d: Departures, session: int, now: float) -> float:
     """Run the timers of a session and send what it may; return when to look at it again."""
     due = np.inf
@@ -102,7 +102,7 @@ def _plan_session(t: Tables, d: Departures, session: int, now: float) -> float:
     return due
 
 
-@njit(cache=True)
+@kernel
 def _has_room(t: Tables, lane: int, size: int, patience: float) -> bool:
     """Return whether a lane may send ``size`` bytes now; ``patience`` = bytes it may go over its pacing and window."""
     record = t.lane[lane]
@@ -114,7 +114,7 @@ def _has_room(t: Tables, lane: int, size: int, patience: float) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def choose_lane(t: Tables, session: int, kind: int, size: int, urgency: int) -> int:
     """Return the lane for a shard of ``size`` bytes (UDP payload) of a channel class, or -1 when none has room."""
     packets = t.channel[session * CHANNELS + PACKETS]
@@ -140,7 +140,7 @@ def choose_lane(t: Tables, session: int, kind: int, size: int, urgency: int) -> 
     return best
 
 
-@njit(cache=True)
+@kernel
 def _settle_standby(t: Tables, session: int) -> None:
     """Have backup lanes rest while a primary one is active; what they are probed with goes on."""
     primary = False
@@ -155,7 +155,7 @@ def _settle_standby(t: Tables, session: int) -> None:
             record.standby = 1 if primary and record.backup else 0
 
 
-@njit(cache=True)
+@kernel
 def _plan_channels(t: Tables, d: Departures, session: int) -> float:
     _settle_standby(t, session)
     if t.session[session].restart:  # the peer has not forgotten the shards of the former epoch yet
@@ -173,7 +173,7 @@ def _plan_channels(t: Tables, d: Departures, session: int) -> float:
     return _next_send(t, session, waiting, d.now[0])
 
 
-@njit(cache=True)
+@kernel
 def _next_send(t: Tables, session: int, waiting: bool, now: float) -> float:  # noqa: FBT001 - a fact, not a mode
     """Return when pacing allows the next packet; mark lanes that had nothing to send as application-limited."""
     due = np.inf
@@ -196,7 +196,7 @@ def _next_send(t: Tables, session: int, waiting: bool, now: float) -> float:  # 
     return max(due, now + held)
 
 
-@njit(cache=True)
+@kernel
 def _send_again(t: Tables, d: Departures, channel: int) -> bool:
     """Send marked shards again; return whether none had to wait."""
     ch = t.channel[channel]
@@ -219,7 +219,7 @@ def _send_again(t: Tables, d: Departures, channel: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def _send_data(t: Tables, d: Departures, channel: int, block: np.record, column: int, urgency: int) -> bool:
     """Send one data shard if a lane has room for it; return whether it was sent."""
     row = int64(t.tx_row[channel, block.number & (WINDOW - 1), column])
@@ -240,7 +240,7 @@ def _send_data(t: Tables, d: Departures, channel: int, block: np.record, column:
     return True
 
 
-@njit(cache=True)
+@kernel
 def _send_parity(t: Tables, d: Departures, channel: int) -> bool:
     """Send computed rows, oldest first, and drop those of released blocks; return whether none had to wait."""
     ch = t.channel[channel]
@@ -259,7 +259,7 @@ def _send_parity(t: Tables, d: Departures, channel: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def _send_row(t: Tables, d: Departures, channel: int, k: int, row: int) -> bool:
     """Send one parity row if a lane has room for it; return whether it was sent. The row is freed once sealed."""
     unit = int64(t.row_unit[row])
@@ -279,7 +279,7 @@ def _send_row(t: Tables, d: Departures, channel: int, k: int, row: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def _send_new(t: Tables, d: Departures, channel: int, most: int) -> bool:
     """Send up to ``most`` shards that were never sent, in order; return whether none had to wait."""
     ch = t.channel[channel]
@@ -305,7 +305,7 @@ def _send_new(t: Tables, d: Departures, channel: int, most: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def _send_in_turns(t: Tables, d: Departures, session: int) -> bool:
     """Send new packets and new bulk in turns of _TURN shards; return whether none had to wait."""
     record = t.session[session]

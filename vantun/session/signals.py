@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.session.blocks import enter_shard, finish_unit, room
 from vantun.session.pool import ROW_UNIT, take_row
 from vantun.session.tables import CHANNELS, CONTROL, Tables, head
@@ -18,7 +18,7 @@ _PAIR_MAX = 17
 """Bytes of the longest record of two integers."""
 
 
-@njit(cache=True)
+@kernel
 def signal_space(t: Tables, session: int, size: int, now: float) -> int:
     """Return where ``size`` bytes of records may be written in the open row of the control channel, or -1.
 
@@ -41,7 +41,7 @@ def signal_space(t: Tables, session: int, size: int, now: float) -> int:
     return int64(ch.open_row * t.pool[0].stride + ROW_UNIT + UNIT_HEAD + ch.open_length)
 
 
-@njit(cache=True)
+@kernel
 def signal_pair(t: Tables, session: int, kind: int, first: int, second: int, now: float) -> bool:
     """Write a record of two integers; False if there is no room now."""
     t = head(t)
@@ -52,7 +52,7 @@ def signal_pair(t: Tables, session: int, kind: int, first: int, second: int, now
     return True
 
 
-@njit(cache=True)
+@kernel
 def signal_accept(t: Tables, session: int, flow: int, now: float) -> bool:
     """Write ACCEPT; False if there is no room now."""
     t = head(t)
@@ -64,7 +64,7 @@ def signal_accept(t: Tables, session: int, flow: int, now: float) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def signal_bytes(t: Tables, session: int, kind: int, flow: int, data: NDArray[np.uint8], now: float) -> bool:
     """Write a record of one integer and counted bytes (OPEN); False if there is no room now."""
     t = head(t)
@@ -77,7 +77,7 @@ def signal_bytes(t: Tables, session: int, kind: int, flow: int, data: NDArray[np
     return True
 
 
-@njit(cache=True)
+@kernel
 def flush_signals(t: Tables, session: int, now: float) -> bool:
     """Give the open row a number, so that it is sent; False if the window does not allow it now."""
     channel = session * CHANNELS + CONTROL

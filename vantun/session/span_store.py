@@ -6,8 +6,8 @@ The records of a shard are delivered when it arrives, whatever its neighbours do
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from drivers.kernel import kernel
 from vantun.session.inbox import BAD_SHARD, KEPT, MALFORMED, NOT_NEEDED, REFUSED, deliver_area, violate
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.pool import ROW_UNIT, get_bit, own_row, release_row, set_bit
@@ -18,7 +18,7 @@ from vantun.wire.packet_number import expand_number
 from vantun.wire.records import UNIT_HEAD, UNIT_TAIL
 
 
-@njit(cache=True)
+@kernel
 def take_shard(t: Tables, session: int, kind: int, row: int, size: int, now: float) -> int:
     """Take the shard frame at its place in ``row``; return its fate. ``size`` = bytes of the frame behind its header.
 
@@ -70,7 +70,7 @@ def take_shard(t: Tables, session: int, kind: int, row: int, size: int, now: flo
     return fate
 
 
-@njit(cache=True)
+@kernel
 def _begin(block: np.record, number: int) -> None:
     block.used = 1
     block.number = number
@@ -85,7 +85,7 @@ def _begin(block: np.record, number: int) -> None:
     block.queued = 0
 
 
-@njit(cache=True)
+@kernel
 def _take_data(t: Tables, channel: int, block: np.record, column: int, row: int, size: int, now: float) -> int:
     start = row * t.pool[0].stride + ROW_UNIT
     span = int64(t.memory[start - 2])
@@ -117,7 +117,7 @@ def _take_data(t: Tables, channel: int, block: np.record, column: int, row: int,
     return KEPT
 
 
-@njit(cache=True)
+@kernel
 def _fits(block: np.record, k: int) -> bool:
     """Return whether a block of ``k`` data shards (0 = not known) is no contradiction to those that have come."""
     if k == 0 or k >= BLOCK_SPAN:
@@ -126,7 +126,7 @@ def _fits(block: np.record, k: int) -> bool:
     return above == uint64(0) and (k >= 64 or block.got[1] == uint64(0))
 
 
-@njit(cache=True)
+@kernel
 def _take_parity(t: Tables, channel: int, block: np.record, column: int, span: int, row: int, size: int) -> int:
     matrix_row = int64(t.memory[row * t.pool[0].stride + ROW_UNIT - 1])
     if column != 0 or span == 0 or matrix_row > 126 or (block.k > 0 and span != block.k) or size < block.length:
@@ -154,7 +154,7 @@ def _take_parity(t: Tables, channel: int, block: np.record, column: int, span: i
     return KEPT
 
 
-@njit(cache=True)
+@kernel
 def settle(t: Tables, channel: int, block: np.record) -> None:
     """Finish a block that has all its data, or queue it for the decoder when it has enough shards."""
     if block.k == 0 or block.complete:
@@ -170,7 +170,7 @@ def settle(t: Tables, channel: int, block: np.record) -> None:
         pool.decodes += 1
 
 
-@njit(cache=True)
+@kernel
 def complete_block(t: Tables, channel: int, block: np.record) -> None:
     """Release the rows of a block that needs no more shards, and move the floor: that is credit for the peer."""
     slot = block.number & (WINDOW - 1)
@@ -190,7 +190,7 @@ def complete_block(t: Tables, channel: int, block: np.record) -> None:
         ch.floor += 1
 
 
-@njit(cache=True)
+@kernel
 def drop_parity(t: Tables, block: np.record) -> None:
     """Free the parity rows of a block."""
     piece = int64(block.parity_head)
@@ -202,7 +202,7 @@ def drop_parity(t: Tables, block: np.record) -> None:
     block.parity = 0
 
 
-@njit(cache=True)
+@kernel
 def abandon_block(t: Tables, channel: int, number: int) -> bool:
     """Forget a block that the sender gave up (its records came again elsewhere); False if it is beyond the window."""
     t = head(t)

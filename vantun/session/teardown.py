@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from numba import njit
-
+from drivers.kernel import kernel
 from vantun.session.blocks import release_block
 from vantun.session.pool import release_row
 from vantun.session.span_store import complete_block
@@ -11,7 +10,7 @@ from vantun.session.tables import WINDOW, Tables, head
 from vantun.wire.integers import int64
 
 
-@njit(cache=True)
+@kernel
 def empty_channel(t: Tables, channel: int) -> None:
     """Free every row of a channel, both directions."""
     t = head(t)

@@ -8,8 +8,8 @@ byte is lost; packets, which know no credit, are dropped and counted. A bucket m
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from drivers.kernel import kernel
 from vantun.session.tables import Tables, head
 
 _BURST_SECONDS = 0.05
@@ -17,7 +17,7 @@ _BURST_MIN = 32_768.0
 _WINDOW_SECONDS = 0.25
 
 
-@njit(cache=True)
+@kernel
 def set_rates(t: Tables, user: int, sending: float, receiving: float, now: float) -> None:
     """Limit a user to bytes per second from now on; 0 = no limit."""
     record = head(t).user[user]
@@ -29,12 +29,12 @@ def set_rates(t: Tables, user: int, sending: float, receiving: float, now: float
     record.receive_at = now
 
 
-@njit(cache=True)
+@kernel
 def _depth(rate: float) -> float:
     return float(max(rate * _BURST_SECONDS, _BURST_MIN))
 
 
-@njit(cache=True)
+@kernel
 def may_send(t: Tables, session: int, now: float) -> bool:
     """Return whether the user of a session has tokens for what is sent."""
     record = t.user[t.session[session].user]
@@ -46,7 +46,7 @@ def may_send(t: Tables, session: int, now: float) -> bool:
     return bool(record.send_tokens > 0.0)
 
 
-@njit(cache=True)
+@kernel
 def send_wait(t: Tables, session: int) -> float:
     """Return the seconds until :func:`may_send`, which was called just now, says yes; a millisecond's worth is due."""
     record = t.user[t.session[session].user]
@@ -55,7 +55,7 @@ def send_wait(t: Tables, session: int) -> float:
     return float(0.001 - record.send_tokens / record.send_rate)
 
 
-@njit(cache=True)
+@kernel
 def may_receive(t: Tables, session: int, now: float) -> bool:
     """Return whether the user of a session has tokens for what is received."""
     record = t.user[t.session[session].user]
@@ -67,7 +67,7 @@ def may_receive(t: Tables, session: int, now: float) -> bool:
     return bool(record.receive_tokens > 0.0)
 
 
-@njit(cache=True)
+@kernel
 def receive_wait(t: Tables, session: int, now: float) -> float:
     """Return the seconds until bytes may be delivered to the ports of a session: 0 = now."""
     t = head(t)
@@ -77,7 +77,7 @@ def receive_wait(t: Tables, session: int, now: float) -> float:
     return float(0.001 - record.receive_tokens / record.receive_rate)
 
 
-@njit(cache=True)
+@kernel
 def take_received(t: Tables, session: int, size: int) -> None:
     """Take tokens for ``size`` bytes of streams that were delivered."""
     t = head(t)
@@ -86,7 +86,7 @@ def take_received(t: Tables, session: int, size: int) -> None:
         record.receive_tokens -= size
 
 
-@njit(cache=True)
+@kernel
 def most_window(t: Tables, session: int) -> int:
     """Return the largest credit of a flow: no more than a limited user can use within a quarter of a second."""
     most = np.int64(t.policy[0].window_max)

@@ -7,8 +7,8 @@ a binary heap of their due times, exact to the clock. Both have a place for each
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from drivers.kernel import kernel
 from vantun.session.limits import MAX_SESSIONS
 from vantun.session.tables import Tables, head
 from vantun.wire.integers import int64
@@ -17,7 +17,7 @@ assert MAX_SESSIONS & (MAX_SESSIONS - 1) == 0
 """The ring is addressed by a mask."""
 
 
-@njit(cache=True)
+@kernel
 def wake(t: Tables, session: int) -> None:
     """Have a session planned with the next call."""
     t = head(t)
@@ -30,7 +30,7 @@ def wake(t: Tables, session: int) -> None:
     pool.actives += 1
 
 
-@njit(cache=True)
+@kernel
 def next_active(t: Tables) -> int:
     """Take the session whose turn it is out of the ring, which must not be empty; it counts as active until planned."""
     pool = t.pool[0]
@@ -40,7 +40,7 @@ def next_active(t: Tables) -> int:
     return session
 
 
-@njit(cache=True)
+@kernel
 def wake_due(t: Tables, now: float) -> None:
     """Wake the sessions whose time has come."""
     t = head(t)
@@ -51,7 +51,7 @@ def wake_due(t: Tables, now: float) -> None:
         wake(t, session)
 
 
-@njit(cache=True)
+@kernel
 def next_due(t: Tables, now: float) -> float:
     """Return when the next session is to be planned: now, while any is active (inf = never)."""
     pool = t.pool[0]
@@ -60,7 +60,7 @@ def next_due(t: Tables, now: float) -> float:
     return float(t.session[t.timer[0]].due) if pool.timers > 0 else np.inf
 
 
-@njit(cache=True)
+@kernel
 def set_due(t: Tables, session: int, due: float) -> None:
     """Have a session planned at ``due`` if nothing happens before (inf = not at all)."""
     record = t.session[session]
@@ -77,7 +77,7 @@ def set_due(t: Tables, session: int, due: float) -> None:
     _sift(t, int64(record.timer_place) - 1)
 
 
-@njit(cache=True)
+@kernel
 def forget(t: Tables, session: int) -> None:
     """Take a session that has ended out of the ring and the heap."""
     t = head(t)
@@ -97,7 +97,7 @@ def forget(t: Tables, session: int) -> None:
     pool.actives = kept
 
 
-@njit(cache=True)
+@kernel
 def _take_out(t: Tables, session: int) -> None:
     pool = t.pool[0]
     place = int64(t.session[session].timer_place) - 1
@@ -110,7 +110,7 @@ def _take_out(t: Tables, session: int) -> None:
     _sift(t, place)
 
 
-@njit(cache=True)
+@kernel
 def _sift(t: Tables, place: int) -> None:
     """Move the entry at ``place`` of the heap up, or down, to where it belongs."""
     session = t.timer[place]

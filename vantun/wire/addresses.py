@@ -8,9 +8,9 @@ kernel, 28 bytes, as :mod:`drivers.linux.address` describes it.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.wire.integers import int64
 
 IPV4, NAME, IPV6 = 1, 3, 4
@@ -21,7 +21,7 @@ ROW = 28
 _INET, _INET6 = 2, 10
 
 
-@njit(cache=True)
+@kernel
 def address_size(memory: NDArray[np.uint8], start: int, end: int) -> int:
     """Return the bytes of the address at ``start``, or -1 if none ends before ``end``."""
     if start < 0 or end > len(memory) or end - start < 2:
@@ -37,7 +37,7 @@ def address_size(memory: NDArray[np.uint8], start: int, end: int) -> int:
     return size if size <= end - start else -1
 
 
-@njit(cache=True)
+@kernel
 def is_mapped(rows: NDArray[np.uint8], row: int) -> bool:
     """Tell whether an IPv6 row holds an IPv4 address (``::ffff:a.b.c.d``)."""
     for i in range(10):
@@ -46,7 +46,7 @@ def is_mapped(rows: NDArray[np.uint8], row: int) -> bool:
     return bool(rows[row, 18] == 0xFF and rows[row, 19] == 0xFF)
 
 
-@njit(cache=True)
+@kernel
 def put_row(memory: NDArray[np.uint8], start: int, rows: NDArray[np.uint8], row: int) -> int:
     """Write the address of a row; return its bytes, or -1 when it is of another family or ``memory`` is too short."""
     family = int64(rows[row, 0]) | int64(rows[row, 1]) << 8
@@ -68,7 +68,7 @@ def put_row(memory: NDArray[np.uint8], start: int, rows: NDArray[np.uint8], row:
     return size + 3
 
 
-@njit(cache=True)
+@kernel
 def get_row(memory: NDArray[np.uint8], start: int, rows: NDArray[np.uint8], row: int) -> bool:
     """Write the address at ``start``, which :func:`address_size` has measured, to a row; False if it is a name."""
     kind = int64(memory[start])

@@ -7,9 +7,9 @@ row.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.wire.integers import int64
 from vantun.wire.varint import get_varint, put_varint
 
@@ -36,7 +36,7 @@ MAX_CHANNELS = 16
 """Channel credits in one RECEIPT."""
 
 
-@njit(cache=True)
+@kernel
 def put_shard_header(
     memory: NDArray[np.uint8], position: int, kind: int, channel: int, seq: int, span: int, row: int
 ) -> None:
@@ -49,7 +49,7 @@ def put_shard_header(
     memory[position + 7] = np.uint8(row)
 
 
-@njit(cache=True)
+@kernel
 def get_uint32(memory: NDArray[np.uint8], position: int) -> int:
     """Return the big-endian uint32 at ``position``."""
     value = 0
@@ -58,7 +58,7 @@ def get_uint32(memory: NDArray[np.uint8], position: int) -> int:
     return value
 
 
-@njit(cache=True)
+@kernel
 def put_receipt_head(memory: NDArray[np.uint8], position: int, path: int, largest: int, delay: int, ce: int) -> int:
     """Write a RECEIPT up to its ranges; ``delay`` in microseconds, ``ce`` = packets seen with ECN CE."""
     memory[position] = np.uint8(RECEIPT)
@@ -68,7 +68,7 @@ def put_receipt_head(memory: NDArray[np.uint8], position: int, path: int, larges
     return put_varint(memory, position, ce)
 
 
-@njit(cache=True)
+@kernel
 def put_ranges(memory: NDArray[np.uint8], position: int, ranges: NDArray[np.int64], count: int) -> int:
     """Write ``count`` ranges, newest first.
 
@@ -86,7 +86,7 @@ def put_ranges(memory: NDArray[np.uint8], position: int, ranges: NDArray[np.int6
     return position
 
 
-@njit(cache=True)
+@kernel
 def get_ranges(
     memory: NDArray[np.uint8], position: int, end: int, largest: int, out: NDArray[np.int64]
 ) -> tuple[int, int]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from numba import njit
+from drivers.kernel import kernel
 
 NUMBER_BITS = 32
 
 
-@njit(cache=True)
+@kernel
 def expand_number(truncated: int, largest: int) -> int:
     """Return the full number nearest to ``largest + 1`` whose low 32 bits are ``truncated``.
 

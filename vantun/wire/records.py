@@ -7,9 +7,9 @@ control channel's. A record of type END, or the end of the area, ends the list.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.wire.integers import int64
 from vantun.wire.varint import get_varint, put_varint, varint_size
 
@@ -40,13 +40,13 @@ MAX_TARGET = 260
 """Bytes of an OPEN target, ``host:port``: 253 of a DNS name, colon, five digits, rounded up."""
 
 
-@njit(cache=True)
+@kernel
 def stream_head_size(flow: int, offset: int) -> int:
     """Return the bytes of a STREAM record before its data."""
     return 1 + varint_size(flow) + varint_size(offset)
 
 
-@njit(cache=True)
+@kernel
 def put_stream_head(memory: NDArray[np.uint8], position: int, flow: int, offset: int) -> int:
     """Write the head of a STREAM record that runs to the end of the area; return where its data starts."""
     memory[position] = np.uint8(STREAM)
@@ -54,7 +54,7 @@ def put_stream_head(memory: NDArray[np.uint8], position: int, flow: int, offset:
     return put_varint(memory, position, offset)
 
 
-@njit(cache=True)
+@kernel
 def put_packets_head(memory: NDArray[np.uint8], position: int, flow: int, offset: int, first: int) -> int:
     """Write the head of a PACKETS_LENGTH record without bytes; return where its data starts.
 
@@ -68,20 +68,20 @@ def put_packets_head(memory: NDArray[np.uint8], position: int, flow: int, offset
     return position + 4
 
 
-@njit(cache=True)
+@kernel
 def set_packets_length(memory: NDArray[np.uint8], data: int, length: int) -> None:
     """Set the length of the record that put_packets_head() wrote, whose data starts at ``data``."""
     _put_two(memory, data - 2, length)
 
 
-@njit(cache=True)
+@kernel
 def _put_two(memory: NDArray[np.uint8], position: int, value: int) -> None:
     """Write a varint of two bytes."""
     memory[position] = np.uint8(0x40 | (value >> 8))
     memory[position + 1] = np.uint8(value & 0xFF)
 
 
-@njit(cache=True)
+@kernel
 def put_pair(memory: NDArray[np.uint8], position: int, kind: int, first: int, second: int) -> int:
     """Write a record of two integers (FIN, RESET, STOP, CREDIT, PATH, ABANDON)."""
     memory[position] = np.uint8(kind)
@@ -89,7 +89,7 @@ def put_pair(memory: NDArray[np.uint8], position: int, kind: int, first: int, se
     return put_varint(memory, position, second)
 
 
-@njit(cache=True)
+@kernel
 def get_record(memory: NDArray[np.uint8], position: int, end: int, out: NDArray[np.int64]) -> int:
     """Read the record at ``position`` of the area that ends at ``end``; return the position behind it, or -1.
 

@@ -12,9 +12,9 @@ Header protection hides the low five bits of byte 0 and the packet number (RFC 9
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.wire.integers import uint64
 
 HEADER_LENGTH = 13
@@ -27,7 +27,7 @@ FIRST_BYTE = 0x43
 KEY_PHASE = 0x04
 
 
-@njit(cache=True)
+@kernel
 def put_header(memory: NDArray[np.uint8], position: int, cid: int, phase: int, number: int) -> None:
     """Write the header at ``position``; ``cid`` holds the connection id as a little-endian uint64."""
     memory[position] = np.uint8(FIRST_BYTE | (KEY_PHASE if phase else 0))
@@ -37,7 +37,7 @@ def put_header(memory: NDArray[np.uint8], position: int, cid: int, phase: int, n
         memory[position + 9 + i] = np.uint8((number >> (8 * (3 - i))) & 0xFF)
 
 
-@njit(cache=True)
+@kernel
 def get_cid(memory: NDArray[np.uint8], position: int) -> int:
     """Return the destination connection id of the packet at ``position`` as a little-endian uint64."""
     cid = uint64(0)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from drivers.kernel import kernel
 from vantun.wire.integers import int64
 
 VARINT_MAX = (1 << 62) - 1
 
 
-@njit(cache=True)
+@kernel
 def varint_size(value: int) -> int:
     """Return the bytes that :func:`put_varint` writes for ``value`` (0 <= value <= VARINT_MAX)."""
     if value < 0x40:
@@ -23,7 +23,7 @@ def varint_size(value: int) -> int:
     return 8
 
 
-@njit(cache=True)
+@kernel
 def put_varint(memory: NDArray[np.uint8], position: int, value: int) -> int:
     """Write ``value`` at ``position`` in its shortest form; return the position behind it."""
     size = varint_size(value)
@@ -34,7 +34,7 @@ def put_varint(memory: NDArray[np.uint8], position: int, value: int) -> int:
     return position + size
 
 
-@njit(cache=True)
+@kernel
 def get_varint(memory: NDArray[np.uint8], position: int, end: int) -> tuple[int, int]:
     """Read one integer from ``memory[position:end]``; return (value, position behind it), position -1 if cut short.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from accel.engine import TAG_LENGTH, SealJob
 from drivers.arena import Arena
 from drivers.batch import PacketBatch, packet_batch
+from drivers.kernel import kernel
 from vantun.dataplane.context import Context
 from vantun.session.departures import Departures
 from vantun.session.pool import release_row
@@ -39,7 +39,7 @@ class Sealed(NamedTuple):
     spare: NDArray[np.int32]
 
 
-@njit(cache=True)
+@kernel
 def arrange(d: Departures, s: Sealed, batch: PacketBatch, count: int, lanes: int) -> None:
     """Order packets by lane (stable) and lay them end to end, so that equal sizes of a lane make one GSO message."""
     starts = np.zeros(lanes + 1, np.int64)
@@ -68,7 +68,7 @@ def arrange(d: Departures, s: Sealed, batch: PacketBatch, count: int, lanes: int
         end += int64(d.length[i]) + TAG_LENGTH
 
 
-@njit(cache=True)
+@kernel
 def release_spares(t: Tables, s: Sealed, count: int) -> None:
     """Free the rows that were only needed until now."""
     t = head(t)

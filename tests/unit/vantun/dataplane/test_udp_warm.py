@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.unit.vantun.dataplane.udp_lab import UdpLab, udp, unwrap, wrap
 from vantun.dataplane import udp_kernels, udp_table
 from vantun.dataplane.udp_warm import warm_udp
 from vantun.udp_messages import UdpKind
 
-KERNELS = (
+KERNELS: tuple[Any, ...] = (
     udp_kernels.put_bodies,
     udp_kernels.take_bodies,
     udp_kernels.read_relay,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numba import njit
 
+from drivers.kernel import kernel
 from vantun.session.lane_frames import fastest_lane
 from vantun.session.limits import Limits
 from vantun.session.recovery import ACTIVE, DEAD, SUSPECT, VALIDATING
@@ -15,12 +15,12 @@ from vantun.session.tables import BULK, CONTROL, Tables, head, make_tables
 PRIMARY, BACKUP = 0, 1
 
 
-@njit
+@kernel
 def _settle(t: Tables) -> None:
     _settle_standby(head(t), 0)
 
 
-@njit
+@kernel
 def _choose(t: Tables, kind: int, urgency: int) -> int:
     return choose_lane(head(t), 0, kind, 1200, urgency)
 
