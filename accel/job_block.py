@@ -31,12 +31,12 @@ class JobBlocks:
     def _add(self, job: Job) -> int:
         if len(self._blocks) >= _MOST:
             self._blocks.clear()
+        words = []
         for name, column in job._asdict().items():
             if not column.flags.c_contiguous or column.ndim != 1:
                 raise ValueError(f"column {name} of a job is not contiguous; give it as a copy")
-        block = np.array(
-            [word for column in job._asdict().values() for word in (column.ctypes.data, column.size)], np.int64
-        )
+            words += [column.ctypes.data, column.size]
+        block = np.array(words, np.int64)
         address = int(block.ctypes.data)
         self._blocks[id(job)] = (job, block, address)
         return address
