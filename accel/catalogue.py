@@ -71,6 +71,24 @@ def _simd() -> Engine:
     return SimdFec()
 
 
+def _isal() -> Engine:
+    from accel.fec.isal import IsalFec
+
+    return IsalFec()
+
+
+def _ipsec_mb() -> Engine:
+    from accel.aead.ipsec_mb import IpsecMbAead
+
+    return IpsecMbAead()
+
+
+def _openssl() -> Engine:
+    from accel.aead.openssl import OpensslAead
+
+    return OpensslAead()
+
+
 def _cryptography() -> Engine:
     from accel.aead.cryptography import CryptographyAead
 
@@ -164,16 +182,17 @@ CATALOGUE: tuple[Row, ...] = (
         lambda _: look_for_module("cryptography"), "the Python package cryptography", {Kind.AEAD: _cryptography},
     ),
     Row(
-        "isal", (Kind.FEC,), _CPU, _UNTESTED, "ctypes",
-        _library("ISA-L", "libisal.so.2"), "apt-get install libisal2", {},
+        "isal", (Kind.FEC,), _CPU, Maturity.TESTED_ON_HARDWARE, "ctypes",
+        _library("ISA-L", "libisal.so.2"), "apt-get install libisal2", {Kind.FEC: _isal},
     ),
     Row(
-        "ipsec-mb", (Kind.AEAD,), _CPU, _UNTESTED, "ctypes",
-        _library("Intel IPsec-MB", "libIPSec_MB.so.1", "libIPSec_MB.so.2"), "apt-get install libipsec-mb1", {},
+        "ipsec-mb", (Kind.AEAD,), _CPU, Maturity.TESTED_ON_HARDWARE, "ctypes",
+        _library("Intel IPsec-MB", "libIPSec_MB.so.1", "libIPSec_MB.so.2"), "apt-get install libipsec-mb1",
+        {Kind.AEAD: _ipsec_mb},
     ),
     Row(
-        "openssl", (Kind.AEAD,), _CPU, _UNTESTED, "ctypes",
-        _library("OpenSSL", "libcrypto.so.3"), "apt-get install libssl3", {},
+        "openssl", (Kind.AEAD,), _CPU, Maturity.TESTED_ON_HARDWARE, "ctypes",
+        _library("OpenSSL", "libcrypto.so.3"), "apt-get install libssl3", {Kind.AEAD: _openssl},
     ),
     Row(
         "cuda", _BOTH, _SILICON, _UNTESTED, "CUDA driver",

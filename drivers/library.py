@@ -79,12 +79,25 @@ class Library:
         UnavailableError
             When the library, or the symbol in it, is missing (an older version).
         """
-        library = self.load()
-        try:
-            function = library[symbol]
-        except AttributeError:
-            reason = f"{self.name} ({library._name}) has no function {symbol!r}: it is another version than expected"
-            raise Unavailable(reason, self.install).error() from None
+        function = self._symbol(symbol)
         function.restype = result
         function.argtypes = list(arguments)
         return function
+
+    def address(self, symbol: str) -> int:
+        """Return where function ``symbol`` lies, for code that calls it without ctypes.
+
+        Raises
+        ------
+        UnavailableError
+            As :meth:`function`.
+        """
+        return ctypes.cast(self._symbol(symbol), ctypes.c_void_p).value or 0
+
+    def _symbol(self, symbol: str) -> ctypes._NamedFuncPointer:
+        library = self.load()
+        try:
+            return library[symbol]
+        except AttributeError:
+            reason = f"{self.name} ({library._name}) has no function {symbol!r}: it is another version than expected"
+            raise Unavailable(reason, self.install).error() from None

@@ -64,7 +64,7 @@ def _slots(count: int) -> Slots:
     return Slots(iv=np.zeros((count, NONCE_LENGTH), np.uint8), known=np.zeros(count, np.uint8))
 
 
-class _Session:
+class CryptographySession:
     """Keys by slot. Python cannot wipe the copies inside the library; dropping the objects frees them."""
 
     def __init__(self, operation: Operation) -> None:
@@ -138,11 +138,11 @@ class CryptographyAead(Synchronous):
         """Return a session without keys."""
         if operation not in self.operations:
             raise ValueError(f"engine cryptography cannot do {operation.value}")
-        return _Session(operation)
+        return CryptographySession(operation)
 
     def submit(self, session: EngineSession, job: Job) -> Ticket:
         """Do the job; every row has its status on return."""
-        assert isinstance(session, _Session)
+        assert isinstance(session, CryptographySession)
         if isinstance(job, SealJob):
             _seal(session, job)
         else:
@@ -151,7 +151,7 @@ class CryptographyAead(Synchronous):
         return FINISHED
 
 
-def _seal(session: _Session, job: SealJob) -> None:
+def _seal(session: CryptographySession, job: SealJob) -> None:
     count = len(job.status)
     if not count:
         return
@@ -178,7 +178,7 @@ def _seal(session: _Session, job: SealJob) -> None:
     apply_masks(job, masks, heads.key)
 
 
-def _open(session: _Session, job: OpenJob) -> None:
+def _open(session: CryptographySession, job: OpenJob) -> None:
     count = len(job.status)
     if not count:
         return

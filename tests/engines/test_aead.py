@@ -22,7 +22,7 @@ from tests.engines.engine_list import (
     session_of,
 )
 
-each_engine = pytest.mark.parametrize("engine", ENGINES[Kind.AEAD], ids=lambda engine: engine.name)
+each_engine = pytest.mark.parametrize("engine", ENGINES[Kind.AEAD])
 each_suite = pytest.mark.parametrize("suite", Suite, ids=lambda suite: suite.value)
 KEYED = tuple(SUITE_SLOT.values())
 

@@ -13,7 +13,7 @@ from accel.reference.fec import coefficient, eliminate
 from accel.trials import SpanRow, difference, lose_units, span_job
 from tests.engines.engine_list import ENGINES, finish, refer, spans
 
-each_engine = pytest.mark.parametrize("engine", ENGINES[Kind.FEC], ids=lambda engine: engine.name)
+each_engine = pytest.mark.parametrize("engine", ENGINES[Kind.FEC])
 
 
 @each_engine

@@ -17,6 +17,8 @@ from tests.unit.accel import sick
 from tests.unit.accel.machine import add_file, add_pci
 
 ROWS = {row.name: row for row in CATALOGUE}
+BARE = Path("/nowhere")
+"""A machine without the libraries and devices that this one may have."""
 ENCODE, DECODE, SEAL, OPEN = Operation
 
 
@@ -60,7 +62,7 @@ def test_the_default() -> None:
     [
         ("reference", "reference", ["reference"] * 4, False),
         ("only: reference", "", ["reference", "reference", "cryptography", "cryptography"], False),
-        ("!simd", "!cryptography", ["reference"] * 4, False),
+        ("!simd, !isal", "only: reference", ["reference"] * 4, False),
         ("cuda", "", ["simd", "simd", "cryptography", "cryptography"], True),
         ("?cuda, ?opencl", "?qat", ["simd", "simd", "cryptography", "cryptography"], False),
         ("?cuda, reference", "", ["reference", "reference", "cryptography", "cryptography"], False),
@@ -69,14 +71,14 @@ def test_the_default() -> None:
     ],
 )
 def test_preferences_are_followed(fec: str, aead: str, expected: list[str], degraded: bool) -> None:
-    registry = Registry(Path("/nowhere"))
+    registry = Registry(BARE)
     chosen = registry.choose(Preferences(fec, aead))
     assert names(chosen) == expected
     assert any(choice.degraded for choice in chosen.values()) == degraded
 
 
 def test_why_an_engine_was_passed_over_is_told() -> None:
-    reason = choose(Preferences(aead="qat"), Path("/nowhere"))[SEAL].reason
+    reason = choose(Preferences(aead="qat"), BARE)[SEAL].reason
     assert reason == "first by rank; nothing was measured; passed over: qat: this version of VANTUN has no such engine"
 
 
@@ -87,7 +89,10 @@ def test_why_an_engine_was_passed_over_is_told() -> None:
         (Preferences(fec="cryptography"), "accel.fec: there is no engine 'cryptography' for this; there are: "),
         (Preferences(aead="isal"), "accel.aead: there is no engine 'isal' for this"),
         (Preferences(aead="only: qat"), "accel.aead: no engine can do aead.seal (qat: this version of VANTUN has no"),
-        (Preferences(fec="!simd, !reference"), "accel.fec: no engine can do fec.encode (every engine is forbidden)"),
+        (
+            Preferences(fec="!simd, !isal, !reference"),
+            "accel.fec: no engine can do fec.encode (every engine is forbidden)",
+        ),
     ],
 )
 def test_what_cannot_be_chosen_is_an_error_and_the_probe_goes_on(preferences: Preferences, message: str) -> None:
@@ -102,7 +107,7 @@ def test_what_cannot_be_chosen_is_an_error_and_the_probe_goes_on(preferences: Pr
 
 
 def test_a_sick_engine_never_serves() -> None:
-    registry = Registry(catalogue=catalogue(SICK_SIMD))
+    registry = Registry(BARE, catalogue(SICK_SIMD))
     chosen = registry.choose(Preferences(fec="simd"))
     assert names(chosen)[:2] == ["reference"] * 2
     assert chosen[ENCODE].degraded
@@ -112,7 +117,7 @@ def test_a_sick_engine_never_serves() -> None:
 
 
 def test_a_missing_library_is_a_value() -> None:
-    found = Registry(catalogue=catalogue(NO_NUMBA)).survey(Preferences())
+    found = Registry(BARE, catalogue(NO_NUMBA)).survey(Preferences())
     report = found.reports[0]
     assert (report.present, report.usable) == (False, ())
     assert report.reason == "not found: Python package numba"
@@ -125,7 +130,7 @@ def test_an_engine_that_does_not_load_is_a_value() -> None:
     def broken() -> Engine:
         raise ImportError("libllvm.so is damaged")
 
-    found = Registry(catalogue=catalogue(replace(ROWS["simd"], make={Kind.FEC: broken}))).survey(Preferences())
+    found = Registry(BARE, catalogue(replace(ROWS["simd"], make={Kind.FEC: broken}))).survey(Preferences())
     assert found.reports[0].reason == "it cannot be loaded: ImportError: libllvm.so is damaged"
     assert found.chosen[DECODE].engine.name == "reference"
 
@@ -141,7 +146,7 @@ def test_an_engine_that_does_not_load_is_a_value() -> None:
     ],
 )
 def test_an_emulator_serves_only_by_name_and_by_leave(preferences: Preferences, serves: str | None) -> None:
-    chosen = Registry(catalogue=catalogue(SIM_FPGA)).survey(preferences).chosen
+    chosen = Registry(BARE, catalogue(SIM_FPGA)).survey(preferences).chosen
     assert (chosen[ENCODE].engine.name if serves else chosen.get(ENCODE)) == serves
 
 
@@ -170,18 +175,21 @@ def test_an_engine_is_made_and_tested_once() -> None:
 
 
 def test_every_row_has_a_reason_and_a_next_step(tmp_path: Path) -> None:
-    add_file(tmp_path, "usr/lib/libisal.so.2")
+    add_file(tmp_path, "usr/lib/libcuda.so.1")
+    add_file(tmp_path, "dev/nvidia0")
     add_pci(tmp_path, "0000:6b:00.0", 0x8086, 0x4940, 0x0B4000)
     reports = {report.name: report for report in probe_all(Preferences(), tmp_path)}
     assert set(reports) == set(ROWS)
     assert all(report.reason and report.next_step for report in reports.values())
     assert {name for name, report in reports.items() if report.usable} == {"simd", "cryptography", "reference"}
-    assert {name for name, report in reports.items() if report.present} >= {"isal", "qat"}
-    assert reports["isal"].reason == "no engine in this version (seen: ISA-L (libisal.so.2))"
-    assert reports["isal"].next_step == "a later version brings it"
+    assert {name for name, report in reports.items() if report.present} >= {"cuda", "qat"}
+    assert reports["isal"].reason == "not found: ISA-L (libisal.so.2)"
+    assert reports["isal"].next_step == "it needs apt-get install libisal2"
+    assert reports["cuda"].reason == "no engine in this version (seen: NVIDIA device nodes: nvidia0)"
+    assert reports["cuda"].next_step == "a later version brings it"
     assert reports["qat"].missing == ("qatlib (libqat.so.4)", "VFIO groups")
-    assert reports["cuda"].reason == "no engine in this version (not found: NVIDIA GPU or NVIDIA device nodes)"
-    assert "vantun[cuda]" in reports["cuda"].next_step
+    assert reports["opencl"].reason == "no engine in this version (not found: OpenCL driver (ICD) of a device)"
+    assert "vantun[opencl]" in reports["opencl"].next_step
     assert reports["simd"].selected == (ENCODE, DECODE)
     assert reports["cryptography"].selected == (SEAL, OPEN)
     assert reports["reference"].selected == ()

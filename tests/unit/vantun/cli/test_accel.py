@@ -57,7 +57,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     ("accel", "code", "told"),
     [
         ("{fec: reference}", 0, "fec.encode: reference, named in the configuration"),
-        ("{aead: 'qat, ?openssl'}", 3, "aead.seal: cryptography, first by rank"),
+        ("{aead: 'qat, ?smartnic'}", 3, "aead.seal: cryptography, first by rank"),
         ("{aead: '?qat'}", 0, "aead.seal: cryptography, first by rank"),
         ("{aead: 'only: qat'}", 3, "warning: accel.aead: no engine can do aead.seal"),
         ("{fec: smid}", 3, "warning: accel.fec: there is no engine 'smid' for this; did you mean 'simd'?"),
@@ -76,7 +76,7 @@ def test_strict_wants_what_the_file_wants(
 
 def test_a_client_file_is_read_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "client.yaml"
-    file.write_text("server: example.org:443\nauth: s3cret\naccel: {fec: '!simd'}\n")
+    file.write_text("server: example.org:443\nauth: s3cret\naccel: {fec: '!simd, !isal'}\n")
     code, out, _ = probe(capsys, "-c", str(file), "--json")
     assert code == 0
     assert json.loads(out)["selected"]["fec.decode"]["engine"] == "reference"
