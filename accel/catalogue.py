@@ -71,6 +71,12 @@ def _simd() -> Engine:
     return SimdFec()
 
 
+def _simd_aead() -> Engine:
+    from accel.aead.simd import SimdAead
+
+    return SimdAead()
+
+
 def _isal() -> Engine:
     from accel.fec.isal import IsalFec
 
@@ -175,7 +181,7 @@ _UNTESTED = Maturity.UNTESTED
 CATALOGUE: tuple[Row, ...] = (
     Row(
         "simd", _BOTH, _CPU, Maturity.TESTED_ON_HARDWARE, "compiled kernels",
-        lambda _: look_for_module("numba"), "the Python package numba", {Kind.FEC: _simd},
+        lambda _: look_for_module("numpy"), "the Python package numpy", {Kind.FEC: _simd, Kind.AEAD: _simd_aead},
     ),
     Row(
         "cryptography", (Kind.AEAD,), _CPU, Maturity.TESTED_ON_HARDWARE, "the wheel",

@@ -8,10 +8,13 @@ import pytest
 from _pytest.mark import ParameterSet
 from hypothesis import strategies as st
 
+from accel.aead.simd import SimdAead, choose_isa
 from accel.catalogue import CATALOGUE, Kind, Row
 from accel.engine import Engine, EngineSession, KeySpec, Operation, Suite
+from accel.ir.aead_layout import ISAS
 from accel.reference.engine import ReferenceEngine
 from accel.trials import AnyJob, SealRow, SpanRow, copy_job, packet, run
+from drivers.cpu import read_cpu
 
 
 def _parameter(row: Row, kind: Kind) -> ParameterSet:
@@ -22,10 +25,25 @@ def _parameter(row: Row, kind: Kind) -> ParameterSet:
     return pytest.param(row.make[kind](), id=row.name, marks=marks)
 
 
+def _variants() -> list[ParameterSet]:
+    """Return AEAD engine ``simd`` in every variant but the one that it chooses here, skipped where it cannot run."""
+    flags, chosen = read_cpu().flags, choose_isa(read_cpu().flags)
+    return [
+        pytest.param(
+            SimdAead(isa),
+            id=f"simd-{isa}",
+            marks=[] if needs <= flags else [pytest.mark.skip(reason=f"this CPU lacks {sorted(needs - flags)}")],
+        )
+        for isa, needs in ISAS.items()
+        if isa != chosen
+    ]
+
+
 ENGINES: dict[Kind, list[ParameterSet]] = {
     kind: [_parameter(row, kind) for row in CATALOGUE if kind in row.make and row.name != "reference"] for kind in Kind
 }
 """Every engine but the reference."""
+ENGINES[Kind.AEAD] += _variants()
 
 SUITE_SLOT = {suite: 2 * index for index, suite in enumerate(Suite)}
 PHASE_0_ONLY, NO_KEY = 6, 63

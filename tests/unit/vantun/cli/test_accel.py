@@ -44,9 +44,9 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         "engine", "kinds", "present", "usable", "operations", "selected", "provenance", "maturity", "through",
         "reason", "next_step", "seen", "missing",
     }  # fmt: skip
-    assert found["engines"][0]["selected"] == ["fec.encode", "fec.decode"]
+    assert found["engines"][0]["selected"] == ["fec.encode", "fec.decode", "aead.seal", "aead.open"]
     assert found["selected"]["aead.seal"] == {
-        "engine": "cryptography",
+        "engine": "simd",
         "reason": "first by rank; nothing was measured",
         "degraded": False,
     }
@@ -57,8 +57,8 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     ("accel", "code", "told"),
     [
         ("{fec: reference}", 0, "fec.encode: reference, named in the configuration"),
-        ("{aead: 'qat, ?smartnic'}", 3, "aead.seal: cryptography, first by rank"),
-        ("{aead: '?qat'}", 0, "aead.seal: cryptography, first by rank"),
+        ("{aead: 'qat, ?smartnic'}", 3, "aead.seal: simd, first by rank"),
+        ("{aead: '?qat'}", 0, "aead.seal: simd, first by rank"),
         ("{aead: 'only: qat'}", 3, "warning: accel.aead: no engine can do aead.seal"),
         ("{fec: smid}", 3, "warning: accel.fec: there is no engine 'smid' for this; did you mean 'simd'?"),
     ],

@@ -1,0 +1,152 @@
+"""Seal and open of packets, by every instruction set: AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305.
+
+Exported, for each name ``isa`` in accel.ir.aead_layout.ISAS: ``seal_isa`` and ``open_isa`` do a job, ``raw_seal_isa``
+and ``raw_open_isa`` one text without header protection; and ``install`` for all. Everything is constant in time for
+what is secret: no look-up by it, no branch on it but the verdict on a packet.
+"""
+
+from __future__ import annotations
+
+from accel.ir import aead_chacha, aead_gcm, aead_gcm_end, aead_plain, aead_poly, aead_rows, aead_stream
+from accel.ir.aead_code import ONE, Code, Lanes
+from accel.ir.aead_gcm_row import Variant
+from accel.ir.aead_layout import HEADER_KEY, KEY, ROUNDS
+from accel.ir.aead_rows import Suites
+from accel.ir.aead_stream import Stream
+
+_FEATURES = {
+    "avx512": "+aes,+pclmul,+vaes,+vpclmulqdq,+avx2,+bmi2,+avx512f,+avx512bw,+avx512dq,+avx512vl",
+    "vaes": "+aes,+pclmul,+vaes,+vpclmulqdq,+avx2,+bmi2",
+    "avx2": "+aes,+pclmul,+avx2,+bmi2",
+    "aes": "+aes,+pclmul,+sse4.1,+ssse3",
+    "plain": "",
+}
+_BLOCKS = {"avx512": 4, "vaes": 2, "avx2": 1, "aes": 1}
+"""AES blocks in a vector."""
+_WORDS = {"avx512": 16, "vaes": 8, "avx2": 8, "aes": 4, "plain": 4}
+"""32-bit lanes of a vector for ChaCha20."""
+_CHACHA = 3
+
+
+def text() -> str:
+    """Return the module."""
+    declared: set[str] = set()
+    functions = [
+        aead_plain.cipher("cipher_plain", "", declared),
+        aead_plain.dot("dot_plain", "", declared),
+        aead_plain.install(declared),
+    ]
+    for isa, features in _FEATURES.items():
+        functions += _variant(isa, f'"target-features"="{features}"' if features else "", declared)
+    return "\n".join([aead_gcm_end.tables(), *functions, *sorted(declared)])
+
+
+def _variant(isa: str, attributes: str, declared: set[str]) -> list[str]:
+    """Return the functions of one instruction set."""
+    functions = [] if isa in _BLOCKS else _plain_aes(isa, attributes, declared)
+    packets: dict[bool, dict[int, str]] = {False: {}, True: {}}
+    masks = {}
+    for number, (size, rounds) in enumerate(ROUNDS.items(), 1):
+        masks[number] = f"mask{size}_{isa}"
+        functions.append(_aes_mask(isa, size, attributes, declared))
+        for opening, names in packets.items():
+            names[number] = f"{'open' if opening else 'seal'}{size}_{isa}"
+            if isa in _BLOCKS:
+                variant = Variant(names[number], Lanes(_BLOCKS[isa]), rounds, opening, attributes)
+                functions += _gcm(variant, declared)
+            else:
+                cipher = Stream(f"stream{size}_{isa}", f"ghash_{isa}", 16 * aead_plain.BLOCKS, 16, 1)
+                functions.append(aead_stream.function(names[number], cipher, attributes, declared, opening=opening))
+    masks[_CHACHA] = f"mask_chacha_{isa}"
+    functions += _chacha(isa, attributes, declared)
+    for opening, names in packets.items():
+        names[_CHACHA] = f"{'open' if opening else 'seal'}_chacha_{isa}"
+        job = aead_rows.open_ if opening else aead_rows.seal
+        functions.append(job(f"{'open' if opening else 'seal'}_{isa}", Suites(names, masks, attributes), declared))
+        functions.append(_raw(f"raw_{'open' if opening else 'seal'}_{isa}", names, attributes, declared))
+    return functions
+
+
+def _gcm(variant: Variant, declared: set[str]) -> list[str]:
+    if variant.lanes.count != 2:
+        return [aead_gcm.function(variant, declared)]
+    short = Variant(f"{variant.name}_short", ONE, variant.rounds, variant.opening, variant.attributes)
+    wide = Variant(variant.name, variant.lanes, variant.rounds, variant.opening, variant.attributes, short.name)
+    return [aead_gcm.function(short, declared), aead_gcm.function(wide, declared)]
+
+
+def _chacha(isa: str, attributes: str, declared: set[str]) -> list[str]:
+    size = aead_chacha.BLOCK * _WORDS[isa]
+    cipher = Stream(f"stream_chacha_{isa}", f"poly1305_{isa}", size, aead_chacha.BLOCK, 0)
+    return [
+        aead_chacha.stream(cipher.stream, _WORDS[isa], attributes, declared),
+        aead_chacha.mask(f"mask_chacha_{isa}", attributes, declared),
+        aead_poly.poly1305(cipher.authenticate, attributes, declared),
+        *(
+            aead_stream.function(
+                f"{'open' if opening else 'seal'}_chacha_{isa}", cipher, attributes, declared, opening=opening
+            )
+            for opening in (False, True)
+        ),
+    ]
+
+
+def _aes_mask(isa: str, size: int, attributes: str, declared: set[str]) -> str:
+    """Return ``i64 (ptr record, <2 x i64> sample)``: the first half of the encrypted sample (RFC 9001, 5.4.3)."""
+    code = Code(declared)
+    code.label("entry")
+    if isa in _BLOCKS:
+        keys = [code.load(ONE.words, "%record", HEADER_KEY + 16 * i, 16) for i in range(ROUNDS[size] + 1)]
+        state = code.xor(ONE.words, "%sample", keys[0])
+        for key in keys[1:]:
+            state = ONE.aes(code, state, key, last=key == keys[-1])
+    else:
+        blocks = code.op(f"alloca [{16 * aead_plain.BLOCKS} x i8], align 16")
+        code.store(f"<{16 * aead_plain.BLOCKS} x i8>", "zeroinitializer", blocks, 0, 16)
+        code.store("<2 x i64>", "%sample", blocks, 0, 16)
+        code.do(f"call void @cipher_plain(ptr {code.at('%record', HEADER_KEY)}, i64 {ROUNDS[size]}, ptr {blocks})")
+        state = code.load("<2 x i64>", blocks, 0, 16)
+    code.do(f"ret i64 {code.op(f'extractelement <2 x i64> {state}, i32 0')}")
+    return code.function(f"internal i64 @mask{size}_{isa}(ptr %record, <2 x i64> %sample)", attributes)
+
+
+def _plain_aes(isa: str, attributes: str, declared: set[str]) -> list[str]:
+    """Return the counter streams of both key sizes, and their authenticator."""
+    functions = [aead_poly.ghash(f"ghash_{isa}", "dot_plain", attributes, declared)]
+    for size, rounds in ROUNDS.items():
+        code = Code(declared)
+        code.label("entry")
+        counter = code.op("trunc i64 %counter to i32")
+        nonce = code.cast("%nonce", "<2 x i64>", "<4 x i32>")
+        for block in range(aead_plain.BLOCKS):
+            number = code.call("i32", "llvm.bswap.i32", f"i32 {code.math('add', 'i32', counter, block)}")
+            code.store(
+                "<4 x i32>", code.op(f"insertelement <4 x i32> {nonce}, i32 {number}, i32 3"), "%out", 16 * block
+            )
+        code.do(f"call void @cipher_plain(ptr {code.at('%record', KEY)}, i64 {rounds}, ptr %out)")
+        code.do("ret void")
+        head = f"internal void @stream{size}_{isa}(ptr %record, <2 x i64> %nonce, i64 %counter, ptr %out)"
+        functions.append(code.function(head, attributes))
+    return functions
+
+
+def _raw(name: str, packets: dict[int, str], attributes: str, declared: set[str]) -> str:
+    """Return a function of one text; its context has RAW_WORDS."""
+    code = Code(declared)
+    code.label("entry")
+    record, head, source = (code.load("ptr", "%context", 8 * i) for i in range(3))
+    size, target, bits = (
+        code.load("i64", "%context", 24),
+        code.load("ptr", "%context", 32),
+        code.load("i64", "%context", 40),
+    )
+    nonce, first = code.load("<2 x i64>", head), code.load("<2 x i64>", head, 16)
+    cases = " ".join(f"i32 {number}, label %suite{number}" for number in packets)
+    code.do(f"switch i32 {code.load('i32', record)}, label %none [ {cases} ]")
+    for number, function in packets.items():
+        code.label(f"suite{number}")
+        arguments = f"ptr {record}, <2 x i64> {nonce}, <2 x i64> {first}, ptr {source}, i64 {size}, ptr {target}"
+        code.do(f"ret i64 {code.op(f'call i64 @{function}({arguments}, i64 {bits})')}")
+    code.label("none")
+    code.do("ret i64 -1")
+    return code.function(f"i64 @{name}(ptr %context)", attributes)

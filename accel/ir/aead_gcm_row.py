@@ -1,0 +1,55 @@
+"""What the parts of an AES-GCM function share while it is printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from accel.ir.aead_code import ONE, Code, Lanes, Value, constant
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One function: how wide, how many rounds, which direction, with which attributes."""
+
+    name: str
+    lanes: Lanes
+    rounds: int
+    opening: bool
+    attributes: str
+    narrow: str = ""
+    """The function of one lane that does payloads below two vectors; only for two lanes."""
+
+
+@dataclass
+class Row:
+    """What is known in a function that is being printed; vectors are of ``lanes``."""
+
+    code: Code
+    variant: Variant
+    lanes: Lanes
+    keys: list[Value] = field(default_factory=list)
+    counters: Value = ""
+    """Reversed counter blocks of vector 0, as dwords."""
+
+    def stream(self, counters: list[Value]) -> list[Value]:
+        """Return the key stream of several vectors, their rounds side by side."""
+        code, lanes = self.code, self.lanes
+        blocks = [lanes.reverse(code, code.cast(counter, lanes.dwords, lanes.words)) for counter in counters]
+        states = [code.xor(lanes.words, block, self.keys[0]) for block in blocks]
+        for key in self.keys[1:-1]:
+            states = [lanes.aes(code, state, key) for state in states]
+        return [lanes.aes(code, state, self.keys[-1], last=True) for state in states]
+
+    def ahead(self, counters: Value, blocks: int) -> Value:
+        """Return counters that are so many blocks later."""
+        step = constant("i32", [blocks, 0, 0, 0] * self.lanes.count)
+        return self.code.math("add", self.lanes.dwords, counters, step)
+
+    def pick(self, given: Value, crypted: Value) -> Value:
+        """Return which of the two is the ciphertext, which GHASH takes."""
+        return given if self.variant.opening else crypted
+
+    def narrow(self) -> Row:
+        """Return the same for single blocks."""
+        keys = [self.lanes.lane(self.code, key, 0) for key in self.keys]
+        return Row(self.code, self.variant, ONE, keys)
