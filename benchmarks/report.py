@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import platform
 import re
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 LIBRARIES = ("aioquic", "cryptography", "llvmlite", "numba", "numpy")
+
+
+@cache
+def scratch() -> Path:
+    """Return a folder for files of this run; it goes when the process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="vantun-bench-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 def commit() -> str:
@@ -51,6 +62,25 @@ def machine_name() -> str:
     """Return a name that describes the machine and is no host name, e.g. ``2core-vm``."""
     facts = circumstances()
     return f"{facts['cores']}core-{'vm' if facts['virtual_machine'] else 'host'}"
+
+
+def cpu_name() -> str:
+    """Return the processor's name as a part of a file's name, e.g. ``amd-epyc``."""
+    plain = re.sub(r"\((r|tm)\)|\b(processor|cpu)\b|@.*", " ", cpu_model().lower())
+    return "-".join(re.findall(r"[a-z0-9]+", plain)) or "cpu"
+
+
+def result_name(benchmark: str, folder: Path = RESULTS) -> Path:
+    """Return the file for results that depend on the processor: benchmark, processor, machine, date."""
+    return folder / f"{benchmark}-{cpu_name()}-{machine_name()}-{datetime.now(UTC).date().isoformat()}.json"
+
+
+def save_at(path: Path, results: dict[str, object], text: str) -> Path:
+    """Write results, which have their circumstances, and beside them a text with the ending ``.md``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(text, encoding="utf-8")
+    return path
 
 
 def save(benchmark: str, results: dict[str, object], folder: Path = RESULTS) -> Path:
