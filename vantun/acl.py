@@ -335,6 +335,11 @@ class AccessList:
             return Verdict("reject", f"{where} is {what}, which is refused by default; {advice}")
         return Verdict("allow", "no rule forbids it")
 
+    def decides(self, protocol: str) -> bool:
+        """Tell whether anything but ``allow`` can come of :meth:`judge` for a protocol."""
+        rules = (rule for rule in self.rules if rule.protocol in ("*", protocol))
+        return self.guard is not Guard.NONE or any(rule.action != "allow" for rule in rules)
+
     def packet_rules(self) -> NDArray[np.void]:
         """Return the rules that can be applied to packets, in order, as rows of :func:`packet_rule_type`.
 

@@ -35,6 +35,16 @@ class UdpKind(StrEnum):
     """Listens at the server; every datagram goes to the client, which knows the target by an id."""
 
 
+class UdpAction(StrEnum):
+    """What a client does with the datagrams for a target."""
+
+    TUNNEL = "tunnel"
+    """The server decides about it."""
+    DIRECT = "direct"
+    """They are sent from this machine, past the tunnel."""
+    REJECT = "reject"
+
+
 # --- control process to worker
 
 
@@ -69,7 +79,7 @@ class OpenUdp:
 
 @dataclass(frozen=True)
 class MoveUdp:
-    """From now on, a listening socket's new flows belong to another session (0 = none); those of the old one end."""
+    """From now on, a socket's new flows belong to another session (0 = none); a listening one's old flows end."""
 
     number: int
     session: int
@@ -109,6 +119,32 @@ class UdpTarget:
     port: int
 
 
+@dataclass(frozen=True)
+class JudgeUdp:
+    """A client's access list is new: what was said about targets is void.
+
+    Attributes
+    ----------
+    judged
+        Whether every target is to be asked for (AskUdp); else everything goes through the tunnel.
+    mark
+        Firewall mark of the sockets of direct datagrams, 0 = none.
+    """
+
+    judged: bool
+    mark: int
+
+
+@dataclass(frozen=True)
+class UdpVerdict:
+    """Answers AskUdp; DIRECT comes with the IP address to send to."""
+
+    number: int
+    action: UdpAction
+    host: str
+    port: int
+
+
 # --- worker to control process
 
 
@@ -123,6 +159,15 @@ class ResolveUdp:
 
 
 @dataclass(frozen=True)
+class AskUdp:
+    """A program of a client wants to send to ``host`` (address or name): answer with UdpVerdict of the same number."""
+
+    number: int
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
 class UdpClosed:
     """The association of a SOCKS5 OpenUdp has ended by itself: idle, session lost, refused by the far end."""
 
@@ -130,14 +175,17 @@ class UdpClosed:
     reason: str
 
 
-UdpCommand = OpenUdp | MoveUdp | CloseUdp | AttachUdp | UdpTarget
-UdpReport = ResolveUdp | UdpClosed
+UdpCommand = OpenUdp | MoveUdp | CloseUdp | AttachUdp | UdpTarget | JudgeUdp | UdpVerdict
+UdpReport = ResolveUdp | AskUdp | UdpClosed
 UDP_MESSAGES: dict[str, type[UdpCommand | UdpReport]] = {
     "open udp": OpenUdp,
     "move udp": MoveUdp,
     "close udp": CloseUdp,
     "attach udp": AttachUdp,
     "udp target": UdpTarget,
+    "judge udp": JudgeUdp,
+    "udp verdict": UdpVerdict,
     "resolve udp": ResolveUdp,
+    "ask udp": AskUdp,
     "udp closed": UdpClosed,
 }

@@ -37,6 +37,7 @@ class Associations:
     def __init__(self, way: Way) -> None:
         self._way = way
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._link: UdpLink | None = None
 
     def __len__(self) -> int:
         """Return how many are open."""
@@ -51,6 +52,7 @@ class Associations:
             log.warning("UDP ASSOCIATE refused: %d associations are open", MOST)
             return RefusalCode.GENERAL
         session, link = way
+        self._link = link
         # What the program has connected to is what it can reach, also where the proxy listens on every address.
         here = unmapped(ipaddress.ip_address(str(sock.getsockname()[0])))
         program = unmapped(ipaddress.ip_address(str(sock.getpeername()[0])))
@@ -71,6 +73,12 @@ class Associations:
 
         task.add_done_callback(over)
         return None
+
+    def move(self, session: int) -> None:
+        """Have associations that outlive a session, because they send past the tunnel, use the next one."""
+        if self._link is not None:
+            for number in self._tasks:
+                self._link.move_udp(number, session)
 
     def closed(self, number: int) -> None:
         """Learn that an association has ended by itself."""

@@ -23,6 +23,7 @@ from vantun.control.sleep_watch import LONG_SLEEP
 from vantun.control.tun_client import TunClient
 from vantun.control.tun_interface import state_folder
 from vantun.control.tun_record import TunRecords
+from vantun.control.udp_rules import UdpRules
 from vantun.control.uplink import Attempt, Tunnel
 from vantun.control.uplinks import Uplinks
 from vantun.control.volumes import Volumes, volume_folder
@@ -39,7 +40,7 @@ from vantun.dataplane.events import (
 from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ResourceError, VantunError
 from vantun.tun_messages import TunFlow, TunLost
-from vantun.udp_messages import UdpClosed
+from vantun.udp_messages import AskUdp, UdpClosed
 from vantun.worker_messages import StreamReply
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Client(Appliance):
         self._config = config
         self._membership = Membership(self._on_session_lost)
         self._dialer = Dialer(config.acl, self.resolver, self._carry)
+        self._udp_rules = UdpRules(config.acl, self.resolver)
         self._associations = Associations(self._way)
         self._entrances: Entrances | None = None
         self._reverse = ReverseForwards(config.forwards.reverse, self.resolver)
@@ -81,7 +83,7 @@ class Client(Appliance):
         if self._config.tun is not None:
             records = TunRecords(state_folder(default_status_socket(self.role).parent))
             self._tun = await TunClient.open(self._config.tun, records)
-            self.sockets.mark = self._dialer.mark = self._tun.interface.mark
+            self.sockets.mark = self._dialer.mark = self._udp_rules.mark = self._tun.interface.mark
         self._entrances = await Entrances.start(self._config, self.resolver, self._dialer, self._associations)
 
     def begin(self, link: WorkerLink) -> None:
@@ -95,6 +97,7 @@ class Client(Appliance):
         self._connections = ConnectionWatch.start(self._uplinks.settle)
         if self._connections is None:
             self._uplinks.use_default()
+        self._udp_rules.begin(link)
         if self._entrances is not None:
             self._entrances.begin(link)
         self._reverse.begin(link)
@@ -107,6 +110,7 @@ class Client(Appliance):
 
     def resume(self, link: WorkerLink) -> None:
         """Go on; paths and the session have never ended."""
+        self._udp_rules.begin(link)
         if self._entrances is not None:
             self._entrances.begin(link)
         self._reverse.begin(link)
@@ -115,6 +119,7 @@ class Client(Appliance):
 
     async def abandon(self) -> None:
         """Drop what lived in the worker; what programs ask for meanwhile waits for the next one."""
+        await self._udp_rules.abandon()
         await self._associations.close()
         if self._tun is not None:
             self._tun.abandon()
@@ -124,6 +129,7 @@ class Client(Appliance):
         if self._entrances is not None:
             await self._entrances.close()
         await self._reverse.close()
+        await self._udp_rules.abandon()
         if self._routing is not None:
             self._routing.cancel()
         await self._end_uplinks()
@@ -142,6 +148,7 @@ class Client(Appliance):
         return {
             "paths": paths,
             **(self._entrances.status() if self._entrances is not None else {}),
+            "udp_rules": self._udp_rules.status(),
             "reverse": self._reverse.status(),
             "keys": {"exchange": "X25519+ML-KEM-768", "suite": ", ".join(suites)},
             "tun": self._tun.report() if self._tun is not None else {},
@@ -164,6 +171,7 @@ class Client(Appliance):
     async def reload(self, config: ServerConfig | ClientConfig) -> None:
         """Use the access list of ``config``; see the base class."""
         self._dialer.access = config.acl
+        self._udp_rules.renew(config.acl)
         await super().reload(config)
 
     def on_slept(self, seconds: float) -> None:
@@ -226,6 +234,8 @@ class Client(Appliance):
                     refuse_unknown(self.link, handle, target)
             case FlowClosed(handle, _):
                 self._reverse.cancel(handle)
+            case AskUdp():
+                self._udp_rules.ask(event)
             case UdpClosed(number, reason):
                 log.debug("UDP association %d has ended: %s", number, reason)
                 self._associations.closed(number)
@@ -258,6 +268,7 @@ class Client(Appliance):
                 told = True
             if self._entrances is not None:
                 self._entrances.move(session)
+            self._associations.move(session)
             self._reverse.register(session, tunnel.ask)
             await self._membership.wait_lost(session)
             self._reverse.withdraw()

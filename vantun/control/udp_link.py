@@ -14,10 +14,13 @@ from vantun.udp_messages import (
     SOURCES,
     AttachUdp,
     CloseUdp,
+    JudgeUdp,
     MoveUdp,
     OpenUdp,
+    UdpAction,
     UdpKind,
     UdpTarget,
+    UdpVerdict,
 )
 
 if TYPE_CHECKING:
@@ -74,7 +77,7 @@ class UdpLink(ABC):
         return number
 
     def move_udp(self, number: int, session: int) -> None:
-        """Have a listening socket open its flows in another session, 0 = none; those of the old session end."""
+        """Have a socket open its next flows in another session, 0 = none; a listening one's old flows end."""
         self._post(MoveUdp(number, session))
 
     def close_udp(self, number: int) -> None:
@@ -95,3 +98,11 @@ class UdpLink(ABC):
         """Answer ResolveUdp with the address to send to, or None to refuse."""
         host, port = address or NO_PEER
         self._post(UdpTarget(handle, number, host, port))
+
+    def judge_udp(self, mark: int, *, judged: bool) -> None:
+        """Say that the access list is new, and whether targets are to be asked for; ``mark`` is for direct sockets."""
+        self._post(JudgeUdp(judged, mark))
+
+    def udp_verdict(self, number: int, action: UdpAction, address: tuple[str, int] = NO_PEER) -> None:
+        """Answer AskUdp; DIRECT needs the address to send to."""
+        self._post(UdpVerdict(number, action, *address))

@@ -19,7 +19,7 @@ from vantun.dataplane.udp_ports import UdpPorts
 from vantun.dataplane.worker_sockets import WorkerSockets
 from vantun.errors import ProtocolError, ResourceError
 from vantun.tun_messages import TunCommand
-from vantun.udp_messages import AttachUdp, CloseUdp, MoveUdp, OpenUdp, UdpTarget
+from vantun.udp_messages import AttachUdp, CloseUdp, JudgeUdp, MoveUdp, OpenUdp, UdpTarget, UdpVerdict
 from vantun.worker_messages import (
     AddLane,
     AddSocket,
@@ -100,7 +100,7 @@ class Commands:
                 self._plane.refuse_flow(handle, code, now)
             case OpenUdp() | AttachUdp():
                 self._udp.serve(message, _take(descriptors, socket.SOCK_DGRAM) if descriptors else None)
-            case MoveUdp() | CloseUdp() | UdpTarget():
+            case MoveUdp() | CloseUdp() | UdpTarget() | JudgeUdp() | UdpVerdict():
                 self._udp.serve(message, None)
             case LimitUsers(rates, more):
                 self._rates.update({rate.user: (rate.sending, rate.receiving) for rate in rates})

@@ -8,24 +8,17 @@ meanwhile a few of its packets wait. Answers come back from every address that w
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.errors import DriverError
 from drivers.linux.address import for_socket, pack, unpack
+from vantun.dataplane.udp_bodies import ASKED_FULL, MALFORMED, NOT_ALLOWED
 from vantun.dataplane.udp_io import OUT
-from vantun.dataplane.udp_kernels import (
-    ASKED_FULL,
-    MALFORMED,
-    NOT_ALLOWED,
-    aim_bodies,
-    name_answers,
-    prefix_answers,
-    strip_addresses,
-)
+from vantun.dataplane.udp_kernels import aim_bodies, name_answers, prefix_answers, strip_addresses
 from vantun.dataplane.udp_port import SocketPort, UdpKeeper
+from vantun.dataplane.udp_questions import Questions
 from vantun.dataplane.udp_table import ALLOWED, PENDING, REFUSED, UdpTable
 from vantun.udp_address import decode_address, encode_address
 from vantun.udp_messages import DESTINATIONS, AttachUdp, ResolveUdp, UdpTarget
@@ -35,24 +28,7 @@ ALLOWED_FOR = 60.0
 """Seconds that an address may be used before its name, and the lists, are asked again; it stays in use meanwhile."""
 REFUSED_FOR = 30.0
 """Seconds that a refusal is remembered."""
-ASKED = 64
-"""Destinations of an association that may be asked for at once."""
-WAITING = 8
-"""Packets that wait for the answer about a destination."""
-WAITING_BYTES = 1 << 17
-"""Bytes that wait for answers in one association: at least one packet of any size."""
-ANSWER_TIME = 15.0
-"""Seconds after which a question that found no answer gives way to new ones."""
 _HOST_BYTES = 17
-
-
-@dataclass
-class _Question:
-    """What waits for UdpTarget."""
-
-    name: bytes
-    at: float
-    waiting: list[bytes] = field(default_factory=list)
 
 
 class AssociationPort(SocketPort):
@@ -66,10 +42,7 @@ class AssociationPort(SocketPort):
         self.destinations = UdpTable(destinations, MAX_ADDRESS)
         self._hosts = UdpTable(destinations, _HOST_BYTES)
         self._rest = np.zeros((OUT, 2), np.int64)
-        self._questions: dict[int, _Question] = {}
-        self._number_of: dict[bytes, int] = {}
-        self._next = 0
-        self._waiting_bytes = 0
+        self._questions: Questions[bytes] = Questions(self._io.drops)
 
     # --- from the targets
 
@@ -103,15 +76,10 @@ class AssociationPort(SocketPort):
         if not port or not host.isascii() or not host.isprintable():
             self._io.drops[MALFORMED] += 1
             return
-        if name not in self._number_of and not self._begin(name, host, port, now):
+        if name not in self._questions and not self._begin(name, host, port, now):
             self._io.drops[ASKED_FULL] += 1
             return
-        question = self._questions[self._number_of[name]]
-        if len(question.waiting) >= WAITING or self._waiting_bytes + len(payload) > WAITING_BYTES:
-            self._io.drops[ASKED_FULL] += 1
-            return
-        question.waiting.append(payload)
-        self._waiting_bytes += len(payload)
+        self._questions.wait(name, payload, len(payload))
 
     def _begin(self, name: bytes, host: str, port: int, now: float) -> bool:
         """Ask for a destination that is new, or was refused long ago; False = too many are asked for."""
@@ -128,35 +96,16 @@ class AssociationPort(SocketPort):
         return True
 
     def _ask(self, name: bytes, host: str, port: int, now: float) -> bool:
-        if name in self._number_of:
+        if name in self._questions:
             return True
-        if len(self._questions) >= ASKED:
-            oldest = next(iter(self._questions))
-            if self._questions[oldest].at + ANSWER_TIME > now:
-                return False
-            self._give_up(oldest)
-        self._next += 1
-        self._questions[self._next] = _Question(name, now)
-        self._number_of[name] = self._next
-        self._keeper.report(ResolveUdp(self.handle, self._next, host, port))
-        return True
-
-    def _settle(self, number: int) -> _Question | None:
-        question = self._questions.pop(number, None)
-        if question is not None:
-            del self._number_of[question.name]
-            self._waiting_bytes -= sum(map(len, question.waiting))
-        return question
-
-    def _give_up(self, number: int) -> None:
-        question = self._settle(number)
-        self._io.drops[ASKED_FULL] += len(question.waiting) if question is not None else 0
+        number = self._questions.begin(name, now)
+        if number:
+            self._keeper.report(ResolveUdp(self.handle, number, host, port))
+        return number != 0
 
     def _forget(self, row: int) -> None:
         """Make room: the destination is asked for again when somebody sends there."""
-        number = self._number_of.get(self.destinations.name(row))
-        if number is not None:
-            self._give_up(number)
+        self._questions.forget(self.destinations.name(row))
         self._leave_host(row)
         self.destinations.remove(row)
 
@@ -164,7 +113,7 @@ class AssociationPort(SocketPort):
 
     def answer(self, message: UdpTarget, now: float) -> None:
         """Learn where a destination is, or that it is refused, and send what waits for it."""
-        question = self._settle(message.number)
+        question = self._questions.settle(message.number)
         row = self.destinations.find(question.name) if question is not None else -1
         if question is None or row < 0:
             return
@@ -178,7 +127,7 @@ class AssociationPort(SocketPort):
         table.state[row] = ALLOWED
         table.expires[row] = now + ALLOWED_FOR
         address = for_socket(self._socket.family, message.host, message.port)
-        for payload in question.waiting:
+        for payload in question.items:
             self._io.send_one(self._socket, payload, address)
 
     def _aim(self, row: int, host: str, port: int) -> bool:

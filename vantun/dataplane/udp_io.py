@@ -7,6 +7,8 @@ thousand associations would hold a gigabyte.
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,8 @@ from drivers.linux.udp_errno import name_of
 from drivers.linux.udp_receive import CAPACITY, MERGED_SLOTS, SLOT, Receiver
 from drivers.linux.udp_send import SEGMENTS, Sender
 from vantun.dataplane.context import Context
-from vantun.dataplane.udp_kernels import DROPS, UNSENT, Bodies, put_bodies, take_bodies
+from vantun.dataplane.udp_bodies import DROPS, UNSENT, Bodies
+from vantun.dataplane.udp_kernels import put_bodies, take_bodies
 from vantun.session.packets import MAX_PACKET, PACKET_PIECES
 
 OUT = 512
@@ -57,6 +60,7 @@ class UdpIo:
         self.counters = UdpCounters()
         self.drops: NDArray[np.int64] = np.zeros(len(DROPS), np.int64)
         self.packets: NDArray[np.int64] = np.zeros(4, np.int64)
+        self._sent = self.packets[2:]
         self._root = context.tables.root
         self._base = context.address
         self._receiver = Receiver(-1, calls, self.counters, MERGED_SLOTS)
@@ -109,8 +113,8 @@ class UdpIo:
             taken = 0
         self.drops[UNSENT] += count - taken
         size = int(lengths[:taken].sum())
-        self.packets[2] += taken
-        self.packets[3] += size
+        self._sent[0] += taken
+        self._sent[1] += size
         return size
 
     def send_one(self, sock: socket.socket, data: bytes, address: tuple[str, int]) -> None:
@@ -121,8 +125,17 @@ class UdpIo:
             self.drops[UNSENT] += 1
             self.counters.drop(name_of(error.errno or 0), 1)
             return
-        self.packets[2] += 1
-        self.packets[3] += len(data)
+        self._sent[0] += 1
+        self._sent[1] += len(data)
+
+    @contextmanager
+    def counting(self, sent: NDArray[np.int64]) -> Iterator[None]:
+        """Add what is sent meanwhile to ``sent`` [packets, bytes]: it has nothing to do with the tunnel."""
+        self._sent = sent
+        try:
+            yield
+        finally:
+            self._sent = self.packets[2:]
 
     def close(self) -> None:
         """Give the buffers up."""

@@ -14,57 +14,16 @@ from numpy.typing import NDArray
 
 from drivers.batch import PacketBatch
 from drivers.kernel import kernel
+from vantun.dataplane.udp_bodies import FOREIGN, FRAGMENT, MALFORMED, NO_ROOM, NOT_ALLOWED, STRANGER, Bodies
 from vantun.dataplane.udp_table import ALLOWED, REFUSED, Table, find_row
 from vantun.session.packets import MAX_PACKET, next_packet, packet_done, put_packet
 from vantun.session.tables import Tables, head
 from vantun.wire.addresses import address_size, get_row, put_row
 from vantun.wire.integers import int64
 
-DROPS = (
-    "malformed",
-    "fragment",
-    "foreign",
-    "stranger",
-    "refused",
-    "no_room",
-    "sources_full",
-    "asked_full",
-    "unsent",
-    "no_session",
-    "no_program",
-)
-"""Reasons: no address, or one no packet can have | FRAG of SOCKS5 is not 0 | not from the program of the relay | an
-answer from an address that was never spoken to | the destination is not allowed, or has no address | the tunnel's
-queue is full | too many local sources | too many destinations wait for their answer | the kernel did not take it | no
-session is up | an answer before the program has sent anything."""
-(
-    MALFORMED,
-    FRAGMENT,
-    FOREIGN,
-    STRANGER,
-    NOT_ALLOWED,
-    NO_ROOM,
-    SOURCES_FULL,
-    ASKED_FULL,
-    UNSENT,
-    NO_SESSION,
-    NO_PROGRAM,
-) = range(len(DROPS))
-
 RELAY_HEAD = 3
 """Bytes of RFC 1928, section 7, before the address: reserved (2), fragment (1)."""
 SOURCE_KEY = 28
-
-
-class Bodies(NamedTuple):
-    """Bodies on their way into the tunnel."""
-
-    memory: NDArray[np.uint8]
-    """[bytes] where bodies are built that do not lie in the received batch as they are."""
-    start: NDArray[np.int64]
-    length: NDArray[np.int64]
-    flow: NDArray[np.int64]
-    """Flow index of each."""
 
 
 class Program(NamedTuple):

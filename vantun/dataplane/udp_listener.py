@@ -14,21 +14,21 @@ from drivers.batch import SOCKADDR_SIZE
 from drivers.linux.address import pack, unpack
 from drivers.linux.origin_kernel import original_destinations
 from drivers.linux.udp_receive import MERGED_SLOTS
+from vantun.dataplane.ports import flow_index
+from vantun.dataplane.udp_bodies import FOREIGN, NO_SESSION, SOURCES_FULL, UNSENT
+from vantun.dataplane.udp_direct import DirectSocket, is_local
 from vantun.dataplane.udp_io import OUT, prepare_udp
 from vantun.dataplane.udp_kernels import (
-    NO_SESSION,
     OF_SOURCE,
     SOURCE_KEY,
-    SOURCES_FULL,
     TO_ORIGINAL,
     TO_TARGET,
-    UNSENT,
     Listening,
     name_sources,
     sort_sources,
     strip_addresses,
 )
-from vantun.dataplane.udp_port import DRAINED, ROUNDS, UdpKeeper
+from vantun.dataplane.udp_port import DRAINED, NO_FLOW, ROUNDS, UdpKeeper
 from vantun.dataplane.udp_table import ALLOWED, UdpTable
 from vantun.dataplane.udp_transparent import AnsweringSockets
 from vantun.errors import ResourceError
@@ -47,14 +47,34 @@ class SourcePort:
 
     Attributes
     ----------
-    handle
-        Of its flow.
+    direct, lead
+        See vantun.dataplane.udp_direct.Program.
     """
 
     def __init__(self, listener: Listener, row: int) -> None:
-        self.handle = -1
+        self.direct: DirectSocket | None = None
+        self.lead = 0
+        self._handle = NO_FLOW
         self._listener = listener
         self._row = row
+
+    @property
+    def handle(self) -> int:
+        """Of its flow; NO_FLOW = it has none now."""
+        return self._handle
+
+    @handle.setter
+    def handle(self, handle: int) -> None:  # another one comes also when the session goes on in another epoch
+        self._handle = handle
+        self._listener.enter_flow(self._row, handle)
+
+    def flow_index(self, now: float) -> int:
+        """See Program."""
+        return self._listener.flow_of(self, now)
+
+    def deliver(self, count: int, now: float) -> None:
+        """See Program."""
+        self._listener.give(count, self._row, now)
 
     def fill(self, now: float) -> None:
         """See PacketPort."""
@@ -69,15 +89,18 @@ class SourcePort:
     def refused(self, code: int) -> None:
         """See PacketPort."""
         del code
-        self._listener.forget(self._row, self)
+        self.reset()
 
     def reset(self) -> None:
-        """See PacketPort."""
-        self._listener.forget(self._row, self)
+        """See PacketPort: a source that sends past the tunnel goes on."""
+        if self.direct is not None:
+            self.handle = NO_FLOW
+        else:
+            self._listener.forget(self._row, self)
 
     def close(self) -> None:
-        """See PacketPort."""
-        self._listener.forget(self._row, self)
+        """See :meth:`reset`."""
+        self.reset()
 
 
 class Listener:
@@ -129,7 +152,7 @@ class Listener:
             count = io.receive(self._socket.fileno())
             if not count:
                 return
-            if not self._session:
+            if not self._session and not self._keeper.judge.judged:
                 io.drops[NO_SESSION] += count
             else:
                 if self._kind is UdpKind.TPROXY:
@@ -143,7 +166,7 @@ class Listener:
         first = 0
         while first < count:
             found, stopped, _ = sort_sources(io.batch, (first, count), self._heard, io.bodies, io.drops, now)
-            io.put(io.bodies.memory, int(found), now)
+            self._keeper.judge.put(io.bodies.memory, int(found), self._whose, now)
             first = int(stopped)
             if first < count and not self._known(first, now):
                 first += 1
@@ -153,6 +176,9 @@ class Listener:
         key = self._sources.table.scratch[:SOURCE_KEY].tobytes()
         if self._sources.find(key) >= 0:  # it had stopped for lack of room
             return True
+        if self._kind is UdpKind.TPROXY and self._is_own(packet):
+            self._io.drops[FOREIGN] += 1
+            return False
         if now < self._shut_until:
             self._io.drops[SOURCES_FULL] += 1
             return False
@@ -176,36 +202,66 @@ class Listener:
         if self._kind is UdpKind.TPROXY:  # answers leave by other sockets, those to IPv4 by sockets of IPv4
             source = np.frombuffer(pack(*unpack(source)), np.uint8)
         table.address[row] = source
-        port = SourcePort(self, row)
-        plane = self._keeper.plane
-        try:
-            port.handle = plane.open_flow(self._session, self._target, port, now)
-        except (KeyError, ResourceError, ValueError) as error:
-            self._sources.remove(row)
-            self._shut_until = now + NO_ROOM_FOR
-            self._io.drops[SOURCES_FULL if isinstance(error, ResourceError) else NO_SESSION] += 1
+        port = self._ports[row] = SourcePort(self, row)
+        port.handle = NO_FLOW
+        if self._keeper.judge.judged:  # it has a flow when something of it is to be tunnelled
+            return True
+        if self.flow_of(port, now) < 0:
+            self.forget(row, port)
             return False
-        flow = plane.flows.by_handle(port.handle)
-        assert flow is not None
-        table.number[row] = flow.index
-        self._ports[row] = port
         return True
+
+    def _is_own(self, packet: int) -> bool:
+        """Tell whether a packet is one of this client's direct datagrams, which the firewall has led back here."""
+        batch = self._io.batch
+        host, port = unpack(batch.address[int(batch.peer[packet])])
+        return self._keeper.judge.is_own(port) and is_local(host)
+
+    # --- flows
+
+    def _whose(self, flow: int) -> SourcePort | None:
+        """Return the source of a flow index, or of what :meth:`enter_flow` wrote in place of one."""
+        if flow < 0:
+            return self._ports.get(-1 - flow)
+        known = self._keeper.plane.flows.by_index(flow)
+        return known.packets if known is not None and isinstance(known.packets, SourcePort) else None
+
+    def enter_flow(self, row: int, handle: int) -> None:
+        """Note the flow of a source; without one, its row stands there as -1 - row."""
+        self._sources.table.number[row] = flow_index(handle) if handle >= 0 else -1 - row
+
+    def flow_of(self, port: SourcePort, now: float) -> int:
+        """Return the flow index of a source, opened if need be; -1 = there cannot be one now, and that was counted."""
+        flows = self._keeper.plane.flows
+        if port.handle < 0 and now >= self._shut_until:
+            try:
+                port.handle = self._keeper.plane.open_flow(self._session, self._target, port, now)
+            except (KeyError, ResourceError, ValueError) as error:
+                self._shut_until = now + NO_ROOM_FOR
+                self._io.drops[SOURCES_FULL if isinstance(error, ResourceError) else NO_SESSION] += 1
+                return -1
+        elif port.handle < 0:
+            self._io.drops[SOURCES_FULL if self._session else NO_SESSION] += 1
+        flow = flows.by_handle(port.handle)
+        return -1 if flow is None else flow.index
 
     # --- to the programs
 
     def answer(self, flow_index: int, row: int, now: float) -> int:
         """Send what has come for a source; return the bytes."""
-        io = self._io
         total = 0
-        out = io.out._replace(address=self._sources.table.address)
-        while count := io.take(flow_index, 0, now):
-            self._sources.table.used[row] = now
-            if self._kind is UdpKind.TPROXY:
-                left = int(name_sources(out, count, row, self._origins, io.drops))
-                total += self._send_as(left)
-            else:
-                total += io.send(self._socket.fileno(), out, 0, int(strip_addresses(out, count, row, io.drops)))
+        while count := self._io.take(flow_index, 0, now):
+            total += self.give(count, row, now)
         return total
+
+    def give(self, count: int, row: int, now: float) -> int:
+        """Send ``count`` bodies in ``UdpIo.out`` to a source; return the bytes."""
+        io = self._io
+        out = io.out._replace(address=self._sources.table.address)
+        self._sources.table.used[row] = now
+        if self._kind is UdpKind.TPROXY:
+            return self._send_as(int(name_sources(out, count, row, self._origins, io.drops)))
+        return io.send(self._socket.fileno(), out, 0, int(strip_addresses(out, count, row, io.drops)))
 
     def _send_as(self, count: int) -> int:
         """Send packets in the names that stand in ``_origins``, run by run."""
@@ -228,12 +284,14 @@ class Listener:
     def forget(self, row: int, port: SourcePort) -> None:
         """Forget a source whose flow has ended."""
         if self._ports.get(row) is port:
+            self._keeper.judge.leave(port)
             del self._ports[row]
             self._sources.remove(row)
 
     def _end(self, row: int, now: float) -> None:
         port = self._ports.get(row)
         if port is not None:
+            self._keeper.judge.leave(port)
             self._keeper.plane.end_packets(port.handle, now)
             self.forget(row, port)
 
@@ -242,8 +300,11 @@ class Listener:
         if session != self._session:
             self._session = session
             self._shut_until = 0.0
-            for row in list(self._ports):
-                self._end(row, now)
+            for row, port in list(self._ports.items()):
+                if port.direct is None:
+                    self._end(row, now)
+                else:
+                    self._keeper.plane.end_packets(port.handle, now)
 
     @property
     def due(self) -> float:

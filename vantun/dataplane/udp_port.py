@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from vantun.dataplane.udp_io import UdpIo, prepare_udp
 from vantun.session.packets import MAX_PACKET, packet_room
 from vantun.udp_messages import UdpReport
 
+if TYPE_CHECKING:
+    from vantun.dataplane.udp_judge import UdpJudge
+
 ROUNDS = 4
 """Batches read per turn: other flows get theirs."""
 DRAINED = 16
@@ -23,11 +26,16 @@ ROOM = MAX_PACKET + 4
 """Bytes that the tunnel's queue must have room for; what waits in the socket meanwhile is the program's queue."""
 
 
+NO_FLOW = -1
+"""In place of a handle."""
+
+
 class UdpKeeper(Protocol):
     """Who watches the sockets, and knows everything around them."""
 
     plane: Dataplane
     io: UdpIo
+    judge: UdpJudge
 
     def report(self, message: UdpReport) -> None:
         """Tell the control process."""
@@ -53,7 +61,7 @@ class SocketPort(ABC):
 
     def __init__(self, sock: socket.socket, keeper: UdpKeeper, idle: float, now: float) -> None:
         prepare_udp(sock)
-        self.handle = -1
+        self.handle = NO_FLOW
         self.used = now
         self.idle = idle
         self.reason = ""
@@ -69,6 +77,10 @@ class SocketPort(ABC):
     @abstractmethod
     def _sort(self, count: int, index: int) -> tuple[NDArray[np.uint8], int]:
         """List the bodies of a received batch; return the memory they lie in, and how many."""
+
+    def _put(self, memory: NDArray[np.uint8], count: int, now: float) -> int:
+        """Give the listed bodies to the flow; return how many were taken."""
+        return self._io.put(memory, count, now)
 
     @abstractmethod
     def _send(self, count: int, now: float) -> int:
@@ -96,7 +108,7 @@ class SocketPort(ABC):
             if not count:
                 return
             memory, found = self._sort(count, flow.index)
-            if self._io.put(memory, found, now):
+            if self._put(memory, found, now):
                 self.used = now
             if count < DRAINED:
                 return

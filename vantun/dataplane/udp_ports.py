@@ -14,15 +14,15 @@ from vantun.dataplane.poller import EDGE, IN, Poller
 from vantun.dataplane.ports import RefusalCode
 from vantun.dataplane.udp_association import AssociationPort, ConnectedPort
 from vantun.dataplane.udp_io import UdpIo
+from vantun.dataplane.udp_judge import UdpJudge
 from vantun.dataplane.udp_listener import Listener
 from vantun.dataplane.udp_port import SocketPort
 from vantun.dataplane.udp_relay import RelayPort
-from vantun.errors import ResourceError
 from vantun.udp_messages import (
-    FLOW_TARGET,
     NO_PEER,
     AttachUdp,
     CloseUdp,
+    JudgeUdp,
     MoveUdp,
     OpenUdp,
     UdpClosed,
@@ -30,6 +30,7 @@ from vantun.udp_messages import (
     UdpKind,
     UdpReport,
     UdpTarget,
+    UdpVerdict,
 )
 
 _LOOK_EVERY = 1.0
@@ -49,6 +50,7 @@ class UdpPorts:
         self.plane = plane
         self.io = UdpIo(plane.context)
         self.report = report
+        self.judge = UdpJudge(self, poller, clock)
         self._poller = poller
         self._clock = clock
         self._ports: dict[int, SocketPort] = {}
@@ -77,12 +79,18 @@ class UdpPorts:
                 listener = self._listeners.get(number)
                 if listener is not None:
                     listener.move(session, self._clock())
+                elif number in self._relays:
+                    self._relays[number].session = session
             case CloseUdp():
                 self.close(message)
             case UdpTarget():
                 port = self._associations.get(message.handle)
                 if port is not None:
                     port.answer(message, self._clock())
+            case JudgeUdp():
+                self.judge.renew(message)
+            case UdpVerdict():
+                self.judge.learn(message, self._clock())
 
     def open(self, message: OpenUdp, sock: socket.socket) -> None:
         """Serve a program's socket; UdpClosed is reported for an association that cannot begin."""
@@ -98,10 +106,7 @@ class UdpPorts:
             return
         self._watch(port)
         self._relays[message.number] = port
-        try:
-            port.handle = self.plane.open_flow(message.session, FLOW_TARGET, port, now)
-        except (KeyError, ResourceError, ValueError) as error:
-            port.end(str(error), now)
+        port.open(now)
 
     def _listen(self, message: OpenUdp, sock: socket.socket) -> None:
         target = NO_PEER
@@ -137,7 +142,14 @@ class UdpPorts:
     def _watch(self, port: SocketPort) -> None:
         self._ports[port.fileno()] = port
         self._look_at = min(self._look_at, port.used + port.idle)
-        self._poller.add(port.fileno(), IN | EDGE, lambda _events: self.plane.readable(port.handle))
+        self._poller.add(port.fileno(), IN | EDGE, partial(self._stirred, port))
+
+    def _stirred(self, port: SocketPort, events: int) -> None:
+        del events
+        if port.handle < 0 and isinstance(port, RelayPort):
+            port.open(self._clock())
+        else:
+            self.plane.readable(port.handle)
 
     def _heard(self, listener: Listener, events: int) -> None:
         del events
@@ -201,5 +213,6 @@ class UdpPorts:
             "listeners": len(self._listeners),
             "sources": sum(map(len, self._listeners.values())),
             "destinations": sum(len(port.destinations) for port in self._associations.values()),
+            "direct": self.judge.snapshot(),
             **self.io.counted(),
         }

@@ -7,10 +7,13 @@ import socket
 import numpy as np
 from numpy.typing import NDArray
 
-from vantun.dataplane.udp_kernels import NO_PROGRAM, RELAY_HEAD, Program, read_relay
-from vantun.dataplane.udp_port import SocketPort, UdpKeeper
+from vantun.dataplane.udp_bodies import NO_PROGRAM
+from vantun.dataplane.udp_direct import DirectSocket
+from vantun.dataplane.udp_kernels import RELAY_HEAD, Program, read_relay
+from vantun.dataplane.udp_port import NO_FLOW, SocketPort, UdpKeeper
+from vantun.errors import ResourceError
 from vantun.udp_address import encode_address
-from vantun.udp_messages import OpenUdp, UdpClosed
+from vantun.udp_messages import FLOW_TARGET, OpenUdp, UdpClosed
 
 
 class RelayPort(SocketPort):
@@ -20,10 +23,17 @@ class RelayPort(SocketPort):
     ----------
     number
         By which the control process knows it.
+    direct, lead
+        See vantun.dataplane.udp_direct.Program.
+    session
+        In which it opens its next flow, should this one end while it sends past the tunnel.
     """
 
     def __init__(self, sock: socket.socket, keeper: UdpKeeper, message: OpenUdp, now: float) -> None:
         super().__init__(sock, keeper, message.idle, now)
+        self.direct: DirectSocket | None = None
+        self.lead = RELAY_HEAD
+        self.session = message.session
         host = np.frombuffer(encode_address(*message.peer), np.uint8)
         self.number = message.number
         self._program = Program(
@@ -40,13 +50,53 @@ class RelayPort(SocketPort):
         io = self._io
         return io.batch.memory, int(read_relay(io.batch, count, self._program, io.bodies, index, io.drops))
 
+    def _put(self, memory: NDArray[np.uint8], count: int, now: float) -> int:
+        return self._keeper.judge.put(memory, count, lambda _flow: self, now)
+
     def _send(self, count: int, now: float) -> int:
         if not self._program.size[1]:
             self._io.drops[NO_PROGRAM] += count
             return 0
         return self._io.send(self._descriptor, self._out, 0, count)
 
+    # --- as a Program of vantun.dataplane.udp_direct
+
+    def flow_index(self, now: float) -> int:
+        """See Program."""
+        del now
+        flow = self._keeper.plane.flows.by_handle(self.handle)
+        return -1 if flow is None else flow.index
+
+    def deliver(self, count: int, now: float) -> None:
+        """See Program."""
+        self.used = now
+        self._send(count, now)
+
+    # --- its flow
+
+    def open(self, now: float) -> None:
+        """Open its flow; it ends when it cannot have one."""
+        try:
+            self.handle = self._keeper.plane.open_flow(self.session, FLOW_TARGET, self, now)
+        except (KeyError, ResourceError, ValueError) as error:
+            self.end(str(error), now)
+
+    def reset(self) -> None:
+        """See PacketPort: with a socket past the tunnel it goes on, and opens another flow when its program sends."""
+        if self.direct is not None:
+            self.handle = NO_FLOW
+        else:
+            super().reset()
+
+    def close(self) -> None:
+        """See :meth:`reset`."""
+        if self.direct is not None and not self.reason:
+            self.handle = NO_FLOW
+        else:
+            super().close()
+
     def _close(self, reason: str) -> None:
         if self._descriptor >= 0:
+            self._keeper.judge.leave(self)
             self._keeper.report(UdpClosed(self.number, reason))
         super()._close(reason)

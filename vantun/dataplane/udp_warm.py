@@ -7,6 +7,7 @@ import numpy as np
 from drivers.linux.origin_kernel import original_destinations
 from vantun.dataplane import udp_kernels as kernels
 from vantun.dataplane.context import Context
+from vantun.dataplane.udp_divert import Aside, divert_bodies, lay_bodies
 from vantun.dataplane.udp_io import OUT, UdpIo
 from vantun.dataplane.udp_table import ALLOWED, UdpTable
 from vantun.session.packets import packet_room
@@ -34,4 +35,8 @@ def warm_udp(context: Context) -> None:
     kernels.strip_addresses(io.out, 0, 0, drops)
     kernels.name_sources(io.out, 0, 0, rows, drops)
     kernels.aim_bodies(io.out, 0, known, np.zeros((OUT, 2), np.int64), drops, 0.0)
+    aside = Aside(np.zeros(1, np.int64), np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.int64))
+    for memory in (bodies.memory, batch.memory):
+        divert_bodies(known, memory, bodies, (0, False), aside, drops, 0.0)
+    lay_bodies(bodies, (0, 0), io.out, 0)
     io.close()

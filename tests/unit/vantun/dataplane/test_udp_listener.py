@@ -189,3 +189,25 @@ def test_a_target_that_is_not_there_ends_nothing(lab: UdpLab) -> None:
 def test_a_target_that_is_no_target_is_reported(lab: UdpLab) -> None:
     lab.near.serve(OpenUdp(50, SESSION, UdpKind.FORWARD, "nothing", ("", 0), 60.0, 4), udp())
     assert list(lab.closed()) == [50]
+
+
+def test_sources_go_on_when_the_worker_of_the_server_is_replaced(lab: UdpLab) -> None:
+    """Their flows are opened again in the next epoch, in other rows of the table: nobody gets a neighbour's answers."""
+    with udp() as target:
+        programs = [udp() for _ in range(5)]
+        _, forward = lab.listen(UdpKind.FORWARD, f"127.0.0.1:{port_of(target)}")
+        for number, program in enumerate(programs):
+            program.sendto(b"%d" % number, forward)
+        assert len(lab.until(target, 5)) == 5
+        programs[1].close()
+        lab.client.plane.end_packets(next(flow.handle for flow in lab.client.plane.flows._flows.values()), lab.now)
+        lab.crash_far()
+        lab.settle(1.0)
+        alive = [programs[0], *programs[2:]]
+        for number, program in enumerate(alive):
+            program.sendto(b"again %d" % number, forward)
+        for question, source in lab.until(target, 4):
+            target.sendto(b"answer to " + question, source)
+        for number, program in enumerate(alive):
+            assert lab.until(program) == [(b"answer to again %d" % number, forward)]
+            program.close()

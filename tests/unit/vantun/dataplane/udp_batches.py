@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from drivers.arena import Arena
 from drivers.batch import PacketBatch, packet_batch
 from drivers.linux.address import pack
-from vantun.dataplane.udp_kernels import DROPS, Bodies
+from vantun.dataplane.udp_bodies import DROPS, Bodies
 
 Datagram = tuple[bytes, tuple[str, int]]
 

@@ -133,6 +133,12 @@ class UdpLab(Network):
         for message, host in answers:
             self.far.serve(UdpTarget(message.handle, message.number, host, message.port if host else 0), None)
 
+    def crash_far(self) -> None:
+        """Let the server's worker die with everything in it, and another one go on."""
+        self.far.shut()
+        self.crash(1)
+        self.far = UdpPorts(self.server.plane, self._pollers[1], self._hear, lambda: self.now)
+
     def close(self) -> None:
         """Close every socket."""
         for ports, poller in zip((self.near, self.far), self._pollers, strict=True):
