@@ -157,7 +157,7 @@ def _distinct(values: _Words) -> NDArray[np.bool_]:
 def decode_matrices(column: _Words, row: _Words, lost: _Words) -> NDArray[np.uint8]:
     """Return the matrices [n, m, k] that give lost units from present units and, in place of the lost ones, parities.
 
-    The closed form of :func:`accel.kernels.code1.decode_coefficients` for many spans at once. With z_j = the point of a
+    The closed form of :mod:`accel.ir.fec_closed_form` for many spans at once. With z_j = the point of a
     present unit or, at a lost position, of its parity row, every coefficient is
 
         prod_r (x_r + y_q) / prod_{r != q} (y_q + y_r) / D_q

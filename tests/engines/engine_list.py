@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from accel.aead.simd import SimdAead, choose_isa
 from accel.catalogue import CATALOGUE, Kind, Row
 from accel.engine import Engine, EngineSession, KeySpec, Operation, Suite
+from accel.fec.simd import ISAS as FEC_ISAS
+from accel.fec.simd import SimdFec
 from accel.ir.aead_layout import ISAS
 from accel.reference.engine import ReferenceEngine
 from accel.trials import AnyJob, SealRow, SpanRow, copy_job, packet, run
@@ -44,6 +46,17 @@ ENGINES: dict[Kind, list[ParameterSet]] = {
 }
 """Every engine but the reference."""
 ENGINES[Kind.AEAD] += _variants()
+
+
+def _fec_variant(isa: str) -> ParameterSet:
+    missing = FEC_ISAS[isa] - read_cpu(mask="").flags
+    marks = [pytest.mark.skip(reason=f"this processor lacks {', '.join(sorted(missing))}")] if missing else []
+    return pytest.param(SimdFec(isa), id=f"simd-{isa}", marks=marks)
+
+
+FEC_VARIANTS = [_fec_variant(isa) for isa in FEC_ISAS]
+"""Every instruction set of the engine simd, whichever it would choose."""
+ENGINES[Kind.FEC] += FEC_VARIANTS
 
 SUITE_SLOT = {suite: 2 * index for index, suite in enumerate(Suite)}
 PHASE_0_ONLY, NO_KEY = 6, 63

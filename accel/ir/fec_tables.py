@@ -1,0 +1,60 @@
+"""Constants of the FEC kernels: the field, code 1, and what each kind of kernel multiplies with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from accel.gf256 import COLUMNS, EXP, LOG, MATRIX, multiply
+
+MATRIX_STRIDE = 2 * COLUMNS
+"""Bytes of a row of @matrix: columns go on after the last one, so that a window's coefficients are one run."""
+MODULUS = 255
+"""Order of the multiplicative group."""
+
+
+def text() -> str:
+    """Return the constants.
+
+    ``@log`` [256] has 0 for the logarithm of 0: a factor 0 stands for 1 where products leave one factor out. ``@exp``
+    [1024] is long enough for four logarithms. ``@affine`` [256] are the multiplications as 8x8 bit matrices of
+    GF2P8AFFINEQB; ``@nibbles`` [256][32] the products of the low and the high nibbles, 16 bytes each.
+    """
+    exp = [int(EXP[power % MODULUS]) for power in range(4 * 256)]
+    log = [0, *LOG[1:].tolist()]
+    matrix = np.concatenate((MATRIX, MATRIX), 1).reshape(-1).tolist()
+    return "\n".join(
+        (
+            _bytes("exp", exp),
+            _bytes("log", log),
+            _bytes("matrix", matrix),
+            _bytes("nibbles", (value for factor in range(256) for value in _nibbles(factor))),
+            _words("affine", (_affine(factor) for factor in range(256))),
+            "",
+        )
+    )
+
+
+def _bytes(name: str, values: Iterable[int]) -> str:
+    data = list(values)
+    escaped = "".join(f"\\{value:02x}" for value in data)
+    return f'@{name} = private constant [{len(data)} x i8] c"{escaped}", align 64'
+
+
+def _words(name: str, values: Iterable[int]) -> str:
+    data = list(values)
+    return f"@{name} = private constant [{len(data)} x i64] [{', '.join(f'i64 {value}' for value in data)}], align 64"
+
+
+def _nibbles(factor: int) -> list[int]:
+    return [multiply(factor, value) for value in range(16)] + [multiply(factor, value << 4) for value in range(16)]
+
+
+def _affine(factor: int) -> int:
+    """Return the matrix whose byte 7 - i has, as bit j, bit i of ``factor`` times 2^j."""
+    columns = [multiply(factor, 1 << j) for j in range(8)]
+    return sum(
+        sum((columns[j] >> i & 1) << j for j in range(8)) << 8 * (7 - i)
+        for i in range(8)
+    )  # fmt: skip
