@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from accel.aead.cryptography import CryptographyAead
+from accel.aead.simd import SimdAead
 from accel.engine import Engine, KeySpec, Operation, Status, Suite
 from accel.known_answers import SEALED_PACKETS
 from accel.reference.engine import ReferenceEngine
@@ -31,7 +32,7 @@ PLAIN = [
 SEALED = [bytes.fromhex(answer["sealed"]) for answer in DOCUMENT["answers"]]
 
 
-@pytest.mark.parametrize("engine", [ReferenceEngine(), CryptographyAead()], ids=lambda engine: engine.name)
+@pytest.mark.parametrize("engine", [ReferenceEngine(), CryptographyAead(), SimdAead()], ids=lambda engine: engine.name)
 class TestPackets:
     def test_seal(self, engine: Engine) -> None:
         session = engine.open(Operation.AEAD_SEAL)
