@@ -11,7 +11,40 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from drivers.kernel import KernelError, library, mode
+
 _Function = Callable[[int], int]
+
+
+def exported_name(module: str, name: str) -> str:
+    """Return what a function of an IR module is called in the library."""
+    return f"vantun_ir_{module}_{name}"
+
+
+def target_machine(*, jit: bool) -> Any:
+    """Return LLVM's code generator.
+
+    No CPU is named: what a function may use stands in its own attributes. LLVM aborts the process otherwise.
+    """
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_default_triple()
+    if jit:
+        return target.create_target_machine(opt=3, codemodel="jitdefault", jit=True)
+    return target.create_target_machine(opt=3, reloc="pic", codemodel="default")
+
+
+def compiled_module(module: str) -> Any:
+    """Return an IR module, parsed and verified, ready for code generation."""
+    import llvmlite.binding as llvm
+
+    parsed = llvm.parse_assembly(importlib.import_module(f"accel.ir.{module}").text())
+    parsed.triple = llvm.get_default_triple()
+    parsed.data_layout = str(target_machine(jit=False).target_data)
+    parsed.verify()
+    return parsed
 
 
 @cache
@@ -19,13 +52,7 @@ def _engine(module: str) -> Any:
     """Compile an IR module; the object keeps the code alive."""
     import llvmlite.binding as llvm
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    parsed = llvm.parse_assembly(importlib.import_module(f"accel.ir.{module}").text())
-    parsed.verify()
-    # No CPU is named: what a function may use stands in its own attributes. LLVM aborts the process otherwise.
-    machine = llvm.Target.from_default_triple().create_target_machine(opt=3, codemodel="jitdefault", jit=True)
-    engine = llvm.create_mcjit_compiler(parsed, machine)
+    engine = llvm.create_mcjit_compiler(compiled_module(module), target_machine(jit=True))
     engine.finalize_object()
     return engine
 
@@ -38,8 +65,24 @@ def function(module: str, name: str) -> _Function:
     ------
     KeyError
         When the module has no such function.
+    KernelError
+        When it is not in the library, and must not or cannot be compiled here.
     """
-    address = _engine(module).get_function_address(name)
+    found = library()
+    address = found.address(exported_name(module, name)) or _compile(module, name, found.reason)
     if not address:
         raise KeyError(f"the IR module {module} has no function {name}")
     return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(address)
+
+
+def _compile(module: str, name: str, why: str) -> int:
+    reason = why or "it is of another version"
+    if mode() == "native":
+        raise KernelError(f"{module}.{name} is not in the library of kernels ({reason}); vantun accel warm")
+    try:
+        return int(_engine(module).get_function_address(name))
+    except ImportError as error:
+        raise KernelError(
+            f"{module}.{name} is not in the library of kernels ({reason}), and llvmlite, which would compile it, is "
+            "missing; vantun accel warm, or pip install 'vantun[jit]'"
+        ) from error

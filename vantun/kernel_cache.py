@@ -1,7 +1,9 @@
-"""Where numba keeps compiled kernels, so that only the first process ever compiles them.
+"""Where compiled kernels lie: the library made ahead of time, and what numba keeps where there is none.
 
-numba's own choice is ``__pycache__`` beside the source, which an installed appliance cannot write and a checkout should
-not have. It must be told before it is imported, hence this module, which imports nothing heavy.
+The library is part of the wheel, or was built on this machine by ``vantun accel warm``, which keeps it beside numba's
+cache (:mod:`vantun.kernel_place`). numba's own choice is ``__pycache__`` beside the source, which an installed appliance
+cannot write and a checkout should not have. It must be told before it is imported, hence this module, which imports
+nothing heavy.
 
 numba looks at the file of a kernel alone, not at the files of the kernels that it calls: after a change in one file it
 would go on using what it compiled from the old one into another. So the folder's name holds a digest of the files whose
@@ -14,8 +16,16 @@ import hashlib
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from drivers.kernel import use_library
 from vantun import __version__
+
+if TYPE_CHECKING:
+    from drivers.kernel_library import KernelLibrary, NoLibrary
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The folder of our three packages."""
 
 SHARED_KERNELS = (
     "accel/engine.py",
@@ -37,29 +47,45 @@ SHARED_KERNELS = (
 
 def source_digest() -> str:
     """Return 12 hex digits that change whenever one of SHARED_KERNELS does (by size and time)."""
-    root = Path(__file__).resolve().parent.parent
-    digest = hashlib.sha256(str(root).encode())
+    digest = hashlib.sha256(str(ROOT).encode())
     for name in SHARED_KERNELS:
-        place = root / name
+        place = ROOT / name
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             facts = path.stat()
-            digest.update(f"{path.relative_to(root)} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+            digest.update(f"{path.relative_to(ROOT)} {facts.st_size} {facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:12]
+
+
+def _cache_base() -> Path:
+    base = os.environ.get("CACHE_DIRECTORY", "").split(":")[0] or os.environ.get("XDG_CACHE_HOME", "")
+    folder = Path(base) if base else Path("~").expanduser() / ".cache"
+    return folder / "vantun"
 
 
 def kernel_cache_folder() -> Path:
     """Return this user's cache folder for this version: below ``CACHE_DIRECTORY`` (systemd) or the XDG cache folder."""
-    base = os.environ.get("CACHE_DIRECTORY", "").split(":")[0] or os.environ.get("XDG_CACHE_HOME", "")
-    folder = Path(base) if base else Path("~").expanduser() / ".cache"
-    return folder / "vantun" / f"kernels-{__version__}-{sys.implementation.cache_tag}-{source_digest()}"
+    return _cache_base() / f"kernels-{__version__}-{sys.implementation.cache_tag}-{source_digest()}"
+
+
+def library_folder() -> Path:
+    """Return where ``vantun accel warm`` puts the library of this installation. Raises RuntimeError without a home."""
+    place = hashlib.sha256(str(ROOT).encode()).hexdigest()[:12]
+    return _cache_base() / f"library-{__version__}-{place}"
+
+
+def _find_library() -> KernelLibrary | NoLibrary:
+    from vantun.kernel_place import find_library
+
+    return find_library()
 
 
 def use_kernel_cache() -> Path | None:
-    """Point numba at :func:`kernel_cache_folder` unless the user has chosen a folder; return the folder in force.
+    """Have kernels looked for in the library, and point numba at :func:`kernel_cache_folder` unless the user has chosen a folder; return the folder in force.
 
     The cache holds code that numba loads without question, so a folder that other users could have filled is refused:
     None is returned, and numba decides for itself.
     """
+    use_library(_find_library)
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     if chosen:
         return Path(chosen)

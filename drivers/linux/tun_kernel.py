@@ -12,10 +12,9 @@ from errno import EFAULT, EINVAL
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import types
 from numpy.typing import NDArray
 
-from drivers.kernel import kernel
+from drivers.kernel import before_compiling, kernel
 from drivers.library import Library
 from drivers.linux.tun import MAX_PACKET, VNET_HEADER
 
@@ -37,12 +36,20 @@ if TYPE_CHECKING:
     def _errno_location() -> ctypes._Pointer[ctypes.c_int32]: ...
     def _carray(pointer: ctypes._Pointer[ctypes.c_int32], size: int) -> NDArray[np.int32]: ...
 else:
-    from numba import carray as _carray
-
     int64 = np.int64
-    _read = types.ExternalFunction("read", types.intp(types.int32, types.intp, types.uintp))
-    _writev = types.ExternalFunction("writev", types.intp(types.int32, types.intp, types.int32))
-    _errno_location = types.ExternalFunction("__errno_location", types.CPointer(types.int32)())
+
+
+@before_compiling
+def _teach_names() -> None:
+    """Define the names that only numba understands."""
+    from numba import carray, types
+
+    globals().update(
+        _carray=carray,
+        _read=types.ExternalFunction("read", types.intp(types.int32, types.intp, types.uintp)),
+        _writev=types.ExternalFunction("writev", types.intp(types.int32, types.intp, types.int32)),
+        _errno_location=types.ExternalFunction("__errno_location", types.CPointer(types.int32)()),
+    )
 
 
 @kernel

@@ -281,12 +281,20 @@ def release(flight: Flight, departure: Departure, batch: PacketBatch, now: float
 
 @kernel
 def find_clients(
-    batch: PacketBatch, count: int, path: int, table: NDArray[np.uint8], paths: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return for each message of ``count`` packets the row of ``table`` with its source on ``path``, -1 if unknown."""
-    messages = batch.peer[count - 1] + 1
-    found = np.full(messages, -1, np.int64)
+    batch: PacketBatch,
+    count: int,
+    path: int,
+    table: NDArray[np.uint8],
+    paths: NDArray[np.int64],
+    found: NDArray[np.int64],
+) -> int:
+    """Write for each message of ``count`` packets the row of ``table`` with its source on ``path``, -1 if unknown.
+
+    ``found`` has room for as many messages as the batch has packets. Return the messages.
+    """
+    messages = int(batch.peer[count - 1]) + 1
     for message in range(messages):
+        found[message] = -1
         for row in range(paths.size):
             if paths[row] != path:
                 continue
@@ -298,4 +306,4 @@ def find_clients(
             if same:
                 found[message] = row
                 break
-    return found
+    return messages

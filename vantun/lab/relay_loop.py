@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.arena import Arena, row_stride
-from drivers.batch import SOCKADDR_SIZE, packet_batch
+from drivers.batch import SOCKADDR_SIZE, PacketBatch, packet_batch
 from drivers.library import Library
 from drivers.linux.udp import UdpSocket
 from drivers.linux.udp_bind import bind_udp
@@ -213,14 +213,19 @@ class RelayLoop:
         if count == 0:
             return
         now = time.monotonic()
-        found = find_clients(batch, count, path, self._table, self._path_of)
+        found = self._clients(batch, count, path)
         while (found < 0).any():
             message = int(np.flatnonzero(found < 0)[0])
             self._welcome(path, batch.address[message], now)
-            found = find_clients(batch, count, path, self._table, self._path_of)
+            found = self._clients(batch, count, path)
         self._heard[found] = now
         whose = np.stack((found, self._flight.epochs[found]), 1)
         admit(batch, count, 2 * path, whose, self._states, self._flight, now)
+
+    def _clients(self, batch: PacketBatch, count: int, path: int) -> NDArray[np.int64]:
+        """Return the client row of each message, -1 where there is none yet."""
+        found = np.empty(count, np.int64)
+        return found[: find_clients(batch, count, path, self._table, self._path_of, found)]
 
     def _welcome(self, path: int, address: NDArray[np.uint8], now: float) -> None:
         """Give a client address a row and a socket of its own, in place of the one silent for longest if need be."""

@@ -10,12 +10,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 from numpy.typing import NDArray
 
 from drivers.arena import Arena
 from drivers.batch import SOCKADDR_SIZE
+from drivers.kernel import before_compiling
 from vantun.session.layout import (
     BLOCK_SPAN,
     block_dtype,
@@ -233,8 +232,13 @@ def head(t: Any) -> Any:
     return t[0]
 
 
-@overload(head)
-def _head(t):  # type: ignore[no-untyped-def] # numba compares signatures, annotations included
-    if isinstance(t, types.Array):
-        return lambda t: t[0]
-    return lambda t: t
+@before_compiling
+def _teach_head() -> None:
+    from numba import types
+    from numba.extending import overload
+
+    @overload(head)
+    def _head(t):  # type: ignore[no-untyped-def] # numba compares signatures, annotations included
+        if isinstance(t, types.Array):
+            return lambda t: t[0]
+        return lambda t: t

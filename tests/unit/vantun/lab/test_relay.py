@@ -120,7 +120,9 @@ def test_a_client_is_found_by_address_and_path() -> None:
     table = np.arange(4 * SOCKADDR_SIZE, dtype=np.uint8).reshape(4, SOCKADDR_SIZE)
     batch = packet_batch(np.zeros(64, np.uint8), 8, table[[2, 0, 1]].copy())
     batch.peer[:4] = [0, 1, 1, 2]
-    assert find_clients(batch, 4, 1, table, np.array([0, 1, 1])).tolist() == [2, -1, 1]
+    found = np.zeros(4, np.int64)
+    assert find_clients(batch, 4, 1, table, np.array([0, 1, 1]), found) == 3
+    assert found[:3].tolist() == [2, -1, 1]
 
 
 def bound() -> socket.socket:

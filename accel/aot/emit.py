@@ -1,0 +1,66 @@
+"""From a module to shared objects: one for each CPU level, position-independent, linked against the C library only."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from accel.aot.failure import BuildError
+from drivers.cpu import LEVELS
+
+
+def levels_of(machine: str) -> tuple[str, ...]:
+    """Return the CPU levels that a library for ``machine`` has."""
+    return tuple(LEVELS) if machine == "x86_64" else (machine,)
+
+
+def emit_object(module: Any, level: str) -> bytes:
+    """Return the object file of a module, compiled for a level."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    cpu = level if level in LEVELS else "generic"
+    target = llvm.Target.from_default_triple().create_target_machine(
+        cpu=cpu, features="", opt=3, reloc="pic", codemodel="default", jit=False
+    )
+    # Parsed again for each level: code generation changes a module.
+    fresh = llvm.parse_assembly(str(module))
+    fresh.triple = llvm.get_default_triple()
+    fresh.data_layout = str(target.target_data)
+    made: bytes = target.emit_object(fresh)
+    return made
+
+
+def link(objects: Sequence[Path], target: Path) -> None:
+    """Link object files into the shared object ``target``.
+
+    Raises
+    ------
+    BuildError
+        When there is no linker, or it fails.
+    """
+    command = ["ld", "-shared", "-z", "now", "-z", "relro", "-z", "noexecstack", "--no-undefined", "--strip-all"]
+    command += ["-soname", target.name, "-o", str(target), *map(str, objects), *_system_libraries()]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise BuildError("the linker ld is missing; apt-get install binutils") from None
+    if done.returncode:
+        raise BuildError(f"ld failed on {target.name}: {done.stderr.strip()[-500:]}")
+
+
+def _system_libraries() -> list[str]:
+    """Return the files of the C and mathematics libraries that this process runs with: no headers, no compiler."""
+    found = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        path = line.split(maxsplit=5)[-1]
+        name = Path(path).name
+        if name.startswith(("libc.so", "libc-", "libm.so", "libm-", "ld-musl")) and path not in found:
+            found.append(path)
+    if not any(Path(path).name.startswith(("libc", "ld-musl")) for path in found):
+        raise BuildError(f"this process on {platform.system()} runs without a C library that can be linked against")
+    return found

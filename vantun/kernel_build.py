@@ -1,0 +1,154 @@
+"""Building the library of kernels: a rehearsal of everything an appliance does, then one object for each CPU level."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from accel.aot.emit import emit_object, levels_of, link
+from accel.aot.failure import BuildError
+from accel.aot.ir_modules import ir_modules, ir_object
+from accel.aot.merge import merge
+from accel.aot.record import Recorder
+from accel.kernels.crc32c import crc32c
+from drivers.kernel import observe
+from drivers.kernel_library import FORMAT, MANIFEST, digest
+from vantun.kernel_cache import ROOT
+
+_PACKAGES = ("drivers", "accel", "vantun")
+Say = Callable[[str], None]
+
+
+def build_library(folder: Path, say: Say, levels: Sequence[str] = ()) -> list[str]:
+    """Write a library into ``folder``, in place of the one that is there; return the names of its kernels.
+
+    Must be called in a process that has run no kernel yet. ``levels`` are CPU levels (default: all of this machine's
+    kind); ``say`` is told of every step.
+
+    Raises
+    ------
+    BuildError
+        What cannot be compiled or linked, and the next step.
+    """
+    recorder = Recorder()
+    observe(recorder)
+    say("compiling kernels (minutes, unless numba has them in its cache)")
+    try:
+        rehearse()
+    finally:
+        observe(None)
+    recorded = [recorder.seen[name] for name in sorted(recorder.seen)]
+    module, entries = merge(recorded, _compiled_crc32c())
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+    try:
+        modules = _write_ir(work)
+        objects = {}
+        for level in levels or levels_of(platform.machine()):
+            say(f"emitting {len(entries)} kernels for {level}")
+            objects[level] = _write_level(work, module, level, modules)
+        manifest = {
+            "format": FORMAT,
+            "machine": platform.machine(),
+            "sources": {str(path.relative_to(ROOT)): digest(path) for path in sorted(sources())},
+            "objects": objects,
+            "entries": entries,
+        }
+        (work / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        for path in modules:
+            path.unlink()
+        _replace(work, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return list(entries)
+
+
+def rehearse() -> None:
+    """Run every kernel that an appliance calls from Python, each with the types that it is called with."""
+    from accel.aead.cryptography import CryptographyAead
+    from accel.selftest import self_test
+    from vantun.dataplane.warm import main
+    from vantun.lab.warm import warm_lab
+
+    main()
+    warm_lab()
+    fallback = CryptographyAead()  # serves where no engine of our own can
+    for operation in sorted(fallback.operations, key=lambda each: each.value):
+        verdict = self_test(fallback, operation)
+        if not verdict.passed:
+            raise BuildError(f"the engine cryptography fails its self-test: {verdict.reason}; reinstall cryptography")
+
+
+def sources() -> set[Path]:
+    """Return every file that has a kernel, and those that it imports from our packages: constants are compiled in."""
+    found: set[Path] = set()
+    waiting = [
+        path
+        for package in _PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if "@kernel" in path.read_text() or path.parent == ROOT / "accel" / "ir"
+    ]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += _imports(path)
+    return found
+
+
+def _imports(path: Path) -> Iterator[Path]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [each.name for each in node.names]
+        for name in names:
+            if name.split(".")[0] in _PACKAGES:
+                for place in (ROOT / f"{name.replace('.', '/')}.py", ROOT / name.replace(".", "/") / "__init__.py"):
+                    if place.exists():
+                        yield place
+
+
+def _compiled_crc32c() -> Any:
+    import numpy as np
+
+    kernel: Any = crc32c
+    digits = np.frombuffer(b"123456789", np.uint8).copy()
+    kernel.dispatcher(digits, 0, 9)
+    return kernel.dispatcher.overloads[tuple(kernel.dispatcher.typeof_pyval(each) for each in (digits, 0, 9))]
+
+
+def _write_ir(work: Path) -> list[Path]:
+    paths = []
+    for name in ir_modules():
+        path = work / f"{name}.o"
+        path.write_bytes(ir_object(name))
+        paths.append(path)
+    return paths
+
+
+def _write_level(work: Path, module: Any, level: str, others: Sequence[Path]) -> dict[str, str]:
+    path = work / f"kernels-{level}.so"
+    part = work / f"{level}.o"
+    part.write_bytes(emit_object(module, level))
+    link([part, *others], path)
+    part.unlink()
+    return {"file": path.name, "digest": digest(path)}
+
+
+def _replace(work: Path, folder: Path) -> None:
+    """Put ``work`` in the place of ``folder``; a process that uses the old one keeps its open files."""
+    old = work.with_name(f"{work.name}.old")
+    work.chmod(0o755)
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(work, folder)
+    shutil.rmtree(old, ignore_errors=True)
