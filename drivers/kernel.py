@@ -114,7 +114,7 @@ class Kernel:
 
     @functools.cached_property
     def dispatcher(self) -> Any:
-        """numba's object for this kernel."""
+        """Numba's object for this kernel."""
         from numba import njit
 
         while _state.preparations:

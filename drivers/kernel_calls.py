@@ -6,8 +6,8 @@ items; last come the words of the result. The compiled side of an entry (accel/a
 shape and strides from the array object itself, after it has seen that type, dtype, dimensions and flags are the right
 ones. So an array costs 50 ns instead of the 300 ns that a look from Python, or from numba, takes.
 
-Arrays are read where numpy's and CPython's stable ABI place them (``PyArrayObject_fields``); :func:`layout_fault` checks
-that once for each process.
+Arrays are read where numpy's and CPython's stable ABI place them (``PyArrayObject_fields``); :func:`layout_fault` looks
+once in each process whether they do.
 """
 
 from __future__ import annotations
@@ -154,7 +154,12 @@ class _Caller:
 
     def _result(self, kind: Kind, place: int) -> tuple[str, int]:
         if isinstance(kind, str):
-            text = {"none": "None", "f8": f"doubles[{place}]", "u8": f"unsigned[{place}]", "b1": f"signed[{place}] != 0"}
+            text = {
+                "none": "None",
+                "f8": f"doubles[{place}]",
+                "u8": f"unsigned[{place}]",
+                "b1": f"signed[{place}] != 0",
+            }
             return text.get(kind, f"signed[{place}]"), place + words(kind)
         items = []
         for item in kind[1]:
@@ -177,9 +182,14 @@ class _Caller:
         text += ["    except (TypeError, ValueError, OverflowError) as error:"]
         text += [f"        return misfit(({given}), str(error))", "    status = run(address)"]
         text += ["    if status != 0:", f"        failed = after(status, ({given}))"]
-        text += ["        if failed is not None:", "            return failed[0]", f"    return {result}", "  return call"]
+        text += [
+            "        if failed is not None:",
+            "            return failed[0]",
+            f"    return {result}",
+            "  return call",
+        ]
         space: dict[str, Any] = {}
-        exec("\n".join(text), space)  # noqa: S102 # made of our own manifest's kinds; a hundred lines of closures otherwise
+        exec("\n".join(text), space)  # made of our own manifest's kinds; a hundred lines of closures otherwise
         view = self._row.data
         constants = {
             "run": self._run,
@@ -213,7 +223,7 @@ class _Caller:
         """Write the dtypes of the arrays into the row if compiled code can take them; return why not."""
         space = {f"a{i}": argument for i, argument in enumerate(arguments)}
         for place, name, (_, dimensions, mark, flags) in self._arrays:
-            array = eval(name, {}, space)  # noqa: S307 # "a1[2]", made by _lay
+            array = eval(name, {}, space)  # "a1[2]", made by _lay
             if type(array) is not np.ndarray:
                 return f"{name} is not an array but {type(array).__name__}"
             if array.ndim != dimensions or array.flags.num & flags != flags or dtype_mark(array.dtype) != mark:

@@ -24,7 +24,7 @@ from drivers.kernel_calls import Entry, layout_fault
 FORMAT = 1
 MANIFEST = "library.json"
 SELF_TEST = "vantun_self_test"
-"""``i64 vantun_self_test()`` of every object: 0 when its instructions give the known answers, else which one did not."""
+"""``i64 vantun_self_test()`` of every object: 0 if its code gives the known answers, else which one it did not give."""
 _TRIAL_TIME = 20.0
 """Seconds that the child may take."""
 _TRIAL = "import ctypes, sys; sys.exit(1 if ctypes.PyDLL(sys.argv[1])[sys.argv[2]]() else 0)"
@@ -111,7 +111,8 @@ def open_library(folder: Path, root: Path, marks: Path | None) -> KernelLibrary 
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         if manifest["format"] != FORMAT or manifest["machine"] != platform.machine():
-            return NoLibrary(f"the library in {folder} is for {manifest['machine']}, format {manifest['format']}", build)
+            of = f"{manifest['machine']}, format {manifest['format']}"
+            return NoLibrary(f"the library in {folder} is for {of}", build)
         for name, wanted in manifest["sources"].items():
             if digest(root / name) != wanted:
                 return NoLibrary(f"{name} has changed since the library was built", build)
@@ -130,7 +131,7 @@ def open_library(folder: Path, root: Path, marks: Path | None) -> KernelLibrary 
     except FileNotFoundError as error:
         return NoLibrary(f"there is no {error.filename}", build)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return NoLibrary(f"the library in {folder} cannot be read: {error or type(error).__name__}", build)
+        return NoLibrary(f"the library in {folder} cannot be read: {type(error).__name__} {error}", build)
 
 
 def _trial(path: Path, wanted: str, marks: Path | None) -> str:

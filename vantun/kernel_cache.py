@@ -1,9 +1,9 @@
 """Where compiled kernels lie: the library made ahead of time, and what numba keeps where there is none.
 
 The library is part of the wheel, or was built on this machine by ``vantun accel warm``, which keeps it beside numba's
-cache (:mod:`vantun.kernel_place`). numba's own choice is ``__pycache__`` beside the source, which an installed appliance
-cannot write and a checkout should not have. It must be told before it is imported, hence this module, which imports
-nothing heavy.
+cache (:mod:`vantun.kernel_place`). numba's own choice is ``__pycache__`` beside the source, which an installed
+appliance cannot write and a checkout should not have. It must be told before it is imported, hence this module, which
+imports nothing heavy.
 
 numba looks at the file of a kernel alone, not at the files of the kernels that it calls: after a change in one file it
 would go on using what it compiled from the old one into another. So the folder's name holds a digest of the files whose
@@ -80,7 +80,9 @@ def _find_library() -> KernelLibrary | NoLibrary:
 
 
 def use_kernel_cache() -> Path | None:
-    """Have kernels looked for in the library, and point numba at :func:`kernel_cache_folder` unless the user has chosen a folder; return the folder in force.
+    """Have kernels looked for in the library, and point numba at :func:`kernel_cache_folder`.
+
+    A folder that the user has chosen stays. Returns the folder in force.
 
     The cache holds code that numba loads without question, so a folder that other users could have filled is refused:
     None is returned, and numba decides for itself.

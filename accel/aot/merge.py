@@ -12,8 +12,36 @@ from accel.aot.trampoline import trampoline
 from drivers.kernel_library import SELF_TEST
 
 _OF_THE_SYSTEM = frozenset(
-    "memcpy memmove memset memcmp malloc free pow exp exp2 log log2 log10 sqrt floor ceil fmod ldexp frexp fma "
-    "rint trunc round sin cos tan read writev __errno_location".split()
+    [
+        "memcpy",
+        "memmove",
+        "memset",
+        "memcmp",
+        "malloc",
+        "free",
+        "pow",
+        "exp",
+        "exp2",
+        "log",
+        "log2",
+        "log10",
+        "sqrt",
+        "floor",
+        "ceil",
+        "fmod",
+        "ldexp",
+        "frexp",
+        "fma",
+        "rint",
+        "trunc",
+        "round",
+        "sin",
+        "cos",
+        "tan",
+        "read",
+        "writev",
+        "__errno_location",
+    ]
 )
 """Functions of the C library that kernels may call."""
 

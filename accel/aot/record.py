@@ -33,7 +33,7 @@ class Recorded:
 
     @property
     def compiled(self) -> Any:
-        """numba's result of compiling it."""
+        """Numba's result of compiling it."""
         return self.kernel.dispatcher.overloads[self.types]
 
 
@@ -70,7 +70,9 @@ def _argument(name: str, numba_type: Any, value: Any) -> Kind:
     if isinstance(numba_type, types.Array):
         if numba_type.layout not in "CA":
             raise BuildError(f"kernel {name} is called with an array of layout {numba_type.layout}")
-        flags = C_CONTIGUOUS * (numba_type.layout == "C") | WRITEABLE * numba_type.mutable | ALIGNED * numba_type.aligned
+        flags = (
+            C_CONTIGUOUS * (numba_type.layout == "C") | WRITEABLE * numba_type.mutable | ALIGNED * numba_type.aligned
+        )
         return ["array", numba_type.ndim, dtype_mark(value.dtype), flags]
     if isinstance(numba_type, types.BaseTuple):
         return ["tuple", [_argument(name, each, item) for each, item in zip(numba_type, value, strict=True)], ""]

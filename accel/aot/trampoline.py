@@ -75,7 +75,13 @@ class _Writer:
         for size in sizes:
             items = self.add(f"mul i64 {items}, {size}")
         steps = [self.load("i64", strides, 8 * i) for i in range(dimensions)]
-        self.given += ["ptr null", "ptr null", f"i64 {items}", "i64 @SIZE@", f"ptr {self.load('ptr', array, ARRAY_DATA)}"]
+        self.given += [
+            "ptr null",
+            "ptr null",
+            f"i64 {items}",
+            "i64 @SIZE@",
+            f"ptr {self.load('ptr', array, ARRAY_DATA)}",
+        ]
         self.given += [f"i64 {each}" for each in sizes + steps]
 
     def _same(self, llvm_type: str, one: str, other: str) -> None:
@@ -133,7 +139,7 @@ def trampoline(symbol: str, inner: str, kinds: tuple[Kind, ...], item_sizes: lis
     given = [f"i64 {next(sizes)}" if each == "i64 @SIZE@" else each for each in writer.given]
     llvm_type = value_type(result)
     parameters = ", ".join(["ptr", "ptr", *(each.split(" ", 1)[0] for each in given)])
-    status = writer.add(f"call i32 @\"{inner}\"({', '.join(['ptr %result', 'ptr %exception', *given])})")
+    status = writer.add(f'call i32 @"{inner}"({", ".join(["ptr %result", "ptr %exception", *given])})')
     # 0 and -2 (None) are numba's good statuses; -1 is an exception of its own, above 0 those that a kernel raises.
     good = writer.add(f"icmp eq i32 {status}, 0")
     none = writer.add(f"icmp eq i32 {status}, -2")

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from numba.core.dispatcher import Dispatcher
 
+from drivers.kernel import Kernel
 from drivers.linux.tun import TunDevice
 from drivers.linux.udp_bind import bind_udp
 from tests.unit.vantun.dataplane.worker_pair import REPLY, SESSION, SMALL, lane_pair
@@ -123,11 +123,11 @@ def test_the_end_of_the_control_process_ends_the_loop(rig: Rig) -> None:
 def compiled() -> set[tuple[str, str]]:
     """Return every kernel of the three packages with each signature that is in use."""
     return {
-        (f"{kernel.py_func.__module__}.{kernel.py_func.__name__}", str(signature))
+        (kernel.name, str(signature))
         for name, module in list(sys.modules.items())
         if name.split(".")[0] in ("vantun", "accel", "drivers")
         for kernel in list(vars(module).values())
-        if isinstance(kernel, Dispatcher)
+        if isinstance(kernel, Kernel)
         for signature in kernel.signatures
     }
 
