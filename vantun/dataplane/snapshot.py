@@ -56,6 +56,7 @@ _MEASURED = (
     "mtu_state",
 )
 _LANE_FIELDS = (
+    "next_pn",
     "bad_tags",
     "sent",
     "sent_bytes",
