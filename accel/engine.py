@@ -170,9 +170,9 @@ class SpanJob(NamedTuple):
     memory
         [uint8 (bytes,)]
     data, parity
-        [int64 (sum of k,)], [int64 (sum of m,)] byte offsets of units in ``memory``.
+        [int64 (sum of k,)], [int64 (sum of m,)] byte offsets of units in ``memory``; may be longer.
     row, lost
-        [uint8 (sum of m,)] matrix rows; lost positions (ignored by encode).
+        [uint8 (sum of m,)] matrix rows; lost positions (ignored by encode); may be longer.
     data_start, parity_start
         [int32 (spans,)]
     k, m, column, length

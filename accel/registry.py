@@ -7,7 +7,7 @@ the choice is made once, when a worker starts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from accel.catalogue import CATALOGUE, Kind, Row
@@ -18,6 +18,8 @@ from accel.sight import Sighting
 from drivers.errors import DriverError
 
 ROOT = Path("/")
+_LAST = "reference"
+"""The engine that can do everything, everywhere."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,14 @@ class Choice:
         Why this one.
     degraded
         Whether it stands in for one that was wanted, by name or by rank, and cannot serve.
+    spares
+        Software engines that do what it does not do, best first; none with ``only:``.
     """
 
     engine: Engine
     reason: str
     degraded: bool = False
+    spares: tuple[Engine, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,8 @@ class Registry:
             for wish in candidates:
                 obstacle = self._obstacle(wish, operation, preference, allow_emulated=preferences.allow_emulated)
                 if not obstacle:
-                    chosen[operation] = self._choice(wish, kind, preference, passed_over, degraded=degraded)
+                    choice = self._choice(wish, kind, preference, passed_over, degraded=degraded)
+                    chosen[operation] = replace(choice, spares=self._spares(choice.engine, operation, preference))
                     break
                 passed_over.append(f"{wish.name}: {obstacle}")
                 degraded |= not wish.optional
@@ -203,6 +209,20 @@ class Registry:
         if passed_over:
             reason = f"{reason}; passed over: {'; '.join(passed_over)}"
         return Choice(engine, reason, degraded)
+
+    def _spares(self, engine: Engine, operation: Operation, preference: Preference) -> tuple[Engine, ...]:
+        """Return who stands in: the first CPU engine by rank that is another one and usable, and the reference."""
+        kind = next(kind for kind in Kind if operation in kind.operations)
+        found: list[Engine] = []
+        for row in self._rows.values():
+            if preference.only or row.name in (engine.name, *preference.forbidden) or kind not in row.make:
+                continue
+            last = row.name == _LAST
+            if row.provenance is Provenance.CPU and (last or not found) and self.verdict(row.name, operation).passed:
+                other = self._engine(row.name, kind)
+                assert not isinstance(other, str), "an engine that passed its self-test was made"
+                found.append(other)
+        return tuple(found)
 
     def _sight(self, row: Row) -> Sighting:
         if row.name not in self._sightings:

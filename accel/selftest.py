@@ -19,6 +19,7 @@ from accel.engine import Engine, EngineSession, Job, KeySpec, Operation, Status,
 from accel.known_answers import PARITY, SEALED_PACKETS, SPAN
 from accel.reference.engine import ReferenceEngine
 from accel.trials import (
+    PATIENCE,
     AnyJob,
     OpenRow,
     SealRow,
@@ -71,8 +72,11 @@ class Case:
     expected: Job
 
 
-def self_test(engine: Engine, operation: Operation) -> Verdict:
-    """Return whether ``engine`` computes ``operation`` as the reference does; never raises."""
+def self_test(engine: Engine, operation: Operation, patience: float = PATIENCE) -> Verdict:
+    """Return whether ``engine`` computes ``operation`` as the reference does; never raises.
+
+    ``patience`` is for each job, seconds.
+    """
     cases = all_cases(operation)
     name = "opening it"
     try:
@@ -84,7 +88,7 @@ def self_test(engine: Engine, operation: Operation) -> Verdict:
             _install(session, operation)
             for case in cases:
                 name = case.name
-                wrong = _try(engine, session, case)
+                wrong = _try(engine, session, case, patience)
                 if wrong:
                     return Verdict(passed=False, reason=f"self-test of {operation.value} failed, {name}: {wrong}")
         finally:
@@ -98,9 +102,9 @@ def self_test(engine: Engine, operation: Operation) -> Verdict:
     return Verdict(passed=True, reason=f"self-test passed ({len(cases)} jobs, {rows} rows)")
 
 
-def _try(engine: Engine, session: EngineSession, case: Case) -> str:
+def _try(engine: Engine, session: EngineSession, case: Case, patience: float) -> str:
     job = copy_job(case.job)
-    run(engine, session, job)
+    run(engine, session, job, patience)
     return difference(job, case.expected)
 
 

@@ -15,7 +15,7 @@ from drivers.errors import DriverError
 
 GUARD = 0xA5
 """Fills whatever a job should not touch, and targets before they are written."""
-_PATIENCE = 5.0
+PATIENCE = 5.0
 """Seconds that an asynchronous engine may take for one job."""
 
 AnyJob = TypeVar("AnyJob", bound=Job)
@@ -164,19 +164,19 @@ def rows_of(job: SealJob | OpenJob) -> list[bytes]:
     ]
 
 
-def run(engine: Engine, session: EngineSession, job: Job) -> None:
-    """Do a job to its end.
+def run(engine: Engine, session: EngineSession, job: Job, patience: float = PATIENCE) -> None:
+    """Do a job to its end, within ``patience`` seconds.
 
     Raises
     ------
     DriverError
         When the engine takes too long.
     """
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + patience
     ticket = engine.submit(session, job)
     while ticket is None or not ticket.done:
         if time.monotonic() > deadline:
-            raise DriverError(f"engine {engine.name} did not finish a job in {_PATIENCE:.0f} s; look at its device")
+            raise DriverError(f"engine {engine.name} did not finish a job in {patience:g} s; look at its device")
         engine.poll()
         if ticket is None:
             ticket = engine.submit(session, job)

@@ -45,23 +45,23 @@ class Nonces:
         self.count = 0
         self._keys: dict[int, bytes] = {}
         self._used: dict[bytes, set[int]] = {}
-        install, submit = serving.session.install_key, serving.engine.submit
+        install, run = serving.session.install_key, serving.run
 
         def installs(slot: int, spec: KeySpec) -> None:
             self._keys[slot] = spec.key
             install(slot, spec)
 
-        def submits(session: Any, job: Any) -> Any:
+        def runs(job: Any) -> None:
             if isinstance(job, SealJob):
                 for slot, number in zip(job.slot.tolist(), job.number.tolist(), strict=True):
                     used = self._used.setdefault(self._keys[slot], set())
                     assert number not in used, f"packet number {number} was used twice under one key"
                     used.add(number)
                     self.count += 1
-            return submit(session, job)
+            run(job)
 
         serving.session.install_key = installs  # type: ignore[method-assign]
-        serving.engine.submit = submits  # type: ignore[method-assign]
+        serving.run = runs  # type: ignore[method-assign]
 
 
 class Chaos:

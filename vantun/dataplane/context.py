@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.engine import Engine, EngineSession, Job
+from accel.serving import Serving
 from vantun.session.tables import Tables
 
 STAGES = ("open", "accept", "decode", "deliver", "refill", "encode", "schedule", "seal")
@@ -18,30 +19,17 @@ COUNTER_FIELDS = ("calls", "packets", "bytes", "ns")
 
 
 @dataclass(frozen=True)
-class Serving:
-    """An engine that serves an operation, and its session."""
-
-    engine: Engine
-    session: EngineSession
-
-    def run(self, job: Job) -> None:
-        """Do ``job`` now; an asynchronous engine is polled until every row has its status."""
-        ticket = self.engine.submit(self.session, job)
-        while ticket is None:
-            self.engine.poll()
-            ticket = self.engine.submit(self.session, job)
-        while not ticket.done:
-            self.engine.poll()
-
-
-@dataclass(frozen=True)
 class Engines:
-    """The engine that serves each operation."""
+    """Who serves each operation."""
 
     encode: Serving
     decode: Serving
     seal: Serving
     open: Serving
+
+    def __iter__(self) -> Iterator[Serving]:
+        """Return all four, in the order of Operation."""
+        return iter((self.encode, self.decode, self.seal, self.open))
 
 
 class Clock:

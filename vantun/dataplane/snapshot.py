@@ -83,12 +83,8 @@ def snapshot(plane: Dataplane) -> dict[str, object]:
     engines = plane.context.engines
     sessions = np.flatnonzero(t.session["used"][: plane.config.limits.sessions])
     return {
-        "engines": {
-            "fec.encode": engines.encode.engine.name,
-            "fec.decode": engines.decode.engine.name,
-            "aead.seal": engines.seal.engine.name,
-            "aead.open": engines.open.engine.name,
-        },
+        "engines": {serving.operation.value: serving.engine.name for serving in engines},
+        "engine_watch": [serving.report() for serving in engines],
         "lanes": _lanes(plane),
         "channels": _channels(plane, sessions),
         "packets": _packets(plane, sessions),

@@ -70,7 +70,7 @@ def _serve(control: socket.socket, floors: int) -> int:
         control.send(encode(Failed(str(error)[:4000] or type(error).__name__)))
         return 1
     try:
-        control.send(encode(Ready({operation.value: engine.name for operation, engine in chosen.items()})))
+        control.send(encode(Ready({operation.value: choice.engine.name for operation, choice in chosen.items()})))
     except OSError:  # the control process has ended meanwhile
         return 1
     gc.collect()

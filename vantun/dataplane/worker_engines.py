@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from accel.engine import Engine, Operation
-from accel.registry import Preferences, choose
+from accel.engine import Operation
+from accel.registry import Choice, Preferences, choose
+from accel.serving import Serving
 from vantun.config import AccelConfig
-from vantun.dataplane.context import Engines, Serving
+from vantun.dataplane.context import Engines
 
 
-def choose_engines(config: AccelConfig) -> dict[Operation, Engine]:
+def choose_engines(config: AccelConfig) -> dict[Operation, Choice]:
     """Return a self-tested engine for each operation. Raises DriverError."""
-    chosen = choose(Preferences(fec=config.fec, aead=config.aead, allow_emulated=config.allow_emulated))
-    return {operation: choice.engine for operation, choice in chosen.items()}
+    return choose(Preferences(fec=config.fec, aead=config.aead, allow_emulated=config.allow_emulated))
 
 
-def open_engines(engines: Mapping[Operation, Engine]) -> Engines:
-    """Return ``engines`` with a new session each. Raises DriverError."""
+def open_engines(chosen: Mapping[Operation, Choice]) -> Engines:
+    """Return what was chosen, with new sessions, and who stands in for it. Raises DriverError."""
 
     def serving(operation: Operation) -> Serving:
-        return Serving(engines[operation], engines[operation].open(operation))
+        choice = chosen[operation]
+        return Serving(choice.engine, choice.engine.open(operation), choice.spares)
 
     return Engines(
         encode=serving(Operation.FEC_ENCODE),
@@ -32,5 +33,5 @@ def open_engines(engines: Mapping[Operation, Engine]) -> Engines:
 
 def close_engines(engines: Engines) -> None:
     """Close the sessions of ``engines``, and wipe their keys."""
-    for serving in (engines.encode, engines.decode, engines.seal, engines.open):
-        serving.session.close()
+    for serving in engines:
+        serving.close()

@@ -13,8 +13,9 @@ from dataclasses import replace
 from accel.aead.cryptography import CryptographyAead
 from accel.engine import Operation, Suite
 from accel.fec.simd import SimdFec
+from accel.serving import Serving
 from vantun.dataplane.config import DataplaneConfig
-from vantun.dataplane.context import Engines, Serving
+from vantun.dataplane.context import Engines
 from vantun.dataplane.events import FlowOpened
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.steady_clock import SteadyClock
@@ -45,7 +46,7 @@ def client_address(path: int) -> Address:
     return f"10.0.{path >> 8}.{path & 0xFF}", 40000
 
 
-def lab_engines() -> Engines:
+def lab_engines(_side: int = 0) -> Engines:
     """Return fresh engines as a worker without accelerators would have them."""
     fec, aead = SimdFec(), CryptographyAead()
     return Engines(
@@ -82,8 +83,16 @@ class Network:
         Called for every datagram before its link, if set.
     """
 
-    def __init__(self, config: DataplaneConfig | None = None, *, seed: int = 1) -> None:
+    def __init__(
+        self,
+        config: DataplaneConfig | None = None,
+        *,
+        seed: int = 1,
+        engines: Callable[[int], Engines] = lab_engines,
+    ) -> None:
+        """Begin without a path; ``engines`` makes those of an end (0 client, 1 server)."""
         config = config or DataplaneConfig()
+        self._engines = engines
         self.now = 0.0
         self.seed = seed
         self.accepted: dict[str, MemoryPort] = {}
@@ -93,8 +102,8 @@ class Network:
         self.accept_with: Callable[[str], MemoryPort] = lambda _: MemoryPort()
         self.accept_packets_with: Callable[[str], MemoryPacketPort] = lambda _: MemoryPacketPort(self.server.plane)
         self.floors = private_floors(), private_floors()
-        self.client = Endpoint(Dataplane(config, lab_engines(), floors=self.floors[0]))
-        self.server = Endpoint(Dataplane(config, lab_engines(), floors=self.floors[1]), self._accept)
+        self.client = Endpoint(Dataplane(config, engines(0), floors=self.floors[0]))
+        self.server = Endpoint(Dataplane(config, engines(1), floors=self.floors[1]), self._accept)
         self.links: dict[tuple[int, int], Link] = {}
         self.tamper: Tamper | None = None
         self.source: dict[int, Address] = {}
@@ -163,7 +172,7 @@ class Network:
     def crash(self, direction: int) -> None:
         """Let the worker of an end (0 client, 1 server) die, and another one go on with what outlives it."""
         end = (self.client, self.server)[direction]
-        end.plane = Dataplane(self._config, lab_engines(), floors=self.floors[direction])
+        end.plane = Dataplane(self._config, self._engines(direction), floors=self.floors[direction])
         for spec in self._specs[direction]:
             end.plane.add_lane(spec, self.clocks[direction]())
 

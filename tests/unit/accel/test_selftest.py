@@ -67,13 +67,12 @@ def test_an_asynchronous_engine_passes(operation: Operation) -> None:
     assert verdict.passed, verdict.reason
 
 
-def test_an_engine_that_never_finishes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_never_finishes_is_given_up() -> None:
     class Stuck(sick.LateEngine):
         def poll(self) -> int:
             return 0
 
-    monkeypatch.setattr(trials, "_PATIENCE", 0.0)
-    assert "did not finish a job" in self_test(Stuck(SimdFec()), ENCODE).reason
+    assert "did not finish a job" in self_test(Stuck(SimdFec()), ENCODE, patience=0.0).reason
 
 
 def test_the_jobs_stay_as_they_were() -> None:

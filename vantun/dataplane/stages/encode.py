@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vantun.dataplane.context import Context
-from vantun.dataplane.stages.decode import span_job
+from vantun.dataplane.stages.decode import SpanJobs
 from vantun.session.coding import collect_wanted, make_spans
 
 _SPANS = 256
@@ -17,11 +17,12 @@ class EncodeStage:
         self._context = context
         self._clock = context.clock("encode")
         self._spans = make_spans(_SPANS, _UNITS)
+        self._jobs = SpanJobs(context, self._spans)
 
     def run(self, now: float) -> None:
         """Compute every row that is wanted."""
         self._clock.start()
-        count, data, parity = collect_wanted(self._context.tables.root, self._spans, now)
+        count, _, parity = collect_wanted(self._context.tables.root, self._spans, now)
         if count:
-            self._context.engines.encode.run(span_job(self._context, self._spans, count, data, parity))
+            self._context.engines.encode.run(self._jobs.of(count))
             self._clock.stop(parity)

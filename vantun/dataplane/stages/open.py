@@ -18,6 +18,8 @@ class OpenStage:
         self._context = context
         self._clock = context.clock("open")
         self.capacity = capacity
+        self._jobs: dict[int, OpenJob] = {}
+        """By batch size: engines know the jobs that they have seen before."""
         self.arrivals = Arrivals(
             source_offset=np.zeros(capacity, np.int64),
             target_offset=np.zeros(capacity, np.int64),
@@ -37,17 +39,22 @@ class OpenStage:
         a, t = self.arrivals, self._context.tables
         ours, misses = sort_arrivals(t.root, a, batch, first, count)
         if ours:
-            self._context.engines.open.run(
-                OpenJob(
-                    source=batch.memory,
-                    source_offset=a.source_offset[:ours],
-                    length=a.length[:ours],
-                    target=t.memory,
-                    target_offset=a.target_offset[:ours],
-                    slot=a.slot[:ours],
-                    number=a.number[:ours],
-                    status=a.status[:ours],
-                )
-            )
+            job = self._jobs.get(ours)
+            if job is None or job.source is not batch.memory:
+                job = self._jobs[ours] = self._job(batch, ours)
+            self._context.engines.open.run(job)
         self._clock.stop(ours)
         return ours, a.miss[:misses].copy()
+
+    def _job(self, batch: PacketBatch, ours: int) -> OpenJob:
+        a = self.arrivals
+        return OpenJob(
+            source=batch.memory,
+            source_offset=a.source_offset[:ours],
+            length=a.length[:ours],
+            target=self._context.tables.memory,
+            target_offset=a.target_offset[:ours],
+            slot=a.slot[:ours],
+            number=a.number[:ours],
+            status=a.status[:ours],
+        )

@@ -86,6 +86,8 @@ class SealStage:
         self._departures = departures
         capacity = len(departures.length)
         self._arena = Arena(capacity, packet_size)
+        self._jobs: dict[int, SealJob] = {}
+        """By batch size: engines know the jobs that they have seen before."""
         self._batch = packet_batch(self._arena.memory, capacity, peers)
         self._sealed = Sealed(
             source_offset=np.zeros(capacity, np.int64),
@@ -104,18 +106,21 @@ class SealStage:
         s, batch, t = self._sealed, self._batch, self._context.tables
         if count:
             arrange(self._departures, s, batch, count, int(self._departures.lane[:count].max()) + 1)
-            self._context.engines.seal.run(
-                SealJob(
-                    source=t.memory,
-                    source_offset=s.source_offset[:count],
-                    length=s.length[:count],
-                    target=batch.memory,
-                    target_offset=s.target_offset[:count],
-                    slot=s.slot[:count],
-                    number=s.number[:count],
-                    status=s.status[:count],
-                )
-            )
+            self._context.engines.seal.run(self._jobs.get(count) or self._add_job(count))
             release_spares(t.root, s, count)
             self._clock.stop(count)
         return Outgoing(batch, count, s.socket)
+
+    def _add_job(self, count: int) -> SealJob:
+        s = self._sealed
+        job = self._jobs[count] = SealJob(
+            source=self._context.tables.memory,
+            source_offset=s.source_offset[:count],
+            length=s.length[:count],
+            target=self._batch.memory,
+            target_offset=s.target_offset[:count],
+            slot=s.slot[:count],
+            number=s.number[:count],
+            status=s.status[:count],
+        )
+        return job

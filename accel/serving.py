@@ -1,0 +1,394 @@
+"""An operation that is being served, by whichever engine is best for a batch and well at the moment.
+
+The fast path is that of a CPU engine: a table by batch size says whom to call, and the statuses are compared with what
+a good batch leaves. About one row in 1024 is computed a second time by another software engine. Devices work on a copy
+of the job (:mod:`accel.isolation`), under a deadline, and software does again what they do not do, or do wrong: from
+the untouched source, under the same packet numbers, by an engine that has held the same keys from the start. A batch is
+complete, and in order, when :meth:`Serving.run` returns.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.engine import Engine, EngineSession, Job, OpenJob, Operation, Status, Ticket
+from accel.finished import FINISHED, Finished
+from accel.isolation import Isolation, pick, pick_done
+from accel.key_board import Keys
+from accel.life import PROBATION_SHARE, Cause, State
+from accel.rung import Clock, Failure, Rung, Step, unfinished
+from drivers.errors import DriverError
+
+AUDIT_SHARE = 1024
+"""One row in so many is computed twice, on average."""
+_TABLE = 1024
+"""Rows of a batch beyond which it does not matter how many there are."""
+_LEAST_TIMED = 20_000
+"""Nanoseconds of a CPU engine's batch below which reading the clock is too coarse."""
+_DONE = [bytes([Status.DONE]) * count for count in range(_TABLE + 1)]
+_SETTLED = Finished()
+"""The ticket of a batch that has had all the care there is."""
+COUNTS = ("redone", "audited", "mismatched", "confirmed", "disputed", "lost")
+"""Rows done again in software; computed twice; that differed; rejections of devices looked at again; that somebody who
+used them found wrong; that nobody could do."""
+
+Rows = NDArray[np.int64]
+_Submit = Callable[[Any, Any], Ticket | None]
+
+
+class Serving:
+    """An operation, whoever computes it.
+
+    Attributes
+    ----------
+    operation
+        What is served.
+    session
+        Takes keys.
+    counts
+        Rows by what befell them; see COUNTS.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        session: EngineSession,
+        spares: Sequence[Engine] = (),
+        *,
+        clock: Clock = time.perf_counter_ns,
+        seed: int | None = None,
+    ) -> None:
+        """Serve by ``engine``, of which ``session`` is one; ``spares`` are CPU engines that stand in, best first."""
+        self.operation = session.operation
+        self.counts = dict.fromkeys(COUNTS, 0)
+        self.session = Keys(self.operation)
+        self.session.on_failure = self._failed
+        self._clock = clock
+        self._random = random.Random(seed)
+        self._size = 0.0
+        self._turn = 0
+        first = Rung(engine, session, clock)
+        self._spares = [Rung(spare, spare.open(self.operation), clock) for spare in spares if spare is not engine]
+        self.session.rungs = [first, *self._spares]
+        self._ladders: dict[int, list[tuple[int, Rung]]] = {0: [(0, first)]}
+        self._left = self._next_audit()
+        self._rebuild()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that serves large batches now, if it is well."""
+        return self._who[-1].engine
+
+    def run(self, job: Job) -> None:
+        """Do ``job`` now: every row has its status on return."""
+        count = len(job.status)
+        self._left -= count
+        if self._left <= 0:
+            self._watched(job, count)
+            return
+        submit, session = self._table[count] if count < _TABLE else self._table[_TABLE]
+        try:
+            ticket = submit(session, job)
+        except Exception as error:  # whatever an engine raises, its packets are not lost
+            self._raised(job, error)
+            return
+        if ticket is not FINISHED or job.status.tobytes() != (_DONE[count] if count <= _TABLE else b""):
+            self._settle(job, ticket)
+
+    def dispute(self, job: Job, rows: Rows) -> bool:
+        """Compute ``rows`` of a job that was just run again: their results are wrong, as whoever used them has seen.
+
+        Return whether software has other results, which are in their places then; False = the input is to blame.
+        """
+        self.counts["disputed"] += len(rows)
+        rung = self._rung_of(len(job.status))
+        if not self._differing(rung, job, rows):
+            return False
+        self._in_software(rung, job, rows)
+        return True
+
+    def adopt(self, ladders: Mapping[int, Sequence[Step]]) -> None:
+        """Serve by other engines from now on: row size in bytes -> steps by batch size, the first from 0 rows on.
+
+        Engines that serve already go on with their sessions and their lives; others are opened and get every key.
+        Raises DriverError when one cannot be opened; then nothing has changed.
+        """
+        known = {id(rung.engine): rung for rung in self.session.rungs}
+        news: dict[int, Rung] = {}
+        try:
+            for step in (step for steps in ladders.values() for step in steps):
+                if id(step.engine) not in known and id(step.engine) not in news:
+                    rung = Rung(step.engine, step.engine.open(self.operation), self._clock)
+                    news[id(step.engine)] = rung
+                    for slot, spec in self.session.specs.items():
+                        rung.session.install_key(slot, spec)
+        except (DriverError, OSError, ValueError) as error:
+            for rung in news.values():
+                rung.session.close()
+            raise DriverError(f"{self.operation.value} goes on as before: {error}") from None
+        every = known | news
+        for step in (step for steps in ladders.values() for step in steps):
+            every[id(step.engine)].expect = step.expect
+        self._ladders = {
+            size: [(step.from_rows, every[id(step.engine)]) for step in steps] for size, steps in ladders.items()
+        }
+        used = [id(rung) for steps in self._ladders.values() for _, rung in steps] + [id(rung) for rung in self._spares]
+        for rung in list(every.values()):
+            if id(rung) not in used and rung.serves:  # whoever is in disgrace stays, so that it is not forgotten
+                del every[id(rung.engine)]
+                rung.session.close()
+        self.session.rungs = list(every.values())
+        self._rebuild()
+
+    def clear(self, name: str = "") -> None:
+        """Have the engine ``name``, or every one, tested anew that stays out until somebody clears it."""
+        for rung in self.session.rungs:
+            if not name or rung.name == name:
+                rung.life.clear(self._now())
+        self._look_after()
+
+    def close(self) -> None:
+        """Release every engine and wipe every key."""
+        self.session.close()
+
+    def report(self) -> dict[str, object]:
+        """Return who serves, how everybody is, and the counters, as JSON."""
+        wanted = self._wanted(_TABLE)
+        return {
+            "operation": self.operation.value,
+            "engine": self.engine.name,
+            "wanted": wanted.name,
+            "fallback": self._rung_of(_TABLE) is not wanted,
+            "rungs": [rung.report() for rung in self.session.rungs],
+            **self.counts,
+        }
+
+    # --- whom to call
+
+    def _now(self) -> float:
+        return self._clock() * 1e-9
+
+    def _next_audit(self) -> int:
+        return 1 + int(self._random.expovariate(1 / AUDIT_SHARE))
+
+    def _wanted(self, count: int) -> Rung:
+        size = max((size for size in self._ladders if size <= self._size), default=min(self._ladders))
+        return max((step for step in self._ladders[size] if step[0] <= count), key=lambda step: step[0])[1]
+
+    def _rung_of(self, count: int) -> Rung:
+        return self._who[min(count, _TABLE)]
+
+    def _rebuild(self) -> None:
+        """Write down, for every size of batch, whom to call."""
+        self._who: list[Rung] = []
+        self._table: list[tuple[_Submit, Any]] = []
+        entries: dict[int, tuple[_Submit, Any]] = {}
+        for count in range(_TABLE + 1):
+            rung = self._wanted(count)
+            if rung.life.state in (State.QUARANTINED, State.RETIRED):
+                rung = self._spare_for(rung) or rung
+            if id(rung) not in entries:
+                entries[id(rung)] = self._entry(rung)
+            self._who.append(rung)
+            self._table.append(entries[id(rung)])
+
+    def _entry(self, rung: Rung) -> tuple[_Submit, Any]:
+        if rung.life.state in (State.QUARANTINED, State.RETIRED) and not rung.trusted:
+            return self._by_nobody, rung
+        if rung.life.state is State.SUSPECT:
+            return self._on_probation, rung
+        return (rung.engine.submit, rung.session) if rung.trusted else (self._by_device, rung)
+
+    def _spare_for(self, rung: Rung) -> Rung | None:
+        """Return the software engine that stands in for another one: the best that is well, else a suspect one."""
+        others = [other for other in (*self._spares, *self.session.rungs) if other.trusted and other is not rung]
+        for state in (State.SERVING, State.SUSPECT):
+            for other in others:
+                if other.life.state is state:
+                    return other
+        return None
+
+    # --- what befalls a batch
+
+    def _raised(self, job: Job, error: Exception) -> None:
+        rung = self._rung_of(len(job.status))
+        self._failed(rung, Failure(Cause.FAULT, f"{type(error).__name__}: {error}"))
+        self._in_software(rung, job, _all(job))
+
+    def _settle(self, job: Job, ticket: Ticket | None) -> None:
+        """Look at a batch of the fast path that was not all good."""
+        if ticket is _SETTLED:
+            return
+        rung = self._rung_of(len(job.status))
+        if ticket is None or not ticket.done:
+            self._failed(rung, Failure(Cause.FAULT, "it returned before its work was done"))
+            self._in_software(rung, job, _all(job))
+            return
+        bad = unfinished(job.status)
+        if len(bad):
+            self._failed(rung, Failure(Cause.FAULT, f"{len(bad)} of {len(job.status)} rows have no verdict"))
+            self._in_software(rung, job, bad)
+
+    def _by_device(self, rung: Rung, job: Job) -> Ticket:
+        """Do a batch on a device, and in software what it did not do, or did wrong."""
+        self._at_device(rung, job, whole=False)
+        return _SETTLED
+
+    def _by_nobody(self, rung: Rung, job: Job) -> Ticket:
+        """Leave a batch undone: the only engine is a device that is out, and no other one may serve."""
+        self._in_software(rung, job, _all(job))
+        return _SETTLED
+
+    def _on_probation(self, rung: Rung, job: Job) -> Ticket:
+        """Give a suspect one batch in a hundred and check all of it; do the others in software."""
+        self._turn += 1
+        spare = self._spare_for(rung)
+        if self._turn % PROBATION_SHARE and spare is not None:
+            self._in_software(rung, job, _all(job), redo=False)
+        elif not rung.trusted:
+            self._at_device(rung, job, whole=True)
+        else:
+            rung.engine.submit(rung.session, job)
+            if spare is not None and len(unfinished(job.status)) == 0 and not self._differing(rung, job):
+                rung.life.worked(self._now())
+                self._rebuild()
+            elif spare is not None:
+                self._in_software(rung, job, _all(job))
+        return _SETTLED
+
+    def _at_device(self, rung: Rung, job: Job, *, whole: bool) -> None:
+        isolation = Isolation(job, self.operation)
+        failure = rung.attempt(isolation)
+        if failure is None and not isolation.guards_intact():
+            failure = Failure(Cause.GUARD, "it wrote outside of its rows")
+        if failure is not None:
+            self._failed(rung, failure)
+            self._in_software(rung, job, _all(job))
+            return
+        bad = unfinished(isolation.job.status)
+        good = np.setdiff1d(_all(job), bad)
+        isolation.write_back(good)
+        if len(bad):
+            self._failed(rung, Failure(Cause.FAULT, f"{len(bad)} of {len(job.status)} rows have no verdict"))
+            self._in_software(rung, job, bad)
+        if len(good) and self._differing(rung, job, self._suspicious(isolation, good, whole=whole)):
+            self._in_software(rung, job, _all(job))
+        elif whole and not len(bad):
+            rung.life.worked(self._now())
+            self._rebuild()
+
+    def _suspicious(self, isolation: Isolation, good: Rows, *, whole: bool) -> Rows:
+        """Return the rows of a device's batch that are computed again before anybody sees them.
+
+        One of every batch, so that a device gone mad never gets through; every row that it has rejected; and all
+        parity, because a peer that decodes with a wrong one takes this end for an attacker.
+        """
+        if whole or self.operation is Operation.FEC_ENCODE:
+            return good
+        rejected = good[isolation.job.status[good] == Status.REJECTED]
+        self.counts["confirmed"] += len(rejected)
+        return np.union1d(rejected, good[[self._random.randrange(len(good))]])
+
+    def _differing(self, rung: Rung, job: Job, rows: Rows | None = None) -> bool:
+        """Return whether software computes other results than a job holds; that is the end of the engine's service."""
+        spare = self._spare_for(rung)
+        if spare is None:
+            return False
+        again = Isolation(job if rows is None else pick_done(job, rows), self.operation)
+        self.counts["audited"] += len(again.job.status)
+        try:
+            spare.engine.submit(spare.session, again.job)
+        except Exception as error:  # the auditor is sick, not the audited
+            self._failed(spare, Failure(Cause.FAULT, f"{type(error).__name__}: {error}"))
+            return False
+        wrong = again.differing()
+        if len(wrong):
+            self.counts["mismatched"] += len(wrong)
+            reason = f"{len(wrong)} of {len(again.job.status)} rows differ from what {spare.name} computes"
+            self._failed(rung, Failure(Cause.WRONG, reason))
+        return len(wrong) > 0
+
+    def _in_software(self, rung: Rung, job: Job, rows: Rows, *, redo: bool = True) -> None:
+        """Do rows in the place of an engine, from the untouched source, under the same packet numbers."""
+        self.counts["redone"] += len(rows) if redo else 0
+        again = job if len(rows) == len(job.status) else pick(job, rows)
+        again.status[:] = Status.PENDING
+        for _ in self.session.rungs:
+            spare = self._spare_for(rung)
+            if spare is None:
+                break
+            try:
+                spare.engine.submit(spare.session, again)
+            except Exception as error:  # then the next one
+                self._failed(spare, Failure(Cause.FAULT, f"{type(error).__name__}: {error}"))
+                continue
+            break
+        lost = unfinished(again.status)
+        again.status[lost] = Status.FAULT
+        self.counts["lost"] += len(lost)
+        if again is not job:
+            job.status[rows] = again.status
+            if isinstance(job, OpenJob) and isinstance(again, OpenJob):
+                job.number[rows] = again.number
+
+    def _failed(self, rung: Rung, failure: Failure) -> None:
+        if failure.cause is Cause.FULL and not failure.reason:
+            return  # back-pressure is no fault
+        rung.life.failed(failure.cause, failure.reason, self._now())
+        self._rebuild()
+
+    # --- the watch
+
+    def _watched(self, job: Job, count: int) -> None:
+        """Do a batch, compute one row of it again, measure it, and look after everybody."""
+        place = self._left + count - 1
+        self._left = self._next_audit()
+        rung = self._rung_of(count)
+        submit, session = self._table[min(count, _TABLE)]
+        begun = time.thread_time_ns()
+        try:
+            ticket = submit(session, job)
+        except Exception as error:  # as in run
+            self._raised(job, error)
+            return
+        took = time.thread_time_ns() - begun
+        self._settle(job, ticket)
+        if rung.trusted and rung.serves:
+            self._differing_row(rung, job, place)
+            size = float(job.length.mean())
+            if rung.expect is not None and rung.expect.batch_ns(count, size) >= _LEAST_TIMED:
+                rung.timed(count, size, took)
+        self._look_after()
+        self._fit(job)
+
+    def _differing_row(self, rung: Rung, job: Job, row: int) -> None:
+        rows = np.array([row], np.int64)
+        if len(unfinished(job.status[rows])) == 0 and self._differing(rung, job, rows):
+            self._in_software(rung, job, _all(job))
+
+    def _look_after(self) -> None:
+        now = self._now()
+        for rung in self.session.rungs:
+            if rung.life.due(now):
+                rung.rearm(self.session.specs, now)
+                self._rebuild()
+            elif rung.life.state in (State.SERVING, State.SUSPECT):
+                failure = rung.look_after(now)
+                if failure is not None:
+                    self._failed(rung, failure)
+
+    def _fit(self, job: Job) -> None:
+        """Follow the size of the rows, if there is a ladder for more than one."""
+        self._size += (float(job.length.mean()) - self._size) * 0.25
+        if len(self._ladders) > 1:
+            self._rebuild()
+
+
+def _all(job: Job) -> Rows:
+    return np.arange(len(job.status))
