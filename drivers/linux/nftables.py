@@ -34,8 +34,13 @@ def probe_nft() -> Capability | Unavailable:
     try:
         Nft(program).tables()
     except NftError as error:
-        return Unavailable(str(error), "run as root or give CAP_NET_ADMIN; the kernel needs nf_tables")
+        return Unavailable(str(error), "the kernel needs nf_tables, and this process CAP_NET_ADMIN")
     return Capability("nftables", {"program": program})
+
+
+_PRIVILEGE = (
+    "; run as root or give CAP_NET_ADMIN (systemd: AmbientCapabilities=CAP_NET_ADMIN; containers: --cap-add NET_ADMIN)"
+)
 
 
 class Nft:
@@ -79,5 +84,6 @@ class Nft:
         if done.returncode:
             # the rule that is refused stands in the lines behind the message
             lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-            raise NftError(f"nft refuses the rules: {' '.join(lines[:2]) or f'exit code {done.returncode}'}")
+            said = " ".join(lines[:2]) or f"exit code {done.returncode}"
+            raise NftError(f"nft refuses the rules: {said}{_PRIVILEGE if 'not permitted' in said else ''}")
         return done.stdout

@@ -53,6 +53,8 @@ class TunClient:
         self.reason = ""
         self._config = config
         self._addresses: tuple[IPInterface, ...] = ()
+        self._given: tuple[IPInterface, ...] = ()
+        """Those that the interface has: all, or without those of a family that this machine does not have."""
         self._gateways: tuple[str, ...] = ()
         self._accepted: tuple[str, ...] = ()
         self._lanes: tuple[int, ...] = ()
@@ -89,7 +91,7 @@ class TunClient:
             return
         if is_open:
             self.state, self.reason = "up", ""
-            log.info("tun: %s is up with %s", self.interface.name, ", ".join(map(str, self._addresses)))
+            log.info("tun: %s is up with %s", self.interface.name, ", ".join(map(str, self._given)))
             return
         reason = f"the server has refused the flow of packets with code {code}" if code else "the flow has ended"
         self.state, self.reason = "waiting", reason
@@ -170,7 +172,7 @@ class TunClient:
         accepted = tuple(prefix.network() for prefix in answer.prefixes)
         self._accepted = tuple(map(str, accepted))
         interface.leave([answer.offloads])
-        given = interface.configure(self._addresses, self._mtu())
+        given = self._given = interface.configure(self._addresses, self._mtu())
         families = {address.version for address in given}
         for version in families:
             interface.missing.pop(f"IPv{version}", None)

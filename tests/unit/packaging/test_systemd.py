@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vantun.cli import VERBS
+from vantun.errors import ConfigError
 
 FOLDER = Path(__file__).resolve().parents[3] / "packaging" / "systemd"
 UNITS = ("vantun-server@.service", "vantun-client@.service")
@@ -35,6 +36,13 @@ def test_the_command_exists(name: str) -> None:
     assert verb in VERBS
     assert verb in name
     assert (option, file) == ("-c", "/etc/vantun/%i.yaml")
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_wrong_configuration_is_not_tried_again_and_again(name: str) -> None:
+    unit = read(name)
+    assert unit["Restart"] == ["on-failure"]
+    assert unit["RestartPreventExitStatus"] == [str(ConfigError("x", []).exit_code)]
 
 
 @pytest.mark.parametrize("name", UNITS)
