@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vantun.cli import render
+from vantun.cli import accel_bench, render
 from vantun.errors import EXIT_DEGRADED, EXIT_OK
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 @click.group("accel", short_help="Show the engines that compute parity and encryption.")
 def command() -> None:
     """Look at the engines of this machine; nothing is changed."""
+
+
+command.add_command(accel_bench.command)
 
 
 @command.command("probe", short_help="List every engine: what is there, what is usable, what serves.")
