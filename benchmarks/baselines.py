@@ -47,7 +47,11 @@ def _library() -> ctypes.CDLL:
     if compiler is None:
         raise Unavailable("no C compiler for the baselines", "install it: apt-get install gcc").error()
     target = scratch() / "baselines.so"
-    subprocess.run([compiler, "-O3", "-shared", "-fPIC", "-o", str(target), str(_SOURCE)], check=True)
+    command = [compiler, "-O3", "-shared", "-fPIC", "-o", str(target), str(_SOURCE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        what = (done.stderr.strip().splitlines() or ["no message"])[0]
+        raise Unavailable(f"baselines.c cannot be compiled here: {what}", "it is written for x86-64").error()
     return ctypes.CDLL(str(target))
 
 

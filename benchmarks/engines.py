@@ -18,6 +18,8 @@ from benchmarks import engines_aead, engines_cost, engines_fec, engines_python
 from benchmarks.engines_rows import REQUIREMENTS, Judgement, Row, judge, markdown
 from benchmarks.report import circumstances, result_name, save_at
 from drivers.cpu import read_cpu
+from drivers.kernel import library
+from drivers.kernel_library import KernelLibrary
 from vantun.kernel_cache import use_kernel_cache
 
 AREAS = tuple(REQUIREMENTS)
@@ -56,6 +58,14 @@ def measure(areas: Sequence[str], isal: Path | None, effort: Effort) -> list[Jud
     return judge(areas, rows)
 
 
+def kernels() -> str:
+    """Return whether the kernels come from a library, or are compiled here, and why."""
+    found = library()
+    if isinstance(found, KernelLibrary):
+        return f"library, {found.level}"
+    return f"compiled in this process: {found.reason}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print and save."""
     options = options_of(arguments)
@@ -68,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "what": "CPU engines against the best C, one thread, interleaved ratios",
         "provenance": "cpu",
         "cpu_flags": sorted(read_cpu().flags),
+        "kernels": kernels(),
         "others": engines_python.version(),
         "seconds": round(time.monotonic() - began, 1),
         "requirements": [judgement.document() for judgement in judgements],
@@ -77,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if str(options.json) == "-":
         print(json.dumps(results, indent=2))
         return
-    head = f"# Engines\n\n{facts['cpu']}, kernel {facts['kernel']}, commit {facts['commit']}, {facts['date']}.\n\n"
+    head = f"# Engines\n\n{facts['cpu']}, kernel {facts['kernel']}, commit {facts['commit']}, {facts['date']}; "
+    head += f"kernels: {results['kernels']}; load before: {facts['load_before']:.2f}.\n\n"
     path = save_at(options.json or result_name("engines"), results, head + table)
     print(f"{path} and {path.with_suffix('.md').name} written")
 

@@ -6,20 +6,20 @@ time is taken. Our side of a ratio is ``submit`` from Python; the libraries' sid
 
 from __future__ import annotations
 
-import importlib
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from accel.aead.cryptography import CryptographyAead
+from accel.aead.simd import SimdAead
 from accel.bench.contest import Effort
 from accel.bench.work import copier, install_keys, make_packets, rows_of, to_open
 from accel.engine import TAG_LENGTH, Engine, OpenJob, Operation, SealJob, Suite
+from accel.ir.aead_layout import ISAS as OUR_ISAS
 from benchmarks import baselines
-from benchmarks.engines_field import Field, Pass, Result, WrongError, engine_pass
+from benchmarks.engines_field import Field, Pass, Result, WrongError, engine_pass, need_flags
 from benchmarks.engines_rows import Row
-from drivers.cpu import read_cpu
 from drivers.ipsec_mb import ISAS
 from drivers.libcrypto import Libcrypto
 
@@ -34,12 +34,8 @@ _CHACHA = Suite.CHACHA20_POLY1305
 
 def simd(isa: str = "") -> Engine:
     """Return our engine, held to one kernel; "" = its own choice."""
-    try:
-        module: Any = importlib.import_module("accel.aead.simd")
-    except ModuleNotFoundError:
-        raise ValueError("this version has no engine simd for AEAD") from None
-    engine: Engine = module.SimdAead(isa=isa) if isa else module.SimdAead()
-    return engine
+    need_flags(f"the variant {isa}", OUR_ISAS.get(isa, ()))
+    return SimdAead(isa=isa)
 
 
 def jobs_for(suite: Suite, batch: int = BATCH, size: int = SIZE) -> dict[str, SealJob | OpenJob]:
@@ -83,10 +79,8 @@ def contest(suite: Suite, job: SealJob | OpenJob, effort: Effort, *, masked: boo
     for isa in OURS if masked else ():
         there.add(f"simd-{isa}", partial(_masked, isa, operation, job, keys, expected))
     if masked and suite is not _CHACHA:
-        flags = read_cpu().flags
         for isa in _THEIRS:
-            if ISAS[isa] <= flags:
-                there.add(f"ipsec-mb-{isa}", partial(_peer, isa, suite, job, expected))
+            there.add(f"ipsec-mb-{isa}", partial(_peer, isa, suite, job, expected))
     there.add("memcpy", lambda: copier(count * size))
     return there.compete(effort)
 
@@ -96,6 +90,7 @@ def _masked(isa: str, operation: Operation, job: SealJob | OpenJob, keys: Any, e
 
 
 def _peer(isa: str, suite: Suite, job: SealJob | OpenJob, expected: Any) -> Pass:
+    need_flags(f"IPsec-MB's variant {isa}", ISAS[isa])
     return _checked(baselines.ipsec_mb(job, suite, isa), job, expected)
 
 

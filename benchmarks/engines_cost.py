@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
@@ -12,7 +11,8 @@ from functools import partial
 from accel.aead.cryptography import CryptographyAead
 from accel.bench.contest import Contestant, Effort, Spread, compete, spread
 from accel.bench.work import install_keys
-from accel.engine import Operation, Suite
+from accel.engine import Operation, Status, Suite
+from accel.serving import Serving
 from benchmarks.engines_aead import BATCH, SIZE, jobs_for, simd
 from benchmarks.engines_field import WrongError, engine_pass
 from benchmarks.engines_rows import Row
@@ -25,7 +25,9 @@ _ONE_BATCH = 1e-7
 _PROCESSES = 7
 
 _CHILD = """
-import json, resource, sys, time
+import json, sys, time
+from vantun.kernel_cache import use_kernel_cache
+use_kernel_cache()
 from accel.aead.simd import SimdAead
 from accel.engine import Operation
 from accel.fec.simd import SimdFec
@@ -96,7 +98,7 @@ def registry_rows(effort: Effort) -> list[Row]:
         for row, sample_s in ((wanted, _ONE_BATCH), (replace(wanted, case=f"{case}, with audits", target=None), 0.01)):
             try:
                 both = _served(batch)
-            except (DriverError, ValueError, ModuleNotFoundError) as error:
+            except (DriverError, ValueError) as error:
                 rows.append(replace(row, reason=f"nothing serves through a registry ({error})"))
                 continue
             outcome = compete(both, Effort(effort.budget_s, sample_s))
@@ -109,15 +111,14 @@ def registry_rows(effort: Effort) -> list[Row]:
 
 def _served(batch: int) -> list[Contestant]:
     """Return the same job, by the registry and without."""
-    serving = importlib.import_module("accel.serving")
     job = jobs_for(Suite.AES_128_GCM, batch)["seal"]
     engine = simd()
     keys = partial(install_keys, suite=Suite.AES_128_GCM)
     direct = engine_pass(engine, Operation.AEAD_SEAL, [job], keys)
-    served = serving.Serving(engine, engine.open(Operation.AEAD_SEAL), (CryptographyAead(),))
+    served = Serving(engine, engine.open(Operation.AEAD_SEAL), (CryptographyAead(),))
     keys(served.session)
     served.run(job)
-    if not (job.status == 1).all():
+    if not (job.status == Status.DONE).all():
         raise WrongError("the registry came to another result")
     return [Contestant("engine", direct), Contestant("registry", partial(served.run, job))]
 

@@ -6,11 +6,11 @@ Everybody works on the same memory, and must have written the same bytes before 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,11 @@ from accel.bench.contest import Effort
 from accel.bench.work import copier, lose, make_spans
 from accel.calls import address_of, aligned
 from accel.engine import Engine, Operation, SpanJob
-from accel.fec.simd import SimdFec
+from accel.fec.simd import ISAS, SimdFec
+from accel.job_block import JobBlocks
 from accel.native import function
 from benchmarks import baselines, engines_python
-from benchmarks.engines_field import Field, Pass, Result, WrongError, engine_pass, in_turn
+from benchmarks.engines_field import Field, Pass, Result, WrongError, engine_pass, in_turn, need_flags
 from benchmarks.engines_rows import Row
 from drivers.errors import DriverError, Unavailable
 from drivers.isal import ISAL
@@ -76,11 +77,8 @@ def find_libraries(path: Path | None) -> Libraries:
 
 def variant(isa: str = "") -> Engine:
     """Return our engine, held to one kernel; "" = its own choice."""
-    if not isa:
-        return SimdFec()
-    if "isa" not in inspect.signature(SimdFec).parameters:
-        raise ValueError("this version of the engine has one kernel only")
-    return SimdFec(**{"isa": isa})
+    need_flags(f"the variant {isa}", ISAS.get(isa, ()))
+    return SimdFec(isa=isa or None)
 
 
 def ours(isa: str, operation: Operation, jobs: Sequence[SpanJob], expected: bytes) -> Pass:
@@ -88,10 +86,24 @@ def ours(isa: str, operation: Operation, jobs: Sequence[SpanJob], expected: byte
     return _checked(jobs, engine_pass(variant(isa), operation, jobs), operation, expected)
 
 
+def native(operation: Operation, jobs: Sequence[SpanJob]) -> Pass:
+    """Return the kernel's calls alone, without ``submit``: what the rest of the engine costs, is the difference."""
+    session: Any = variant().open(operation)
+    if not hasattr(session, "kernel"):
+        raise ValueError("the session of this engine has no kernel of its own")
+    blocks = JobBlocks()
+
+    def call(address: int, _held: JobBlocks = blocks) -> object:
+        return session.kernel(address)
+
+    return in_turn([partial(call, blocks.address(job)) for job in jobs])
+
+
 def theirs(library: Library | str, isa: str, operation: Operation, jobs: Sequence[SpanJob], expected: bytes) -> Pass:
     """Return ISA-L's way to do the next of the jobs."""
     if isinstance(library, str):
         raise ValueError(library)
+    need_flags(f"ISA-L's variant {isa}", [isa] if isa else [])
     runs: list[Pass] = [baselines.isal(job, operation, library, isa) for job in jobs]
     return _checked(jobs, in_turn(runs), operation, expected)
 
@@ -127,6 +139,7 @@ def contest(shape: tuple[int, int], blocks: int, operation: Operation, libraries
     jobs = [job] if operation is _ENCODE else [lose(job, seed) for seed in range(PATTERNS)]
     there = Field(shape[0] * SIZE * blocks)
     there.add("simd", partial(ours, "", operation, jobs, expected))
+    there.add("simd-native", partial(native, operation, jobs))
     for name, library in (("isal-2.32", libraries.named), ("isal-system", libraries.system)):
         there.add(name, partial(theirs, library, "", operation, jobs, expected))
         if blocks == IN_L2:
@@ -151,6 +164,10 @@ def isal_rows(shape: tuple[int, int], libraries: Libraries, effort: Effort) -> l
         encode.row(Row("encode-l2-debian", case, against="isal-system")),
         far.row(Row("encode-l3", case, against="isal-2.32")),
         decode.row(Row("decode", case, target=_DECODE_TARGETS.get(shape), against=best)),
+    ]
+    rows += [
+        found.row(Row("fec-masked", f"{case} {what}, kernel alone", engine="simd-native", against=best))
+        for what, found in (("encode", encode), ("decode", decode), ("encode, L3", far))
     ]
     for isa in MASKED:
         for what, found in (("encode", encode), ("decode", decode)):
@@ -186,20 +203,26 @@ def python_rows(effort: Effort) -> list[Row]:
 def loop_rows(effort: Effort) -> list[Row]:
     """Measure the kernel of 512-bit GFNI against a loop that multiplies and adds and does nothing else.
 
-    All spans of the job lie on the units of one, which fit into the first-level cache. The bare loop does as many
-    products of 64 bytes. Row 0 of code 1 is all ones and needs no product: it is measured for information only.
+    All spans of a job lie on the units of one, which fit into the first-level cache; the bare loop does as many
+    products of 64 bytes. The loop is what is judged, so units are long in that row. The others are for information:
+    with units of the usual length the walk over spans counts, and row 0 of code 1, all ones, needs no product.
     """
     rows = []
-    for shape, first, target in (((10, 4), 1, 0.85), ((16, 8), 1, None), ((10, 4), 0, None)):
-        (k, m), blocks = shape, IN_L3
-        job = make_spans(shape, SIZE, blocks, cached=True)
+    for (k, m), size, first, target in (
+        ((10, 4), 2304, 1, 0.85),
+        ((10, 4), SIZE, 1, None),
+        ((10, 4), SIZE, 0, None),
+        ((16, 8), SIZE, 1, None),
+    ):
+        blocks = IN_L3 * SIZE // size
+        job = make_spans((k, m), size, blocks, cached=True)
         job.row[:] = np.tile(np.arange(first, first + m, dtype=np.uint8), blocks)
-        there = Field(k * SIZE * blocks)
+        there = Field(k * size * blocks)
         there.add("simd-gfni512", partial(_unchecked, "gfni512", job))
-        products = blocks * k * m * SIZE / _VECTOR
+        products = blocks * k * m * size / _VECTOR
         there.add("bare loop", partial(bare_loop, round(products / (_BARE_ROWS * _BARE_VECTORS))))
-        row = Row("inner-loop", f"({k},{m}) rows {first}-{first + m - 1}", target=target, engine="simd-gfni512")
-        rows.append(there.compete(effort).row(replace(row, against="bare loop")))
+        row = Row("inner-loop", f"({k},{m}), {size} B, rows {first}-{first + m - 1}", target=target)
+        rows.append(there.compete(effort).row(replace(row, engine="simd-gfni512", against="bare loop")))
     return rows
 
 
@@ -210,6 +233,7 @@ def _unchecked(isa: str, job: SpanJob) -> Pass:
 
 def bare_loop(rounds: int) -> Pass:
     """Return ``rounds`` times 150 vectors by 8 rows of products and sums, in one native call."""
+    need_flags("the bare loop", ISAS["gfni512"])
     try:
         run = function("fec", "bare_affine_512")
     except (KeyError, ModuleNotFoundError) as error:

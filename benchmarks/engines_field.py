@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import cycle
@@ -10,6 +10,7 @@ from itertools import cycle
 from accel.bench.contest import Contestant, Effort, Outcome, compete
 from accel.engine import Engine, EngineSession, Job, Operation, Status
 from benchmarks.engines_rows import Row
+from drivers.cpu import read_cpu
 from drivers.errors import DriverError
 
 Pass = Callable[[], object]
@@ -85,6 +86,13 @@ def engine_pass(
             raise WrongError(f"{engine.name}, {operation.value}: status {sorted(set(job.status.tolist()))}")
     submit = engine.submit
     return in_turn([partial(submit, session, job) for job in jobs])
+
+
+def need_flags(what: str, needs: Collection[str]) -> None:
+    """Refuse code that this CPU cannot run (it would end the process)."""
+    lacking = sorted(set(needs) - read_cpu().flags)
+    if lacking:
+        raise ValueError(f"{what} needs {', '.join(lacking)}, which this CPU does not have, or VANTUN_CPU hides")
 
 
 def in_turn(passes: Sequence[Pass]) -> Pass:

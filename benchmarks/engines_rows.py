@@ -44,14 +44,14 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
         Requirement("inner-loop", "inner loop vs a bare affine-and-xor loop, L1-resident"),
         Requirement("avx2", "AVX2-only kernel vs ISA-L's AVX2 kernel, (10,4)"),
         Requirement("swar", "SWAR fallback vs zfec, (10,4)"),
-        Requirement("fec-masked", "other instruction sets, for information"),
+        Requirement("fec-masked", "for information: the kernel alone, other instruction sets"),
     ),
     "aead": (
         Requirement("aes-128", "AES-128-GCM + header protection, 1,350 B, batch 64, vs ipsec-mb"),
         Requirement("aes-128-evp", "the same vs an OpenSSL EVP loop"),
         Requirement("aes-256", "AES-256-GCM vs ipsec-mb"),
         Requirement("chacha20", "ChaCha20-Poly1305 vs OpenSSL EVP"),
-        Requirement("aead-masked", "other instruction sets and engines, for information"),
+        Requirement("aead-masked", "for information: other instruction sets"),
     ),
     "cost": (
         Requirement("batch-1", "AEAD at batch 1, per packet"),

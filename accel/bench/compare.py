@@ -259,7 +259,13 @@ def measure(
     engines, absent = found
     if not engines:
         raise DriverError(f"no engine can do {question.operation.value}: {_why(absent)}")
-    outcomes = {batch: _contest(question, engines, batch, effort, clock) for batch in sorted(set(question.batches))}
+    outcomes: dict[int, Outcome] = {}
+    row_ns = {each.name: _once(question, each, clock) for each in engines}
+    for batch in sorted(set(question.batches)):
+        patience_ns = 2e9 * max(effort.budget_s, effort.sample_s) / (FEWEST_ROUNDS + _WARM)
+        able = [each for each in engines if row_ns[each.name] * batch <= patience_ns]
+        outcomes[batch] = _contest(question, able, batch, effort, clock)
+        row_ns |= {each.name: outcomes[batch].time(each.name).median / batch for each in able}
     leaders = {batch: _order(engines, outcome) for batch, outcome in outcomes.items()}
     # At the largest batch the fastest first; who was too slow for it comes behind.
     ranked = list(dict.fromkeys(name for order in reversed(leaders.values()) for name in order)) or [engines[0].name]
@@ -274,16 +280,18 @@ def _why(absent: Mapping[str, str]) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in absent.items()) or "no other engine is known"
 
 
-def _contest(question: Question, engines: Sequence[Candidate], batch: int, effort: Effort, clock: Clock) -> Outcome:
-    able = []
-    for each in engines:
-        single = prepare(question, each, 1)
-        single()
-        begin = clock()
-        single()
-        if (clock() - begin) * batch * (FEWEST_ROUNDS + _WARM) <= 2e9 * max(effort.budget_s, effort.sample_s):
-            able.append(Contestant(each.name, prepare(question, each, batch)))
-    return compete([*able, Contestant(MEMCPY, copier(question.row_bytes * batch))], effort, clock)
+def _once(question: Question, candidate: Candidate, clock: Clock) -> float:
+    """Return the nanoseconds of one row in a batch of one."""
+    run = prepare(question, candidate, 1)
+    run()
+    begin = clock()
+    run()
+    return float(clock() - begin)
+
+
+def _contest(question: Question, able: Sequence[Candidate], batch: int, effort: Effort, clock: Clock) -> Outcome:
+    engines = [Contestant(each.name, prepare(question, each, batch)) for each in able]
+    return compete([*engines, Contestant(MEMCPY, copier(question.row_bytes * batch))], effort, clock)
 
 
 def _order(engines: Sequence[Candidate], outcome: Outcome) -> list[str]:
