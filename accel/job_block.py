@@ -28,6 +28,11 @@ class JobBlocks:
             return known[2]
         return self._add(job)
 
+    def block(self, job: Job) -> NDArray[np.int64]:
+        """Return the job's block; its address is good as long as the caller keeps the block and the job."""
+        self.address(job)
+        return self._blocks[id(job)][1]
+
     def _add(self, job: Job) -> int:
         if len(self._blocks) >= _MOST:
             self._blocks.clear()
