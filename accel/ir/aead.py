@@ -11,11 +11,12 @@ from accel.ir import aead_chacha, aead_gcm, aead_gcm_end, aead_plain, aead_poly,
 from accel.ir.aead_code import ONE, Code, Lanes
 from accel.ir.aead_gcm_row import Variant
 from accel.ir.aead_layout import HEADER_KEY, KEY, ROUNDS
+from accel.ir.aead_limbs import FUSED, SHORT, Form
 from accel.ir.aead_rows import Suites
 from accel.ir.aead_stream import Stream
 
 _FEATURES = {
-    "avx512": "+aes,+pclmul,+vaes,+vpclmulqdq,+avx2,+bmi2,+avx512f,+avx512bw,+avx512dq,+avx512vl",
+    "avx512": "+aes,+pclmul,+vaes,+vpclmulqdq,+avx2,+bmi2,+avx512f,+avx512bw,+avx512dq,+avx512vl,+avx512ifma",
     "vaes": "+aes,+pclmul,+vaes,+vpclmulqdq,+avx2,+bmi2",
     "avx2": "+aes,+pclmul,+avx2,+bmi2",
     "aes": "+aes,+pclmul,+sse4.1,+ssse3",
@@ -25,6 +26,8 @@ _BLOCKS = {"avx512": 4, "vaes": 2, "avx2": 1, "aes": 1}
 """AES blocks in a vector."""
 _WORDS = {"avx512": 16, "vaes": 8, "avx2": 8, "aes": 4, "plain": 4}
 """32-bit lanes of a vector for ChaCha20."""
+_FORMS = {"avx512": FUSED, "vaes": SHORT, "avx2": SHORT}
+"""Forms of Poly1305's numbers in vectors; without one it works on 64-bit integers."""
 _CHACHA = 3
 
 
@@ -81,7 +84,7 @@ def _chacha(isa: str, attributes: str, declared: set[str]) -> list[str]:
     return [
         aead_chacha.stream(cipher.stream, _WORDS[isa], attributes, declared),
         aead_chacha.mask(f"mask_chacha_{isa}", attributes, declared),
-        aead_poly.poly1305(cipher.authenticate, attributes, declared),
+        *_poly1305(cipher.authenticate, _FORMS.get(isa), attributes, declared),
         *(
             aead_stream.function(
                 f"{'open' if opening else 'seal'}_chacha_{isa}", cipher, attributes, declared, opening=opening
@@ -89,6 +92,13 @@ def _chacha(isa: str, attributes: str, declared: set[str]) -> list[str]:
             for opening in (False, True)
         ),
     ]
+
+
+def _poly1305(name: str, form: Form | None, attributes: str, declared: set[str]) -> list[str]:
+    if form is None:
+        return [aead_poly.poly1305(name, attributes, declared)]
+    scalar = aead_poly.poly1305(f"{name}_short", attributes, declared)
+    return [scalar, aead_poly.poly1305_wide(name, f"{name}_short", form, attributes, declared)]
 
 
 def _aes_mask(isa: str, size: int, attributes: str, declared: set[str]) -> str:

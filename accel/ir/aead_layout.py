@@ -16,7 +16,19 @@ from __future__ import annotations
 
 ISAS: dict[str, frozenset[str]] = {
     "avx512": frozenset(
-        ["aes", "pclmulqdq", "vaes", "vpclmulqdq", "avx2", "bmi2", "avx512f", "avx512bw", "avx512dq", "avx512vl"]
+        [
+            "aes",
+            "pclmulqdq",
+            "vaes",
+            "vpclmulqdq",
+            "avx2",
+            "bmi2",
+            "avx512f",
+            "avx512bw",
+            "avx512dq",
+            "avx512vl",
+            "avx512ifma",
+        ]
     ),
     "vaes": frozenset(["aes", "pclmulqdq", "vaes", "vpclmulqdq", "avx2", "bmi2"]),
     "avx2": frozenset(["aes", "pclmulqdq", "avx2", "bmi2"]),

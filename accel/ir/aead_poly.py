@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from accel.ir import aead_limbs as limbs
 from accel.ir.aead_code import Code, Value
 from accel.ir.aead_layout import POWERS_END
+from accel.ir.aead_limbs import Factor, Form
 
 _HEAD = "(ptr %record, ptr %one_time, <2 x i64> %first, ptr %text, i64 %n, i64 %aad_bits)"
+_WORTH_IT = 32
+"""Bytes for each lane of a vector, below which the powers of r are not worth their price."""
 _CLAMP = (0x0FFFFFFC0FFFFFFF, 0x0FFFFFFC0FFFFFFC)
 
 
@@ -62,7 +66,11 @@ class _Poly:
         top = self.code.math("add", "i64", self.code.math("and", "i64", d2, 3), self.narrow(self.upper(high)))
         return self.narrow(low), self.narrow(high), top
 
-    def tag(self, h: tuple[Value, Value, Value]) -> Value:
+    def step(self, h: Sequence[Value], block: Value) -> list[Value]:
+        """Return the same for a state that is a sequence."""
+        return list(self.absorb((h[0], h[1], h[2]), block))
+
+    def tag(self, h: Sequence[Value]) -> Value:
         """Return h modulo 2^130 - 5, plus s (section 2.5.1), as <2 x i64>."""
         code = self.code
         low = self.add(self.wide(h[0]), "5")
@@ -79,22 +87,103 @@ def poly1305(name: str, attributes: str, declared: set[str]) -> str:
     """Return the authenticator of ChaCha20-Poly1305 (section 2.8), as accel.ir.aead_stream has it."""
     code = Code(declared)
     code.label("entry")
+    code.do("%room = alloca i128, align 16")
     poly = _Poly(code)
+    state = _begin(code, poly)
+    end = _absorb_text(code, "i64", state, poly.step)
+    _finish(code, poly, end)
+    return code.function(f"internal <2 x i64> @{name}{_HEAD}", attributes)
+
+
+def _begin(code: Code, poly: _Poly) -> list[Value]:
+    """Return h after the associated data, of a block at most."""
     block = code.cast("%first", "<2 x i64>", "i128")
     some = code.math("icmp ne", "i64", "%aad_bits", 0)
     # A block of zeros is not nothing: it has a bit at 2^128. Without associated data there must be no block.
-    state = [code.op(f"select i1 {some}, i64 {after}, i64 0") for after in poly.absorb(("0", "0", "0"), block)]
-    end = _absorb_text(code, "i64", state, lambda h, value: poly.absorb((h[0], h[1], h[2]), value))
+    return [code.op(f"select i1 {some}, i64 {after}, i64 0") for after in poly.step(("0", "0", "0"), block)]
+
+
+def _finish(code: Code, poly: _Poly, h: Sequence[Value]) -> None:
+    """Emit the block of the lengths, and the return of the tag."""
     aad = poly.wide(code.math("lshr", "i64", "%aad_bits", 3))
     lengths = code.math("or", "i128", aad, code.math("shl", "i128", poly.wide("%n"), 64))
-    code.do(f"ret <2 x i64> {poly.tag(poly.absorb((end[0], end[1], end[2]), lengths))}")
+    code.do(f"ret <2 x i64> {poly.tag(poly.step(h, lengths))}")
+
+
+def poly1305_wide(name: str, scalar: str, form: Form, attributes: str, declared: set[str]) -> str:
+    """Return the same by vectors: single blocks until their number is a multiple of the lanes, then all lanes at once.
+
+    A text too short for it is done by the function ``scalar``.
+    """
+    code = Code(declared)
+    code.label("entry")
+    code.branch(code.math("icmp ult", "i64", "%n", _WORTH_IT * form.lanes), "short", "long")
+    code.label("short")
+    code.do(f"%done = tail call <2 x i64> @{scalar}{_HEAD}")
+    code.do("ret <2 x i64> %done")
+    code.label("long")
+    code.do("%room = alloca i128, align 16")
+    poly = _Poly(code)
+    r = limbs.cut(code, form, "i64", poly.narrow(poly.r0), poly.narrow(poly.r1), "0")
+    power, descending = limbs.powers(code, form, limbs.spread(code, form, r))
+    state = _begin(code, poly)
+    blocks = code.math("lshr", "i64", "%n", 4)
+    single = code.math("shl", "i64", code.math("and", "i64", blocks, form.lanes - 1), 4)
+    h, at = _singles(code, poly, state, single)
+    first = [
+        f"insertelement {form.kind} zeroinitializer, i64 {limb}, i32 0" for limb in limbs.cut(code, form, "i64", *h)
+    ]
+    start = limbs.add(code, form, [code.op(text) for text in first], limbs.load(code, form, code.at("%text", at)))
+    whole = code.math("and", "i64", "%n", -16)
+    last = _vectors(code, form, power, start, (at, whole))
+    h = limbs.total(code, form, limbs.multiply(code, form, last, descending))
+    code.goto("rest")
+    code.label("rest")
+    _finish(code, poly, _absorb_end(code, "i64", h, poly.step, whole))
     return code.function(f"internal <2 x i64> @{name}{_HEAD}", attributes)
+
+
+def _singles(code: Code, poly: _Poly, state: Sequence[Value], size: Value) -> tuple[list[Value], Value]:
+    """Emit the loop over the first ``size`` bytes; return h and where it ended."""
+    code.branch(code.math("icmp ne", "i64", size, 0), "single", "even")
+    code.label("single")
+    at = code.phi("single.at", "i64", [(0, "long"), ("%single.next", "single")])
+    held = [code.phi(f"single.{i}", "i64", [(v, "long"), (f"%single.{i}.next", "single")]) for i, v in enumerate(state)]
+    for i, value in enumerate(poly.step(held, code.load("i128", "%text", at))):
+        code.do(f"%single.{i}.next = add i64 {value}, 0")
+    code.do(f"%single.next = add i64 {at}, 16")
+    code.branch(code.math("icmp ult", "i64", "%single.next", size), "single", "even")
+    code.label("even")
+    h = [code.phi(f"even.{i}", "i64", [(v, "long"), (f"%single.{i}.next", "single")]) for i, v in enumerate(state)]
+    return h, code.phi("even.at", "i64", [(0, "long"), ("%single.next", "single")])
+
+
+def _vectors(code: Code, form: Form, power: Factor, start: Sequence[Value], span: tuple[Value, Value]) -> list[Value]:
+    """Emit the loop over whole vectors behind the first, which is in ``start``, up to a byte; return h."""
+    size = 16 * form.lanes
+    begin = code.math("add", "i64", span[0], size)
+    code.branch(code.math("icmp ult", "i64", begin, span[1]), "vector", "vectored")
+    code.label("vector")
+    at = code.phi("vector.at", "i64", [(begin, "even"), ("%vector.next", "vector")])
+    held = [
+        code.phi(f"vector.{i}", form.kind, [(v, "even"), (f"%vector.{i}.next", "vector")]) for i, v in enumerate(start)
+    ]
+    text = limbs.load(code, form, code.at("%text", at))
+    for i, value in enumerate(limbs.add(code, form, limbs.multiply(code, form, held, power), text)):
+        code.do(f"%vector.{i}.next = bitcast {form.kind} {value} to {form.kind}")
+    code.do(f"%vector.next = add i64 {at}, {size}")
+    code.branch(code.math("icmp ult", "i64", "%vector.next", span[1]), "vector", "vectored")
+    code.label("vectored")
+    return [
+        code.phi(f"done.{i}", form.kind, [(v, "even"), (f"%vector.{i}.next", "vector")]) for i, v in enumerate(start)
+    ]
 
 
 def ghash(name: str, dot: str, attributes: str, declared: set[str]) -> str:
     """Return the authenticator of AES-GCM (NIST SP 800-38D, section 7.1), block by block."""
     code = Code(declared)
     code.label("entry")
+    code.do("%room = alloca i128, align 16")
     h = code.load("i128", "%record", POWERS_END - 16, 16)
 
     def step(y: Sequence[Value], block: Value) -> list[Value]:
@@ -117,7 +206,6 @@ _Step = Callable[[Sequence[Value], Value], Sequence[Value]]
 
 def _absorb_text(code: Code, kind: str, state: Sequence[Value], step: _Step) -> list[Value]:
     """Emit, from block ``entry``, all blocks of the text, the last padded with zeros; return the state after them."""
-    room = code.op("alloca i128, align 16")
     code.branch(code.math("icmp uge", "i64", "%n", 16), "whole", "rest")
     code.label("whole")
     at = code.phi("at", "i64", [(0, "entry"), ("%at.next", "whole")])
@@ -129,18 +217,23 @@ def _absorb_text(code: Code, kind: str, state: Sequence[Value], step: _Step) -> 
     code.label("rest")
     begun = code.phi("begun", "i64", [(0, "entry"), ("%at.next", "whole")])
     whole = [code.phi(f"w{i}", kind, [(v, "entry"), (f"%h{i}.next", "whole")]) for i, v in enumerate(state)]
+    return _absorb_end(code, kind, whole, step, begun)
+
+
+def _absorb_end(code: Code, kind: str, state: Sequence[Value], step: _Step, begun: Value) -> list[Value]:
+    """Emit, from block ``rest``, what follows byte ``begun``, less than a block; return the state after it."""
     code.branch(code.math("icmp ult", "i64", begun, "%n"), "pad", "end")
     code.label("pad")
-    code.store("i128", "0", room, 0, 16)
+    code.store("i128", "0", "%room", 0, 16)
     code.goto("byte")
     code.label("byte")
     place = code.phi("place", "i64", [(begun, "pad"), ("%place.next", "byte")])
-    code.store("i8", code.load("i8", "%text", place), room, code.math("sub", "i64", place, begun))
+    code.store("i8", code.load("i8", "%text", place), "%room", code.math("sub", "i64", place, begun))
     code.do(f"%place.next = add i64 {place}, 1")
     code.branch(code.math("icmp ult", "i64", "%place.next", "%n"), "byte", "padded")
     code.label("padded")
-    padded = step(whole, code.load("i128", room, 0, 16))
+    padded = step(state, code.load("i128", "%room", 0, 16))
     code.goto("end")
     code.label("end")
-    pairs = enumerate(zip(whole, padded, strict=True))
+    pairs = enumerate(zip(state, padded, strict=True))
     return [code.phi(f"e{i}", kind, [(a, "rest"), (b, "padded")]) for i, (a, b) in pairs]
