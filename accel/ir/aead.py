@@ -7,7 +7,7 @@ what is secret: no look-up by it, no branch on it but the verdict on a packet.
 
 from __future__ import annotations
 
-from accel.ir import aead_chacha, aead_gcm, aead_gcm_end, aead_plain, aead_poly, aead_rows, aead_stream
+from accel.ir import aead_batch, aead_chacha, aead_gcm, aead_gcm_end, aead_plain, aead_poly, aead_rows, aead_stream
 from accel.ir.aead_code import ONE, Code, Lanes
 from accel.ir.aead_gcm_row import Variant
 from accel.ir.aead_layout import HEADER_KEY, KEY, ROUNDS
@@ -46,7 +46,9 @@ def text() -> str:
 
 def _variant(isa: str, attributes: str, declared: set[str]) -> list[str]:
     """Return the functions of one instruction set."""
-    functions = [] if isa in _BLOCKS else _plain_aes(isa, attributes, declared)
+    width = 4 * _WORDS[isa]
+    functions = [aead_stream.apply(f"xor_{isa}", width, attributes, declared, masked=isa == "avx512")]
+    functions += [] if isa in _BLOCKS else _plain_aes(isa, attributes, declared)
     packets: dict[bool, dict[int, str]] = {False: {}, True: {}}
     masks = {}
     for number, (size, rounds) in enumerate(ROUNDS.items(), 1):
@@ -58,15 +60,18 @@ def _variant(isa: str, attributes: str, declared: set[str]) -> list[str]:
                 variant = Variant(names[number], Lanes(_BLOCKS[isa]), rounds, opening, attributes)
                 functions += _gcm(variant, declared)
             else:
-                cipher = Stream(f"stream{size}_{isa}", f"ghash_{isa}", 16 * aead_plain.BLOCKS, 16, 1)
+                cipher = Stream(f"stream{size}_{isa}", f"ghash_{isa}", 16 * aead_plain.BLOCKS, 16, 1, f"xor_{isa}")
                 functions.append(aead_stream.function(names[number], cipher, attributes, declared, opening=opening))
-    masks[_CHACHA] = f"mask_chacha_{isa}"
     functions += _chacha(isa, attributes, declared)
     for opening, names in packets.items():
-        names[_CHACHA] = f"{'open' if opening else 'seal'}_chacha_{isa}"
+        what = "open" if opening else "seal"
+        batched = (
+            _CHACHA, f"add_{what}_{isa}", f"run_{what}_{isa}", f"add_mask_{isa}", f"run_masks_{isa}",
+        )  # fmt: skip
+        suites = Suites(names, masks, batched, attributes)
         job = aead_rows.open_ if opening else aead_rows.seal
-        functions.append(job(f"{'open' if opening else 'seal'}_{isa}", Suites(names, masks, attributes), declared))
-        functions.append(_raw(f"raw_{'open' if opening else 'seal'}_{isa}", names, attributes, declared))
+        functions.append(job(f"{what}_{isa}", suites, declared))
+        functions.append(_raw(f"raw_{what}_{isa}", suites, declared))
     return functions
 
 
@@ -79,19 +84,22 @@ def _gcm(variant: Variant, declared: set[str]) -> list[str]:
 
 
 def _chacha(isa: str, attributes: str, declared: set[str]) -> list[str]:
-    size = aead_chacha.BLOCK * _WORDS[isa]
-    cipher = Stream(f"stream_chacha_{isa}", f"poly1305_{isa}", size, aead_chacha.BLOCK, 0)
-    return [
-        aead_chacha.stream(cipher.stream, _WORDS[isa], attributes, declared),
-        aead_chacha.mask(f"mask_chacha_{isa}", attributes, declared),
+    """Return ChaCha20-Poly1305: of batches, and of a text that is too long for one."""
+    lanes, size = _WORDS[isa], aead_chacha.BLOCK * _WORDS[isa]
+    cipher = Stream(f"stream_chacha_{isa}", f"poly1305_{isa}", size, aead_chacha.BLOCK, 0, f"xor_{isa}")
+    functions = [
+        aead_chacha.stream_rows(f"stream_rows_{isa}", lanes, attributes, declared),
+        aead_chacha.stream(cipher.stream, f"stream_rows_{isa}", lanes, attributes, declared),
         *_poly1305(cipher.authenticate, _FORMS.get(isa), attributes, declared),
-        *(
-            aead_stream.function(
-                f"{'open' if opening else 'seal'}_chacha_{isa}", cipher, attributes, declared, opening=opening
-            )
-            for opening in (False, True)
-        ),
+        aead_batch.add_mask(f"add_mask_{isa}", attributes, declared),
+        aead_batch.run_masks(f"run_masks_{isa}", f"stream_rows_{isa}", attributes, declared),
     ]
+    for what in ("seal", "open"):
+        alone, run, opening = f"{what}_chacha_{isa}", f"run_{what}_{isa}", what == "open"
+        functions.append(aead_stream.function(alone, cipher, attributes, declared, opening=opening))
+        functions.append(aead_batch.run(run, isa, attributes, declared, opening=opening))
+        functions.append(aead_batch.add(f"add_{what}_{isa}", run, alone, attributes, declared))
+    return functions
 
 
 def _poly1305(name: str, form: Form | None, attributes: str, declared: set[str]) -> list[str]:
@@ -140,23 +148,25 @@ def _plain_aes(isa: str, attributes: str, declared: set[str]) -> list[str]:
     return functions
 
 
-def _raw(name: str, packets: dict[int, str], attributes: str, declared: set[str]) -> str:
+def _raw(name: str, suites: Suites, declared: set[str]) -> str:
     """Return a function of one text; its context has RAW_WORDS."""
     code = Code(declared)
     code.label("entry")
     record, head, source = (code.load("ptr", "%context", 8 * i) for i in range(3))
-    size, target, bits = (
-        code.load("i64", "%context", 24),
-        code.load("ptr", "%context", 32),
-        code.load("i64", "%context", 40),
-    )
+    size, target, bits = (code.load(kind, "%context", 24 + 8 * i) for i, kind in enumerate(("i64", "ptr", "i64")))
     nonce, first = code.load("<2 x i64>", head), code.load("<2 x i64>", head, 16)
-    cases = " ".join(f"i32 {number}, label %suite{number}" for number in packets)
-    code.do(f"switch i32 {code.load('i32', record)}, label %none [ {cases} ]")
-    for number, function in packets.items():
+    arguments = f"ptr {record}, <2 x i64> {nonce}, <2 x i64> {first}, ptr {source}, i64 {size}, ptr {target}"
+    cases = " ".join(f"i32 {number}, label %suite{number}" for number in suites.packets)
+    code.do(f"switch i32 {code.load('i32', record)}, label %batched [ {cases} ]")
+    for number, function in suites.packets.items():
         code.label(f"suite{number}")
-        arguments = f"ptr {record}, <2 x i64> {nonce}, <2 x i64> {first}, ptr {source}, i64 {size}, ptr {target}"
         code.do(f"ret i64 {code.op(f'call i64 @{function}({arguments}, i64 {bits})')}")
-    code.label("none")
-    code.do("ret i64 -1")
-    return code.function(f"i64 @{name}(ptr %context)", attributes)
+    code.label("batched")
+    _, add, run, *_ = suites.batched
+    batch, result = code.op(f"alloca [{aead_batch.BYTES} x i8], align 64"), code.op("alloca i64")
+    code.store("i64", "0", batch, aead_batch.COUNT, 8)
+    code.store("i64", "0", batch, aead_batch.TOTAL, 8)
+    code.do(f"call void @{add}(ptr {batch}, {arguments}, i64 {bits}, ptr {result})")
+    code.do(f"call void @{run}(ptr {batch})")
+    code.do(f"ret i64 {code.load('i64', result)}")
+    return code.function(f"i64 @{name}(ptr %context)", suites.attributes)

@@ -6,9 +6,9 @@ A vector holds one word of the state for every block; at the end, words are turn
 from __future__ import annotations
 
 from accel.ir.aead_code import Code, Value, constant
-from accel.ir.aead_layout import HEADER_KEY, KEY
+from accel.ir.aead_layout import KEY
 
-_SIGMA = (0x61707865, 0x3320646E, 0x79622D32, 0x6B206574)
+SIGMA = (0x61707865, 0x3320646E, 0x79622D32, 0x6B206574)
 """The constant "expand 32-byte k"."""
 BLOCK = 64
 _QUARTERS = [(i, i + 4, i + 8, i + 12) for i in range(4)] + [
@@ -75,33 +75,101 @@ def rounds(words: _Words, state: list[Value], before: str) -> list[Value]:
     return [f"%x{i}.next" for i in range(16)]
 
 
-def stream(name: str, lanes: int, attributes: str, declared: set[str]) -> str:
-    """Return ``void name(ptr record, <2 x i64> nonce, i64 counter, ptr out)``, which writes ``lanes`` blocks."""
+def stream_rows(name: str, lanes: int, attributes: str, declared: set[str]) -> str:
+    """Return ``void name(ptr entries, i64 total, ptr out)``, which writes the ``total`` blocks of some rows.
+
+    An entry (of 128 bytes) has the row's first state, and at 64 its first block's place among all blocks; the entry
+    behind the last has ``total`` there. Blocks are written by whole vectors.
+    """
     code = Code(declared)
-    code.label("entry")
     words = _Words(code, lanes)
-    nonce = code.cast("%nonce", "<2 x i64>", "<4 x i32>")
-    parts = [code.op(f"extractelement <4 x i32> {nonce}, i32 {i}") for i in range(3)]
-    counter = words.spread(code.op("trunc i64 %counter to i32"))
-    state = [words.same(value) for value in _SIGMA]
-    state += [words.spread(code.load("i32", "%record", KEY + 4 * i, 4)) for i in range(8)]
-    state += [words.add(counter, constant("i32", range(lanes))), *(words.spread(part) for part in parts)]
-    # A loop of ten double rounds: all of them printed would not stay in the cache of decoded instructions.
-    final = rounds(words, state, "entry")
-    done = [words.add(a, b) for a, b in zip(final, state, strict=True)]
-    _write_blocks(code, lanes, done)
+    code.label("entry")
+    code.goto("vector")
+    code.label("vector")
+    begin = code.phi("begin", "i64", [(0, "entry"), ("%begin.next", "rounded")])
+    entry = code.phi("row", "ptr", [("%entries", "entry"), ("%row.next", "rounded")])
+    end = code.call("i64", "llvm.umin.i64", f"i64 {code.math('add', 'i64', begin, lanes)}", "i64 %total")
+    state = _state(words, entry, begin)
+    code.branch(code.math("icmp ult", "i64", code.load("i64", entry, _NEXT + 64, 8), end), "blend", "blended")
+    held = _blend(words, state, begin, end)
+    state = [words.same(value) for value in SIGMA] + held
+    final = rounds(words, state, "blended")
+    _write_blocks(code, lanes, [words.add(a, b) for a, b in zip(final, state, strict=True)], begin)
+    code.do(f"%begin.next = add i64 {begin}, {lanes}")
+    after = code.at("%last", _NEXT)
+    used = code.math("icmp eq", "i64", code.load("i64", after, 64, 8), "%begin.next")
+    code.do(f"%row.next = select i1 {used}, ptr {after}, ptr %last")
+    code.branch(code.math("icmp ult", "i64", "%begin.next", "%total"), "vector", "done")
+    code.label("done")
     code.do("ret void")
-    head = f"internal void @{name}(ptr %record, <2 x i64> %nonce, i64 %counter, ptr %out)"
-    return code.function(head, attributes)
+    return code.function(f"internal void @{name}(ptr %entries, i64 %total, ptr %out)", attributes)
 
 
-def _write_blocks(code: Code, lanes: int, x: list[Value]) -> None:
+_NEXT = 128
+"""Bytes from an entry to the next."""
+
+
+def _state(words: _Words, entry: Value, begin: Value) -> list[Value]:
+    """Return words 4 to 15 of a row's blocks, the vector beginning at block ``begin`` of all."""
+    code = words.code
+    state = [words.spread(code.load("i32", entry, 4 * i, 4)) for i in range(4, 16)]
+    ahead = code.math("sub", "i64", begin, code.load("i64", entry, 64, 8))
+    first = words.add(state[8], words.spread(code.op(f"trunc i64 {ahead} to i32")))
+    state[8] = words.add(first, constant("i32", range(words.lanes)))
+    return state
+
+
+def _blend(words: _Words, state: list[Value], begin: Value, end: Value) -> list[Value]:
+    """Emit the loop over the further rows that have blocks in a vector; %last is the entry of the last of them."""
+    code = words.code
+    code.label("blend")
+    before = code.phi("blend.row", "ptr", [("%row", "vector"), ("%blend.next", "blend")])
+    held = [
+        code.phi(f"blend.{i}", words.kind, [(v, "vector"), (f"%blend.{i}.next", "blend")]) for i, v in enumerate(state)
+    ]
+    code.do(f"%blend.next = getelementptr i8, ptr {before}, i64 {_NEXT}")
+    base = code.math("sub", "i64", code.load("i64", "%blend.next", 64, 8), begin)
+    lane = words.spread(code.op(f"trunc i64 {base} to i32"))
+    theirs = code.math("icmp uge", words.kind, constant("i32", range(words.lanes)), lane)
+    for i, value in enumerate(_state(words, "%blend.next", begin)):
+        mask = f"<{words.lanes} x i1> {theirs}"
+        code.do(f"%blend.{i}.next = select {mask}, {words.kind} {value}, {words.kind} {held[i]}")
+    more = code.math("icmp ult", "i64", code.load("i64", "%blend.next", _NEXT + 64, 8), end)
+    code.branch(more, "blend", "blended")
+    code.label("blended")
+    code.phi("last", "ptr", [("%row", "vector"), ("%blend.next", "blend")])
+    return [
+        code.phi(f"x{i}.0", words.kind, [(v, "vector"), (f"%blend.{i}.next", "blend")]) for i, v in enumerate(state)
+    ]
+
+
+def _write_blocks(code: Code, lanes: int, x: list[Value], begin: Value) -> None:
     """Turn words into blocks by interleaving (as often as there are bits in ``lanes``), and write them."""
     kind = f"<{lanes} x i32>"
+    out = code.at("%out", code.math("shl", "i64", begin, 6))
     for base in range(0, 16, lanes):
         rows = x[base : base + lanes]
         for r, row in enumerate(_transposed(code, kind, rows)):
-            code.store(kind, row, "%out", BLOCK * r + 4 * base, 16)
+            code.store(kind, row, out, BLOCK * r + 4 * base, 16)
+
+
+def stream(name: str, rows: str, lanes: int, attributes: str, declared: set[str]) -> str:
+    """Return ``void name(ptr record, <2 x i64> nonce, i64 counter, ptr out)``: ``lanes`` blocks of one text."""
+    code = Code(declared)
+    code.label("entry")
+    entries = code.op("alloca [256 x i8], align 64")
+    number = code.op("trunc i64 %counter to i32")
+    nonce = code.shuffle("<4 x i32>", code.cast("%nonce", "<2 x i64>", "<4 x i32>"), [3, 0, 1, 2])
+    nonce = code.op(f"insertelement <4 x i32> {nonce}, i32 {number}, i32 0")
+    parts = [constant("i32", SIGMA), *(code.load("<4 x i32>", "%record", KEY + 16 * i, 16) for i in range(2)), nonce]
+    for i, part in enumerate(parts):
+        code.store("<4 x i32>", part, entries, 16 * i, 16)
+    code.store("i64", "0", entries, 64, 8)
+    code.store("i64", str(lanes), entries, _NEXT + 64, 8)
+    code.do(f"call void @{rows}(ptr {entries}, i64 {lanes}, ptr %out)")
+    code.do("ret void")
+    head = f"internal void @{name}(ptr %record, <2 x i64> %nonce, i64 %counter, ptr %out)"
+    return code.function(head, attributes)
 
 
 def _transposed(code: Code, kind: str, rows: list[Value]) -> list[Value]:
@@ -119,32 +187,3 @@ def _transposed(code: Code, kind: str, rows: list[Value]) -> list[Value]:
         rows = new
         step //= 2
     return rows
-
-
-def mask(name: str, attributes: str, declared: set[str]) -> str:
-    """Return ``i64 name(ptr record, <2 x i64> sample)``: the first 8 bytes of a header-protection mask.
-
-    RFC 9001, section 5.4.4: counter and nonce are the sample. One block lies in four vectors, a row of the state each.
-    """
-    code = Code(declared)
-    code.label("entry")
-    words = _Words(code, 4)
-    sample = code.cast("%sample", "<2 x i64>", words.kind)
-    keys = [code.load(words.kind, "%record", HEADER_KEY + 16 * i, 16) for i in range(2)]
-    start = [constant("i32", _SIGMA), *keys, sample]
-    code.goto("rounds")
-    code.label("rounds")
-    turn = code.phi("turn", "i32", [(0, "entry"), ("%turn.next", "rounds")])
-    x = [code.phi(f"x{i}", words.kind, [(v, "entry"), (f"%x{i}.next", "rounds")]) for i, v in enumerate(start)]
-    for sign in (1, -1):
-        _quarter(words, x, [(0, 1, 2, 3)])
-        for row in range(1, 4):
-            x[row] = code.shuffle(words.kind, x[row], [(i + sign * row) % 4 for i in range(4)])
-    for i, value in enumerate(x):
-        code.do(f"%x{i}.next = bitcast {words.kind} {value} to {words.kind}")
-    code.do(f"%turn.next = add i32 {turn}, 1")
-    code.branch(code.math("icmp ult", "i32", "%turn.next", 10), "rounds", "rounded")
-    code.label("rounded")
-    first = code.cast(words.add("%x0.next", start[0]), words.kind, "<2 x i64>")
-    code.do(f"ret i64 {code.op(f'extractelement <2 x i64> {first}, i32 0')}")
-    return code.function(f"internal i64 @{name}(ptr %record, <2 x i64> %sample)", attributes)

@@ -1,7 +1,8 @@
 """Jobs of packets: keys, nonces, header protection (RFC 9001, sections 5.3 and 5.4) around the functions of a suite.
 
-Rows are done in parts of CHUNK: sealing, masks come last and find the samples in the cache; opening, they come first,
-so that many rows' masks are computed side by side by the processor, and no row waits for its own.
+Rows are done in parts of CHUNK. Sealing, masks come last and find the samples in the cache; opening, they come first:
+the processor computes many rows' masks side by side, and no row waits for its own. Rows whose suite works in batches
+(accel.ir.aead_batch) are collected meanwhile.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from accel.engine import HEADER_LENGTH, SHORTEST_OPEN, SHORTEST_SEAL, TAG_LENGTH, Status
+from accel.ir import aead_batch
 from accel.ir.aead_code import Code, Value
 from accel.ir.aead_layout import IV, RECORD
 
-CHUNK = 32
+CHUNK = aead_batch.ROWS
 _SCRATCH = 64
-"""Bytes that opening keeps for each row of a chunk: nonce, plain header, key record or null, packet number."""
+_KEY, _HEADER, _NUMBER, _MASK, _VERDICT = 0, 16, 32, 40, 48
+"""Where a row has: the record of its slot (null = it is rejected), the plain header, the packet number,
+the mask, and 1 for a right tag."""
 _COLUMNS = ("source", "source_offset", "length", "target", "target_offset", "slot", "number", "status")
 _KINDS = {"source_offset": "i64", "length": "i32", "target_offset": "i64", "slot": "i32", "number": "i64"}
 _HIDDEN = 0x1F
@@ -26,11 +30,20 @@ _BLOCK = "<2 x i64>"
 class Suites:
     """Names of the functions of one variant, by suite + 1 (as in a key record).
 
-    ``packets`` have accel.ir.aead_stream.PARAMETERS; ``masks`` are ``i64 (ptr record, <2 x i64> sample)``.
+    Attributes
+    ----------
+    packets
+        They have accel.ir.aead_stream.PARAMETERS.
+    masks
+        ``i64 (ptr record, <2 x i64> sample)``.
+    batched
+        For the one suite that is done in batches, instead: its number, and the functions of accel.ir.aead_batch that
+        add a text, run texts, add a mask, run masks.
     """
 
     packets: Mapping[int, str]
     masks: Mapping[int, str]
+    batched: tuple[int, str, str, str, str]
     attributes: str
 
 
@@ -46,6 +59,9 @@ class _Rows:
         code = self.code
         code.label("entry")
         code.do(f"%scratch = alloca [{CHUNK * _SCRATCH} x i8], align 64")
+        code.do(f"%batch = alloca [{aead_batch.BYTES} x i8], align 64")
+        code.store("i64", "0", "%batch", aead_batch.COUNT, 64)
+        code.store("i64", "0", "%batch", aead_batch.TOTAL, 8)
         code.do("%job = load ptr, ptr %context")
         code.do(f"%table = bitcast ptr {code.load('ptr', '%context', 8)} to ptr")
         code.do(f"%slots = add i64 {code.load('i64', '%context', 16)}, 0")
@@ -130,28 +146,45 @@ class _Rows:
         last = code.op(f"trunc i64 {code.math('lshr', 'i64', high, 32)} to i8")
         code.store("i8", last, target, 12)
 
-    def choose(self, label: str, suite: Value, names: Mapping[int, str], call: str) -> Value:
-        """Emit a call of the suite's function; return its i64. ``call`` is the argument list."""
+    def scratch(self, row: Value) -> Value:
+        """Return the address of a row's scratch."""
         code = self.code
-        cases = " ".join(f"i32 {number}, label %{label}.{number}" for number in names)
-        code.do(f"switch i32 {suite}, label %{label}.none [ {cases} ]")
-        results = []
-        for number, name in names.items():
-            code.label(f"{label}.{number}")
-            results.append((code.op(f"call i64 @{name}({call})"), f"{label}.{number}"))
-            code.goto(label)
-        code.label(f"{label}.none")
-        code.do("unreachable")
-        code.label(label)
-        return code.phi(f"{label}.result", "i64", results)
+        return code.at("%scratch", code.math("mul", "i64", code.math("sub", "i64", row, "%begin"), _SCRATCH))
 
-    def mask(self, label: str, record: Value, suite: Value, packet: Value) -> tuple[Value, Value]:
+    def choose(self, label: str, suite: Value, names: Mapping[int, str], batched: str, call: tuple[str, Value]) -> None:
+        """Emit a call of the suite's function; go on in block ``label``.
+
+        ``call`` has the arguments, and the address that receives the i64 (later, when the suite works in batches).
+        """
+        code, (number, *_) = self.code, self.suites.batched
+        cases = " ".join(f"i32 {each}, label %{label}.{each}" for each in names)
+        code.do(f"switch i32 {suite}, label %{label}.batched [ {cases} ]")
+        for each, name in names.items():
+            assert each != number
+            code.label(f"{label}.{each}")
+            code.store("i64", code.op(f"call i64 @{name}({call[0]})"), call[1], 0, 8)
+            code.goto(label)
+        code.label(f"{label}.batched")
+        code.do(f"call void @{batched}(ptr %batch, {call[0]}, ptr {call[1]})")
+        code.goto(label)
+        code.label(label)
+
+    def find_mask(self, label: str, record: Value, suite: Value, packet: Value, row: Value) -> None:
+        """Emit what puts a header's mask into the row's scratch; go on in block ``label``."""
+        sample = self.code.load(_BLOCK, packet, HEADER_LENGTH)
+        out = self.code.at(self.scratch(row), _MASK)
+        call = (f"ptr {record}, {_BLOCK} {sample}", out)
+        self.choose(label, suite, self.suites.masks, self.suites.batched[3], call)
+
+    def mask(self, row: Value) -> tuple[Value, Value]:
         """Return what a header is to be xored with, as two i64."""
         code = self.code
-        sample = code.load(_BLOCK, packet, HEADER_LENGTH)
-        mask = self.choose(label, suite, self.suites.masks, f"ptr {record}, {_BLOCK} {sample}")
-        number = code.math("and", "i64", mask, 0xFFFFFFFF00)
-        return code.math("and", "i64", mask, _HIDDEN), number
+        mask = code.load("i64", self.scratch(row), _MASK, 8)
+        return code.math("and", "i64", mask, _HIDDEN), code.math("and", "i64", mask, 0xFFFFFFFF00)
+
+    def run(self, what: int) -> None:
+        """Emit the run of texts (2) or masks (4) that were collected."""
+        self.code.do(f"call void @{self.suites.batched[what]}(ptr %batch)")
 
     def phase(self, first: Value) -> Value:
         """Return the key phase, from an i64 that begins with the first byte."""
@@ -175,7 +208,7 @@ def seal(name: str, suites: Suites, declared: set[str]) -> str:
     rows = _Rows(suites, declared)
     code = rows.code
     rows.entry()
-    row = rows.begin_loop("row", "chunk", "masks")
+    row = rows.begin_loop("row", "chunk", "texts")
     length = rows.cell("length", row)
     packet = code.at("%source", rows.cell("source_offset", row))
     target = code.at("%target", rows.cell("target_offset", row))
@@ -186,36 +219,43 @@ def seal(name: str, suites: Suites, declared: set[str]) -> str:
     rows.record(slot, "first", "reject")
     key, suite = rows.record(code.math("add", "i64", slot, rows.phase(low)), "keyed", "reject")
     rows.write_header(target, low, high)
-    text, out = code.at(packet, HEADER_LENGTH), code.at(target, HEADER_LENGTH)
-    size = code.math("sub", "i64", length, HEADER_LENGTH)
     nonce = rows.nonce(key, rows.cell("number", row))
-    arguments = _arguments(key, nonce, rows.pair(low, high), text, size, out)
-    rows.choose("sealed", suite, suites.packets, arguments)
+    size = code.math("sub", "i64", length, HEADER_LENGTH)
+    arguments = _arguments(key, nonce, rows.pair(low, high), packet, size, target, code)
+    result = code.at(rows.scratch(row), _VERDICT)
+    rows.choose("sealed", suite, suites.packets, suites.batched[1], (arguments, result))
     rows.set_status(row, Status.DONE)
     code.goto("row.next")
     code.label("reject")
     rows.set_status(row, Status.REJECTED)
     rows.zero("zeroed", target, code.math("add", "i64", length, TAG_LENGTH), "reject")
     code.goto("row.next")
-    code.label("masks")
+    code.label("texts")
+    rows.run(2)
     _mask_rows(rows)
     return f"define i64 @{name}(ptr %context) {suites.attributes} {{\n{rows.leave()}\n}}"
 
 
-def _arguments(key: Value, nonce: Value, first: Value, text: Value, size: Value, out: Value) -> str:
+def _arguments(key: Value, nonce: Value, first: Value, packet: Value, size: Value, target: Value, code: Code) -> str:
+    text, out = code.at(packet, HEADER_LENGTH), code.at(target, HEADER_LENGTH)
     return f"ptr {key}, {_BLOCK} {nonce}, {_BLOCK} {first}, ptr {text}, i64 {size}, ptr {out}, i64 {8 * HEADER_LENGTH}"
 
 
 def _mask_rows(rows: _Rows) -> None:
-    """Emit the loop that protects the headers of a chunk's sealed packets."""
+    """Emit the loops that protect the headers of a chunk's sealed packets."""
     code = rows.code
-    row = rows.begin_loop("mask", "masks", "chunk.next")
-    status = code.load("i8", rows.place("status", row))
-    code.branch(code.math("icmp eq", "i8", status, int(Status.DONE)), "protect", "mask.next")
-    code.label("protect")
+    row = rows.begin_loop("sample", "texts", "masks")
+    _if_done(rows, row, "found", "sample.next")
     target = code.at("%target", rows.cell("target_offset", row))
     record = code.at("%table", code.math("mul", "i64", rows.cell("slot", row), RECORD))
-    low, high = rows.mask("masked", record, code.load("i32", record, 0, 4), target)
+    rows.find_mask("masked", record, code.load("i32", record, 0, 4), target, row)
+    code.goto("sample.next")
+    code.label("masks")
+    rows.run(4)
+    row = rows.begin_loop("mask", "masks", "chunk.next")
+    _if_done(rows, row, "protect", "mask.next")
+    target = code.at("%target", rows.cell("target_offset", row))
+    low, high = rows.mask(row)
     first = code.load("i8", target)
     code.store("i8", code.xor("i8", first, code.op(f"trunc i64 {low} to i8")), target)
     number = code.op(f"trunc i64 {code.math('lshr', 'i64', high, 8)} to i32")
@@ -223,65 +263,78 @@ def _mask_rows(rows: _Rows) -> None:
     code.goto("mask.next")
 
 
+def _if_done(rows: _Rows, row: Value, label: str, otherwise: str) -> None:
+    status = rows.code.load("i8", rows.place("status", row))
+    rows.code.branch(rows.code.math("icmp eq", "i8", status, int(Status.DONE)), label, otherwise)
+    rows.code.label(label)
+
+
 def open_(name: str, suites: Suites, declared: set[str]) -> str:
     """Return the function that does an OpenJob."""
     rows = _Rows(suites, declared)
     code = rows.code
     rows.entry()
-    _open_heads(rows)
-    code.label("rows")
-    row = rows.begin_loop("row", "rows", "chunk.next")
-    scratch = _scratch(code, row)
-    length = rows.cell("length", row)
+    _find_masks(rows)
+    code.label("masks")
+    rows.run(4)
+    _open_texts(rows)
+    code.label("texts")
+    rows.run(2)
+    row = rows.begin_loop("verdict", "texts", "chunk.next")
+    scratch = rows.scratch(row)
     target = code.at("%target", rows.cell("target_offset", row))
-    key = code.load("ptr", scratch, 32)
-    size = code.math("sub", "i64", length, TAG_LENGTH)
-    code.branch(code.math("icmp ne", "ptr", key, "null"), "keyed", "reject")
-    code.label("keyed")
-    packet = code.at("%source", rows.cell("source_offset", row))
-    text, out = code.at(packet, HEADER_LENGTH), code.at(target, HEADER_LENGTH)
-    nonce, header = code.load(_BLOCK, scratch, 0, 16), code.load(_BLOCK, scratch, 16, 16)
-    arguments = _arguments(key, nonce, header, text, code.math("sub", "i64", size, HEADER_LENGTH), out)
-    right = rows.choose("opened", code.load("i32", key, 0, 4), suites.packets, arguments)
-    code.branch(code.math("icmp ne", "i64", right, 0), "accept", "reject")
+    right = code.math("icmp ne", "i64", code.load("i64", scratch, _VERDICT, 8), 0)
+    code.branch(right, "accept", "reject")
     code.label("accept")
-    rows.write_header(target, code.load("i64", scratch, 16), code.load("i64", scratch, 24))
-    code.store("i64", code.load("i64", scratch, 40), rows.place("number", row), 0, 8)
+    rows.write_header(target, code.load("i64", scratch, _HEADER, 8), code.load("i64", scratch, _HEADER + 8, 8))
+    code.store("i64", code.load("i64", scratch, _NUMBER, 8), rows.place("number", row), 0, 8)
     rows.set_status(row, Status.DONE)
-    code.goto("row.next")
+    code.goto("verdict.next")
     code.label("reject")
     rows.set_status(row, Status.REJECTED)
-    rows.zero("zeroed", target, size, "reject")
-    code.goto("row.next")
+    rows.zero("zeroed", target, code.math("sub", "i64", rows.cell("length", row), TAG_LENGTH), "reject")
+    code.goto("verdict.next")
     return f"define i64 @{name}(ptr %context) {suites.attributes} {{\n{rows.leave()}\n}}"
 
 
-def _scratch(code: Code, row: Value) -> Value:
-    return code.at("%scratch", code.math("mul", "i64", code.math("sub", "i64", row, "%begin"), _SCRATCH))
-
-
-def _open_heads(rows: _Rows) -> None:
-    """Emit the loop that finds out key, nonce, header and number of a chunk's rows."""
+def _find_masks(rows: _Rows) -> None:
+    """Emit the loop that finds the first record and the mask of a chunk's rows."""
     code = rows.code
-    row = rows.begin_loop("head", "chunk", "rows")
-    scratch = _scratch(code, row)
-    code.store("ptr", "null", scratch, 32)
+    row = rows.begin_loop("head", "chunk", "masks")
+    scratch = rows.scratch(row)
+    code.store("ptr", "null", scratch, _KEY, 8)
+    code.store("i64", "0", scratch, _VERDICT, 8)
     long_enough = code.math("icmp sge", "i64", rows.cell("length", row), SHORTEST_OPEN)
     code.branch(long_enough, "long", "head.next")
     code.label("long")
-    slot = rows.cell("slot", row)
-    record, suite = rows.record(slot, "first", "head.next")
+    record, suite = rows.record(rows.cell("slot", row), "first", "head.next")
+    code.store("ptr", record, scratch, _KEY, 8)
     packet = code.at("%source", rows.cell("source_offset", row))
-    low_mask, high_mask = rows.mask("masked", record, suite, packet)
-    low, high = rows.header(packet)
-    low, high = code.xor("i64", low, low_mask), code.xor("i64", high, high_mask)
-    key, _ = rows.record(code.math("add", "i64", slot, rows.phase(low)), "second", "head.next")
-    number = _full_number(code, high, rows.cell("number", row))
-    code.store(_BLOCK, rows.nonce(key, number), scratch, 0, 16)
-    code.store(_BLOCK, rows.pair(low, high), scratch, 16, 16)
-    code.store("ptr", key, scratch, 32)
-    code.store("i64", number, scratch, 40)
+    rows.find_mask("masked", record, suite, packet, row)
     code.goto("head.next")
+
+
+def _open_texts(rows: _Rows) -> None:
+    """Emit the loop that finds out header, number and nonce of a chunk's rows, and opens them."""
+    code = rows.code
+    row = rows.begin_loop("row", "masks", "texts")
+    scratch = rows.scratch(row)
+    code.branch(code.math("icmp ne", "ptr", code.load("ptr", scratch, _KEY, 8), "null"), "known", "row.next")
+    code.label("known")
+    packet = code.at("%source", rows.cell("source_offset", row))
+    low, high = (code.xor("i64", part, mask) for part, mask in zip(rows.header(packet), rows.mask(row), strict=True))
+    slot = code.math("add", "i64", rows.cell("slot", row), rows.phase(low))
+    key, suite = rows.record(slot, "keyed", "row.next")
+    number = _full_number(code, high, rows.cell("number", row))
+    header = rows.pair(low, high)
+    code.store(_BLOCK, header, scratch, _HEADER, 16)
+    code.store("i64", number, scratch, _NUMBER, 8)
+    size = code.math("sub", "i64", rows.cell("length", row), HEADER_LENGTH + TAG_LENGTH)
+    target = code.at("%target", rows.cell("target_offset", row))
+    arguments = _arguments(key, rows.nonce(key, number), header, packet, size, target, code)
+    result = code.at(scratch, _VERDICT)
+    rows.choose("opened", suite, rows.suites.packets, rows.suites.batched[1], (arguments, result))
+    code.goto("row.next")
 
 
 def _full_number(code: Code, high: Value, largest: Value) -> Value:

@@ -29,6 +29,8 @@ class Stream:
         Bytes per counter; the first block is ``one_time``, what the authenticator needs.
     counter
         Of the first block.
+    apply
+        ``void (ptr source, ptr stream, i64 n, ptr target)``: the text xor the stream.
     """
 
     stream: str
@@ -36,6 +38,7 @@ class Stream:
     size: int
     block: int
     counter: int
+    apply: str
 
 
 def function(name: str, cipher: Stream, attributes: str, declared: set[str], *, opening: bool) -> str:
@@ -70,7 +73,7 @@ def function(name: str, cipher: Stream, attributes: str, declared: set[str], *, 
 
 
 def _apply(code: Code, cipher: Stream, stream: Value) -> None:
-    """Emit from ``begin`` to ``done``: the text xor the stream, 16 bytes at a time, then byte by byte."""
+    """Emit from ``begin`` to ``done``: the text xor the stream, one buffer after the other."""
     counters = cipher.size // cipher.block
     code.label("begin")
     code.goto("chunk")
@@ -82,25 +85,60 @@ def _apply(code: Code, cipher: Stream, stream: Value) -> None:
     left = code.math("sub", "i64", "%n", offset)
     size = code.call("i64", "llvm.umin.i64", f"i64 {room}", f"i64 {left}")
     source, target, key = code.at("%source", offset), code.at("%target", offset), code.at(stream, skip)
-    code.branch(code.math("icmp uge", "i64", size, 16), "block", "bytes")
-    code.label("block")
-    place = code.phi("place", "i64", [(0, "chunk"), ("%place.next", "block")])
-    given = code.load("<2 x i64>", source, place)
-    code.store("<2 x i64>", code.xor("<2 x i64>", given, code.load("<2 x i64>", key, place)), target, place)
-    code.do(f"%place.next = add i64 {place}, 16")
-    code.branch(code.math("icmp ule", "i64", code.math("add", "i64", place, 32), size), "block", "bytes")
-    code.label("bytes")
-    begun = code.phi("begun", "i64", [(0, "chunk"), ("%place.next", "block")])
-    code.branch(code.math("icmp ult", "i64", begun, size), "byte", "filled")
-    code.label("byte")
-    at = code.phi("at", "i64", [(begun, "bytes"), ("%at.next", "byte")])
-    code.store("i8", code.xor("i8", code.load("i8", source, at), code.load("i8", key, at)), target, at)
-    code.do(f"%at.next = add i64 {at}, 1")
-    code.branch(code.math("icmp ult", "i64", "%at.next", size), "byte", "filled")
-    code.label("filled")
+    code.do(f"call void @{cipher.apply}(ptr {source}, ptr {key}, i64 {size}, ptr {target})")
     code.do(f"%offset.next = add i64 {offset}, {size}")
     code.branch(code.math("icmp ult", "i64", "%offset.next", "%n"), "refill", "done")
     code.label("refill")
     code.do(f"%counter.next = add i64 {counter}, {counters}")
     code.do(f"call void @{cipher.stream}(ptr %record, <2 x i64> %nonce, i64 %counter.next, ptr {stream})")
     code.goto("chunk")
+
+
+def apply(name: str, width: int, attributes: str, declared: set[str], *, masked: bool) -> str:
+    """Return ``void name(ptr source, ptr stream, i64 n, ptr target)``: the text xor the stream, by vectors of bytes.
+
+    What is less than a vector is done under a mask, or by the next smaller vectors down to bytes.
+    """
+    code = Code(declared)
+    code.label("entry")
+    code.goto("w0")
+    code.label("w0")
+    widths = [width] if masked else [size for size in (64, 32, 16, 4, 1) if size <= width]
+    at, before = "0", "entry"
+    for i, size in enumerate(widths):
+        kind = f"<{size} x i8>"
+        if i:
+            code.label(f"w{i}")
+        at = code.phi(f"at{i}", "i64", [(at, before), *([(f"%next{i - 1}", f"body{i - 1}")] if i else [])])
+        code.do(f"%fit{i} = add i64 {at}, {size}")
+        code.branch(code.math("icmp ule", "i64", f"%fit{i}", "%n"), f"body{i}", f"w{i + 1}")
+        code.label(f"body{i}")
+        here = code.phi(f"here{i}", "i64", [(at, f"w{i}"), (f"%next{i}", f"body{i}")])
+        text, stream = code.load(kind, "%source", here), code.load(kind, "%stream", here)
+        code.store(kind, code.xor(kind, text, stream), "%target", here)
+        code.do(f"%next{i} = add i64 {here}, {size}")
+        after = code.math("add", "i64", f"%next{i}", size)
+        code.branch(code.math("icmp ule", "i64", after, "%n"), f"body{i}", f"w{i + 1}")
+        before = f"w{i}"
+    last = len(widths)
+    code.label(f"w{last}")
+    rest = code.phi("rest", "i64", [(at, before), (f"%next{last - 1}", f"body{last - 1}")])
+    if masked:
+        code.branch(code.math("icmp ult", "i64", rest, "%n"), "part", "end")
+        code.label("part")
+        _apply_part(code, rest)
+        code.goto("end")
+        code.label("end")
+    code.do("ret void")
+    return code.function(f"internal void @{name}(ptr %source, ptr %stream, i64 %n, ptr %target)", attributes)
+
+
+def _apply_part(code: Code, at: Value) -> None:
+    kind = "<64 x i8>"
+    missing = code.math("sub", "i64", 64, code.math("sub", "i64", "%n", at))
+    pick = f"<64 x i1> {code.cast(code.math('lshr', 'i64', -1, missing), 'i64', '<64 x i1>')}"
+    source, target = code.at("%source", at), code.at("%target", at)
+    load = "llvm.masked.load.v64i8.p0"
+    text = code.call(kind, load, f"ptr {source}", "immarg i32 1", pick, f"{kind} zeroinitializer")
+    crypted = code.xor(kind, text, code.load(kind, "%stream", at))
+    code.call("void", "llvm.masked.store.v64i8.p0", f"{kind} {crypted}", f"ptr {target}", "immarg i32 1", pick)
