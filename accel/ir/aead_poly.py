@@ -136,10 +136,10 @@ def poly1305_wide(name: str, scalar: str, form: Form, attributes: str, declared:
     start = limbs.add(code, form, [code.op(text) for text in first], limbs.load(code, form, code.at("%text", at)))
     whole = code.math("and", "i64", "%n", -16)
     last = _vectors(code, form, power, start, (at, whole))
-    h = limbs.total(code, form, limbs.multiply(code, form, last, descending))
+    after = limbs.total(code, form, limbs.multiply(code, form, last, descending))
     code.goto("rest")
     code.label("rest")
-    _finish(code, poly, _absorb_end(code, "i64", h, poly.step, whole))
+    _finish(code, poly, _absorb_end(code, "i64", after, poly.step, whole))
     return code.function(f"internal <2 x i64> @{name}{_HEAD}", attributes)
 
 
