@@ -66,8 +66,7 @@ class ReverseListeners:
         opener: FlowOpener,
         alive: Callable[[int], bool],
     ) -> None:
-        self.allow = allow
-        """May be replaced; what listens goes on."""
+        self._allow = allow
         self._resolver = resolver
         self._opener = opener
         self._alive = alive
@@ -80,9 +79,7 @@ class ReverseListeners:
     async def request(self, session: int, user: str, message: ListenRequest) -> ListenAnswer:
         """Listen for a client, or say why not."""
         number, what = message.listener, f"{message.transport} {Endpoint(message.host or '*', message.port)}"
-        rules = self.allow.get(user, ()) + self.allow.get("*", ())
-        # A client that asks for every address needs a rule for every address.
-        if not any(rule.permits(message.host or "*", message.port, message.transport) for rule in rules):
+        if not self._permits(user, message):
             log.info("session %x (%s): may not listen on %s", session, user, what)
             reason = f"{what} is not in the server's reverse.allow for this user"
             return ListenAnswer(number, ListenCode.NOT_ALLOWED, reason, 0)
@@ -104,6 +101,20 @@ class ReverseListeners:
         self._entries[session, number] = entry
         log.info("session %x (%s): listening on %s, port %d", session, user, what, entry.port)
         return ListenAnswer(number, ListenCode.LISTENING, "", entry.port)
+
+    def _permits(self, user: str, message: ListenRequest) -> bool:
+        rules = self._allow.get(user, ()) + self._allow.get("*", ())
+        # A client that asks for every address needs a rule for every address.
+        return any(rule.permits(message.host or "*", message.port, message.transport) for rule in rules)
+
+    async def use(self, allow: dict[str, tuple[ListenRule, ...]]) -> None:
+        """Judge by other permissions from now on; what they do not permit any more is closed."""
+        self._allow = allow
+        for key, entry in list(self._entries.items()):
+            if not self._permits(entry.user, entry.request) and self._entries.pop(key, None) is entry:
+                what = Endpoint(entry.request.host or "*", entry.port)
+                log.info("session %x (%s): may not listen on %s any more", key[0], entry.user, what)
+                await self._close(entry)
 
     async def _listen(self, session: int, user: str, message: ListenRequest) -> _Entry:
         if message.transport is Transport.UDP:

@@ -222,6 +222,8 @@ class Server(Appliance):
             self._udp.access = config.acl
         if self._tun is not None:
             self._tun.use_rules(config.acl.packet_rules().tobytes())
+        if self._reverse is not None:
+            await self._reverse.use(config.reverse_allow)
         if self.link is not None:
             self._limit_users(self.link)
         for session in self._paths.end_users(leaving, self._loop.time()):

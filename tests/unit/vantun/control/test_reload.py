@@ -15,6 +15,7 @@ import pytest
 from tests.unit.vantun.control.quic_pair import SERVER
 from tests.unit.vantun.control.visitor import Visitor, request
 from vantun.config import load_server
+from vantun.config_forwards import ListenRule, parse_listen_rules
 from vantun.control.authentication import authorization
 from vantun.control.certificates import create_self_signed
 from vantun.control.reload import ConfigSource, merged
@@ -205,3 +206,26 @@ def test_only_what_can_change_is_taken_over(scene: Scene) -> None:
     scene.write(("log: {level: warning}", "log: {level: debug}\nlimits: {memory: 64 MB}"))
     now = merged(before, load_server(scene.file), "server")
     assert (now.log_level, now.memory) == ("debug", before.memory)
+
+
+def test_permissions_for_reverse_forwards_are_live(scene: Scene) -> None:
+    async def act(server: Server) -> None:
+        used: list[dict[str, tuple[ListenRule, ...]]] = []
+
+        class Listeners:
+            async def use(self, allow: dict[str, tuple[ListenRule, ...]]) -> None:
+                used.append(allow)
+
+            async def close(self) -> None:
+                return
+
+            def status(self) -> list[dict[str, object]]:
+                return []
+
+        server._reverse = Listeners()  # type: ignore[assignment]
+        scene.file.write_text(scene.text + "reverse: {allow: {alice: '127.0.0.1:8000'}}\n")
+        report = await hang_up(server)
+        assert (report["problem"], report["needs_restart"]) == ("", [])
+        assert used == [{"alice": parse_listen_rules("127.0.0.1:8000")}]
+
+    scene.run(act)

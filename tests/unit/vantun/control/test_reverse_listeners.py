@@ -153,3 +153,21 @@ def test_rules() -> None:
     for wrong in ("", "127.0.0.1", "a.test:1", "*:0", "*:9-1", "*:65536", "icmp/*:1"):
         with pytest.raises(ValueError, match=r"."):
             parse_listen_rules(wrong)
+
+
+def test_permissions_that_are_withdrawn_close_what_listens() -> None:
+    async def scenario(made: ReverseListeners, worker: Worker) -> None:
+        tcp = await made.request(1, "alice", replace(ANY, listener=1))
+        udp = await made.request(1, "alice", replace(ANY, listener=2, transport=Transport.UDP))
+        assert tcp.code is udp.code is ListenCode.LISTENING
+        await made.use({"alice": parse_listen_rules("udp/127.0.0.1:*")})
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", tcp.port)
+        assert [entry["protocol"] for entry in made.status()] == ["udp"]
+        assert (await made.request(1, "alice", replace(ANY, listener=1))).code is ListenCode.NOT_ALLOWED
+        await made.use({})
+        assert (made.status(), worker.closed) == ([], [1])
+        await made.use({"*": parse_listen_rules("127.0.0.1:*")})
+        assert (await made.request(1, "alice", replace(ANY, listener=1))).code is ListenCode.LISTENING
+
+    play(scenario)
