@@ -44,13 +44,6 @@ class AddTun:
 
 
 @dataclass(frozen=True)
-class RemoveTun:
-    """Stop using the device; its flows are reset."""
-
-    number: int
-
-
-@dataclass(frozen=True)
 class SetTunRoutes:
     """Addresses and prefixes (``"10.8.0.2"``, ``"fd00::/64"``) of a session, instead of those it had.
 
@@ -117,12 +110,11 @@ class TunLost:
     reason: str
 
 
-TunCommand = AddTun | RemoveTun | SetTunRoutes | OpenTun | AttachTun | SetPacketRules
+TunCommand = AddTun | SetTunRoutes | OpenTun | AttachTun | SetPacketRules
 TunReport = TunFlow | TunLost
 
 TUN_MESSAGES: dict[str, type[TunCommand | TunReport]] = {
     "add tun": AddTun,
-    "remove tun": RemoveTun,
     "set tun routes": SetTunRoutes,
     "open tun": OpenTun,
     "attach tun": AttachTun,

@@ -9,7 +9,7 @@ import pytest
 from drivers.linux.tun import TunDevice
 from tests.netns import inside, ip, namespaces, why_not
 from tests.unit.vantun.dataplane.test_worker_loop import Rig
-from vantun.tun_messages import AddTun, RemoveTun, SetTunRoutes, TunLost
+from vantun.tun_messages import AddTun, SetTunRoutes, TunLost
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,7 +49,6 @@ def test_a_worker_that_sleeps_hears_that_its_device_is_gone_and_goes_on() -> Non
         heard = rig.hear()
         assert isinstance(heard, TunLost)
         assert heard.number == 4
-        rig.say(RemoveTun(4))
         rig.settle()
         rig.control.close()
         rig.loop.close()

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from vantun.errors import ResourceError
-from vantun.tun_messages import AddTun, AttachTun, OpenTun, RemoveTun, SetPacketRules, SetTunRoutes
+from vantun.tun_messages import AddTun, AttachTun, OpenTun, SetPacketRules, SetTunRoutes
 
 if TYPE_CHECKING:
     from vantun.worker_messages import Command
@@ -44,10 +44,6 @@ class TunLink(ABC):
         except OSError as error:
             raise ResourceError(f"the TUN device cannot be shared with the worker: {error.strerror}") from None
         self._post(AddTun(number, client, client_to_client, offloads), copy)
-
-    def remove_tun(self, number: int) -> None:
-        """Stop using a device; its flows are reset."""
-        self._post(RemoveTun(number))
 
     def set_tun_routes(self, session: int, addresses: Iterable[str], prefixes: Iterable[str]) -> None:
         """Say what belongs to a session, instead of what did; none = nothing."""

@@ -22,7 +22,6 @@ from vantun.tun_messages import (
     AddTun,
     AttachTun,
     OpenTun,
-    RemoveTun,
     SetPacketRules,
     SetTunRoutes,
     TunCommand,
@@ -107,9 +106,6 @@ class TunPorts:
         match message:
             case AddTun():
                 self._add(message, descriptors)
-            case RemoveTun(number):
-                if number == self._number:
-                    self._remove()
             case SetTunRoutes(session, addresses, prefixes):
                 try:
                     self._sessions.set_routes(session, addresses, prefixes)
@@ -146,11 +142,6 @@ class TunPorts:
         for port in self._ports.values():
             self._sessions.connect(port.slot, self._flow_of(port))
         self._poller.add(device.fileno(), IN | EDGE, self._ready)
-
-    def _remove(self) -> None:
-        self._close_device()
-        for port in list(self._ports.values()):
-            self._plane.broken(port.handle, self._clock())
 
     def _close_device(self) -> None:
         if self._device is not None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.vantun.control.tun_kernel import FakeLink
 from vantun.errors import ResourceError
-from vantun.tun_messages import AddTun, OpenTun, RemoveTun, SetPacketRules, SetTunRoutes
+from vantun.tun_messages import AddTun, OpenTun, SetPacketRules, SetTunRoutes
 
 
 def test_the_descriptor_stays_the_callers() -> None:
@@ -24,5 +24,4 @@ def test_what_the_worker_is_told() -> None:
     link.set_tun_routes(5, ["10.9.0.2"], [])
     link.open_tun(5)
     link.set_packet_rules(b"x")
-    link.remove_tun(1)
-    assert link.told == [SetTunRoutes(5, ("10.9.0.2",), ()), OpenTun(5), SetPacketRules(b"x"), RemoveTun(1)]
+    assert link.told == [SetTunRoutes(5, ("10.9.0.2",), ()), OpenTun(5), SetPacketRules(b"x")]

@@ -22,7 +22,6 @@ from vantun.tun_messages import (
     AddTun,
     AttachTun,
     OpenTun,
-    RemoveTun,
     SetPacketRules,
     SetTunRoutes,
     TunFlow,
@@ -150,7 +149,6 @@ def test_what_is_no_device_is_reported(stage: Stage) -> None:
     assert "no TUN device" in report.reason
     with pytest.raises(ProtocolError, match="lost on its way"):
         stage.tun.serve(AddTun(3, client=True, client_to_client=False, offloads=0), [])
-    stage.tun.serve(RemoveTun(9), [])
 
 
 def test_routes_are_kept_with_or_without_a_flow(stage: Stage) -> None:

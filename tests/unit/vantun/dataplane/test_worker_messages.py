@@ -12,7 +12,7 @@ from vantun.dataplane.events import FlowOpened, LaneChanged, LaneRefused
 from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ProtocolError
 from vantun.lanes import LaneSpec
-from vantun.tun_messages import AddTun, AttachTun, OpenTun, RemoveTun, SetPacketRules, SetTunRoutes, TunFlow, TunLost
+from vantun.tun_messages import AddTun, AttachTun, OpenTun, SetPacketRules, SetTunRoutes, TunFlow, TunLost
 from vantun.udp_messages import AttachUdp, CloseUdp, MoveUdp, OpenUdp, ResolveUdp, UdpClosed, UdpKind, UdpTarget
 from vantun.worker_messages import (
     MAX_MESSAGE,
@@ -87,7 +87,6 @@ ANY_MESSAGE: st.SearchStrategy[Message] = st.one_of(
     st.builds(ResolveUdp, INTEGERS, INTEGERS, TEXT, st.integers(0, 65535)),
     st.builds(UdpClosed, INTEGERS, TEXT),
     st.builds(AddTun, INTEGERS, st.booleans(), st.booleans(), INTEGERS),
-    st.builds(RemoveTun, INTEGERS),
     st.builds(SetTunRoutes, INTEGERS, st.lists(TEXT).map(tuple), st.lists(TEXT).map(tuple)),
     st.builds(OpenTun, INTEGERS),
     st.builds(AttachTun, INTEGERS),
