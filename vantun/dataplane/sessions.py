@@ -42,6 +42,7 @@ _NEW_CHANNEL = {
     "largest_seq": -1,
     "expiry": float("inf"),
 }
+RESTARTS_TOO_OFTEN = 10
 VIOLATIONS = {
     1: "stream data beyond its credit",
     2: "a flow id that it may not use, or too many flows",
@@ -52,6 +53,7 @@ VIOLATIONS = {
     7: "a record that cannot be read",
     9: "more receipts in a packet than a session has paths",
     8: "packets in a stream, a stream among packets, or a packet of an impossible length",
+    RESTARTS_TOO_OFTEN: "RESTART again and again",
 }
 
 
