@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from accel.bench.contest import Effort, pinned
 from benchmarks import engines_aead, engines_cost, engines_fec, engines_python
+from benchmarks.engines_field import WRONG
 from benchmarks.engines_rows import REQUIREMENTS, Judgement, Row, judge, markdown
 from benchmarks.report import circumstances, result_name, save_at
 from drivers.cpu import read_cpu
@@ -30,7 +32,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev bench engines", description=__doc__)
     parser.add_argument("areas", nargs="*", metavar="AREA", help=f"{', '.join(AREAS)}; default: all")
     parser.add_argument("--isal", type=Path, help="path of libisal.so of ISA-L 2.32, built with GFNI")
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each contest, about (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each contest, about (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write here, and FILE with .md; '-' = print only")
     options = parser.parse_args(arguments)
     strange = [area for area in options.areas if area not in AREAS]
@@ -66,8 +68,8 @@ def kernels() -> str:
     return f"compiled in this process: {found.reason}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print and save."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and save; return 1 when somebody came to a wrong result."""
     options = options_of(arguments)
     use_kernel_cache()
     facts = circumstances()
@@ -84,15 +86,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "requirements": [judgement.document() for judgement in judgements],
     }
     table = markdown(judgements)
+    wrong = int(any(row.reason.startswith(WRONG) for judgement in judgements for row in judgement.rows))
     print(table)
     if str(options.json) == "-":
         print(json.dumps(results, indent=2))
-        return
+        return wrong
     head = f"# Engines\n\n{facts['cpu']}, kernel {facts['kernel']}, commit {facts['commit']}, {facts['date']}; "
     head += f"kernels: {results['kernels']}; load before: {facts['load_before']:.2f}.\n\n"
     path = save_at(options.json or result_name("engines"), results, head + table)
     print(f"{path} and {path.with_suffix('.md').name} written")
+    return wrong
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -16,6 +16,10 @@ from drivers.errors import DriverError
 Pass = Callable[[], object]
 
 
+WRONG = "wrong result"
+"""Begins the reason of a contestant that must not have any speed."""
+
+
 class WrongError(Exception):
     """Somebody came to another result: a speed would be worth nothing."""
 
@@ -40,6 +44,8 @@ class Field:
             self.contestants.append(Contestant(name, make()))
         except (DriverError, ImportError, TypeError, ValueError) as error:
             self.reasons[name] = str(error)
+        except WrongError as error:
+            self.reasons[name] = f"{WRONG}: {error}"
 
     def compete(self, effort: Effort) -> Result:
         """Let them compete."""

@@ -13,7 +13,7 @@ from accel.bench.contest import Effort
 from accel.bench.work import lose, rows_of
 from accel.engine import Operation, Suite
 from benchmarks import engines, engines_aead, engines_cost, engines_fec, engines_python, report
-from benchmarks.engines_field import Field, WrongError, engine_pass, in_turn
+from benchmarks.engines_field import Field, Pass, WrongError, engine_pass, in_turn
 from benchmarks.engines_rows import Row
 
 TINY = Effort(budget_s=1e-6, sample_s=1e-6)
@@ -36,7 +36,7 @@ def test_all_areas_by_default() -> None:
 
 def test_it_writes_json_and_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines_cost, "measure", lambda _: [Row("registry", "x", reason="not here")])
-    engines.main(["cost", "--json", str(tmp_path / "new" / "found.json")])
+    assert not engines.main(["cost", "--json", str(tmp_path / "new" / "found.json")])
     found = json.loads((tmp_path / "new" / "found.json").read_text(encoding="utf-8"))
     assert {"commit", "cpu", "kernel", "libraries", "cpu_flags", "provenance"} <= set(found)
     assert [each["verdict"] for each in found["requirements"]] == ["", "", ""]
@@ -73,6 +73,27 @@ def test_a_wrong_result_is_no_speed() -> None:
         engine_pass(CryptographyAead(), Operation.AEAD_SEAL, [packets])
     with pytest.raises(WrongError, match="different bytes"):
         engines_aead._checked(int, packets, sealed)
+
+
+def test_a_wrong_result_is_told_and_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong() -> Pass:
+        raise WrongError("other bytes")
+
+    there = Field(1)
+    there.add("a", wrong)
+    row = there.compete(TINY).row(Row("registry", "x", target=1.0, engine="a", against="b"))
+    assert row.reason == "wrong result: other bytes"
+    monkeypatch.setattr(engines_cost, "measure", lambda _: [row])
+    assert engines.main(["cost", "--json", str(tmp_path / "found.json")]) == 1
+
+
+def test_what_the_cpu_lacks_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VANTUN_CPU", "avx2,aes")
+    with pytest.raises(ValueError, match="the variant avx2 needs avx2, which this CPU does not have"):
+        engines_fec.variant("avx2")
+    with pytest.raises(ValueError, match=r"the variant vaes needs .*aes"):
+        engines_aead.simd("vaes")
+    engines_fec.variant("plain")
 
 
 def test_passes_take_turns() -> None:
