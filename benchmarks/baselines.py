@@ -107,9 +107,9 @@ def isal(job: SpanJob, operation: Operation, library: Library, isa: str = "") ->
 def ipsec_mb(job: SealJob | OpenJob, suite: Suite, isa: str = "") -> Run:
     """Return IPsec-MB's way to do a job of equal packets of slot 0: one direct GCM call per packet.
 
-    Version 1.3 has no calls for QUIC. The functions of its burst interface submit to the same single-packet code
-    through a queue, so the direct calls are its fastest way. It makes the round keys of header protection, too;
-    the blocks are encrypted by AES-NI instructions in baselines.c.
+    These are the functions that its direct interface (IMB_AES128_GCM_ENC and others) points to; version 1.3 has no
+    calls for QUIC, and jobs would add a queue in front of them. It makes the round keys of header protection, too; the
+    blocks are encrypted by AES-NI instructions in baselines.c.
     """
     isa = isa or choose_isa(read_cpu().flags)
     bits = 8 * suite.key_length

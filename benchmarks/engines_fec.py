@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from accel.bench.contest import Effort
+from accel.bench.contest import Effort, pool
 from accel.bench.work import copier, lose, make_spans
 from accel.calls import address_of, aligned
 from accel.engine import Engine, Operation, SpanJob
@@ -34,6 +34,8 @@ SIZE = 1200
 IN_L2, IN_L3 = 48, 256
 PATTERNS = 4
 """Jobs of different patterns that take turns, so that no pattern comes again soon."""
+PLACES = 5
+"""Jobs of the same contents, one after the other in memory of its own."""
 MASKED = ("gfni256", "avx512", "avx2", "plain")
 """Kernels that a CPU with everything does not choose by itself."""
 _ENCODE, _DECODE = Operation.FEC_ENCODE, Operation.FEC_DECODE
@@ -134,7 +136,15 @@ def encoded(shape: tuple[int, int], blocks: int) -> tuple[SpanJob, bytes]:
 
 
 def contest(shape: tuple[int, int], blocks: int, operation: Operation, libraries: Libraries, effort: Effort) -> Result:
-    """Let everybody do it."""
+    """Let everybody do it, in several places: which pages a job lies on decides how well it fits into the cache."""
+    part = replace(effort, budget_s=effort.budget_s / PLACES)
+    found = [_contest_in_one_place(shape, blocks, operation, libraries, part) for _ in range(PLACES)]
+    return Result(found[0].field, pool([each.outcome for each in found]))
+
+
+def _contest_in_one_place(
+    shape: tuple[int, int], blocks: int, operation: Operation, libraries: Libraries, effort: Effort
+) -> Result:
     job, expected = encoded(shape, blocks)
     jobs = [job] if operation is _ENCODE else [lose(job, seed) for seed in range(PATTERNS)]
     there = Field(shape[0] * SIZE * blocks)
@@ -149,6 +159,18 @@ def contest(shape: tuple[int, int], blocks: int, operation: Operation, libraries
             there.add(f"simd-{isa}", partial(ours, isa, operation, jobs, expected))
     there.add("memcpy", lambda: copier(there.size))
     return there.compete(effort)
+
+
+def cached_row(shape: tuple[int, int], libraries: Libraries, effort: Effort) -> Row:
+    """Measure encode with all spans on the units of one: what is left when memory costs nothing."""
+    job = make_spans(shape, SIZE, IN_L2, cached=True)
+    there = Field(shape[0] * SIZE * IN_L2)
+    there.add("simd", partial(engine_pass, variant(), _ENCODE, [job]))
+    best, library = libraries.best
+    expected = job.memory.tobytes()
+    there.add(best, partial(theirs, library, "", _ENCODE, [job], expected))
+    row = Row("fec-masked", f"({shape[0]},{shape[1]}) encode, units of one span (L1)", against=best)
+    return there.compete(effort).row(row)
 
 
 def isal_rows(shape: tuple[int, int], libraries: Libraries, effort: Effort) -> list[Row]:
@@ -169,6 +191,7 @@ def isal_rows(shape: tuple[int, int], libraries: Libraries, effort: Effort) -> l
         found.row(Row("fec-masked", f"{case} {what}, kernel alone", engine="simd-native", against=best))
         for what, found in (("encode", encode), ("decode", decode), ("encode, L3", far))
     ]
+    rows.append(cached_row(shape, libraries, replace(effort, budget_s=effort.budget_s / PLACES)))
     for isa in MASKED:
         for what, found in (("encode", encode), ("decode", decode)):
             against = found.fastest("isal", "isal-system-avx2", "-avx2") if isa == "avx2" else best

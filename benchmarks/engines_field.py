@@ -62,7 +62,8 @@ class Result:
     def row(self, row: Row, *, per_second: bool = True) -> Row:
         """Return a row with the ratio of its two contestants, or with the reason why there is none."""
         figures = self.rates(per_second=per_second)
-        row = replace(row, rates=figures, rate_unit="GB/s" if per_second else "ns/packet")
+        unit = "GB/s" if per_second else "ns/packet"
+        row = replace(row, rates=figures, rate_unit=unit, repeated=self.outcome.repeated)
         for name in (row.engine, row.against):
             if name not in self.outcome.ns:
                 return replace(row, reason=self.field.reasons.get(name, f"{name} did not take part"))

@@ -81,6 +81,8 @@ class Row:
         Whose figure it is, and compared with what.
     rates
         Figures of all that took part, by name; ``rate_unit`` is theirs.
+    repeated
+        Samples of its contest that other processes interrupted and that were taken again.
     """
 
     requirement: str
@@ -93,6 +95,7 @@ class Row:
     reason: str = ""
     rates: dict[str, float] = field(default_factory=dict)
     rate_unit: str = ""
+    repeated: int = 0
 
     @property
     def verdict(self) -> str:
@@ -117,6 +120,7 @@ class Row:
             "reason": self.reason,
             "rates": {name: round(value, 3) for name, value in self.rates.items()},
             "rate_unit": self.rate_unit,
+            "repeated_samples": self.repeated,
         }
 
 

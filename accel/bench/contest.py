@@ -1,9 +1,10 @@
 """Who is faster, and by how much: contestants that take turns in one run, and ratios formed round by round.
 
 A shared machine changes its speed by tens of per cent from one second to the next, so two figures that were taken one
-after the other say little. Here every contestant runs for about a millisecond, then the next one; a round is one sample
-of each, in alternating order, and a ratio is taken inside each round. The median of those ratios, with the
-quartiles, is what is reported: a burst of other load hits both sides of a round, or it makes one outlier.
+after the other say little. Here every contestant runs for a fraction of a millisecond, then the next one; a round is
+one sample of each, in alternating order, and a ratio is taken inside each round. The median of those ratios, with the
+quartiles, is what is reported: a burst of other load hits both sides of a round, or it makes one outlier. A sample
+during which the kernel gave the CPU to somebody else says nothing and is taken again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +21,11 @@ from dataclasses import dataclass
 
 Clock = Callable[[], int]
 """Nanoseconds; only differences count."""
-FEWEST_ROUNDS, MOST_ROUNDS = 5, 301
+Preemptions = Callable[[], int]
+"""How often the CPU was taken away so far."""
+FEWEST_ROUNDS, MOST_ROUNDS = 5, 501
+_ATTEMPTS = 5
+"""Samples taken in place of one that was interrupted, at most; a pass may be longer than the kernel's patience."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Effort:
     """
 
     budget_s: float = 1.0
-    sample_s: float = 0.001
+    sample_s: float = 0.0003
 
     def __post_init__(self) -> None:
         if self.sample_s <= 0 or self.budget_s <= 0:
@@ -65,9 +71,18 @@ class Spread:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Nanoseconds per pass [rounds] of each contestant; element ``i`` of all belongs to the same round."""
+    """What a contest gave.
+
+    Attributes
+    ----------
+    ns
+        Nanoseconds per pass [rounds] of each contestant; element ``i`` of all belongs to the same round.
+    repeated
+        Samples that were taken again; 0 on a quiet machine.
+    """
 
     ns: Mapping[str, Sequence[float]]
+    repeated: int = 0
 
     def time(self, name: str) -> Spread:
         """Return nanoseconds per pass."""
@@ -80,6 +95,15 @@ class Outcome:
     def excess(self, name: str, over: str) -> Spread:
         """Return by how many nanoseconds a pass takes longer than that of another."""
         return spread([own - theirs for own, theirs in zip(self.ns[name], self.ns[over], strict=True)])
+
+
+def pool(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return contests of the same contestants as one: who took part in all of them, with the rounds of all."""
+    names = [name for name in outcomes[0].ns if all(name in each.ns for each in outcomes)]
+    return Outcome(
+        {name: [ns for each in outcomes for ns in each.ns[name]] for name in names},
+        sum(each.repeated for each in outcomes),
+    )
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -99,8 +123,16 @@ def geometric_mean(values: Sequence[float]) -> float:
     return math.exp(math.fsum(math.log(value) for value in values) / len(values))
 
 
+def preemptions() -> int:
+    """Return how often the kernel took the CPU from this thread."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
+
+
 def compete(
-    contestants: Sequence[Contestant], effort: Effort = Effort(), clock: Clock = time.perf_counter_ns
+    contestants: Sequence[Contestant],
+    effort: Effort = Effort(),
+    clock: Clock = time.perf_counter_ns,
+    interrupted: Preemptions = preemptions,
 ) -> Outcome:
     """Let contestants take turns.
 
@@ -114,14 +146,21 @@ def compete(
         raise ValueError(f"contestants need names of their own, given are {', '.join(names)}")
     passes = {each.name: _passes(each, effort.sample_s * 1e9, clock) for each in contestants}
     ns: dict[str, list[float]] = {name: [] for name in names}
+    repeated = 0
     began = clock()
     with _no_collection():
         for number in range(MOST_ROUNDS):
             if number >= FEWEST_ROUNDS and clock() - began >= effort.budget_s * 1e9:
                 break
             for each in contestants if number % 2 == 0 else reversed(contestants):
-                ns[each.name].append(_sample(each, passes[each.name], clock))
-    return Outcome(ns)
+                for attempt in range(_ATTEMPTS):
+                    before = interrupted()
+                    found = _sample(each, passes[each.name], clock)
+                    if interrupted() == before:
+                        break
+                    repeated += attempt < _ATTEMPTS - 1
+                ns[each.name].append(found)
+    return Outcome(ns, repeated)
 
 
 def _passes(contestant: Contestant, sample_ns: float, clock: Clock) -> int:

@@ -105,7 +105,7 @@ def compare(questions: list[Question], engine: str, baseline: str, seconds: floa
     from accel.bench.compare import entrants, measure
     from accel.bench.contest import Effort, pinned
 
-    effort = Effort(seconds / sum(len(question.batches) for question in questions), min(0.001, seconds / 1000))
+    effort = Effort(seconds / sum(len(question.batches) for question in questions), min(0.0003, seconds / 1000))
     with pinned():
         return [
             measure(question, entrants(question.operation, engine, baseline), effort, subject=engine, baseline=baseline)

@@ -17,6 +17,7 @@ from accel.bench.contest import (
     compete,
     geometric_mean,
     pinned,
+    pool,
     spread,
 )
 
@@ -81,6 +82,29 @@ def test_a_sample_has_as_many_passes_as_fit() -> None:
     assert len(clock.calls) == warm + 20 * FEWEST_ROUNDS
 
 
+def test_an_interrupted_sample_is_taken_again() -> None:
+    clock = Clock()
+    switches = 0
+
+    def run() -> None:
+        nonlocal switches
+        late = len(clock.calls) % 3 == 2  # every third pass the CPU goes to somebody else meanwhile
+        switches += late
+        clock.work("a", 10_000 if late else 1000)()
+
+    outcome = compete([Contestant("a", run)], Effort(1e-9, 1e-6), clock, lambda: switches)
+    assert set(outcome.ns["a"]) == {1000}
+    assert outcome.repeated > 0
+
+
+def test_who_is_always_interrupted_has_a_figure_all_the_same() -> None:
+    clock = Clock()
+    contestant = Contestant("a", clock.work("a", 1000))
+    outcome = compete([contestant], Effort(1e-9, 1e-6), clock, lambda: len(clock.calls))
+    assert list(outcome.ns["a"]) == [1000.0] * FEWEST_ROUNDS
+    assert outcome.repeated == 4 * FEWEST_ROUNDS
+
+
 def test_rounds_are_bounded() -> None:
     clock = Clock()
     outcome = compete([Contestant("a", clock.work("a", 10))], Effort(budget_s=10, sample_s=1e-8), clock)
@@ -134,6 +158,11 @@ def test_a_geometric_mean_of_nothing(values: list[float]) -> None:
 def test_a_ratio_needs_both_of_a_round() -> None:
     with pytest.raises(ValueError, match="argument 2"):
         Outcome({"a": [1.0, 2.0], "b": [1.0]}).ratio("a", "b")
+
+
+def test_contests_are_pooled() -> None:
+    pooled = pool([Outcome({"a": [1.0], "b": [2.0], "c": [1.0]}, 1), Outcome({"b": [3.0, 4.0], "a": [5.0, 6.0]}, 2)])
+    assert pooled == Outcome({"a": [1.0, 5.0, 6.0], "b": [2.0, 3.0, 4.0]}, 3)
 
 
 def test_pinned_to_one_cpu_and_back() -> None:
