@@ -93,7 +93,7 @@ def sources() -> set[Path]:
         path
         for package in _PACKAGES
         for path in (ROOT / package).rglob("*.py")
-        if "@kernel" in path.read_text() or path.parent == ROOT / "accel" / "ir"
+        if "\n@kernel\n" in path.read_text() or path.parent == ROOT / "accel" / "ir"
     ]
     while waiting:
         path = waiting.pop()

@@ -76,7 +76,7 @@ def _argument(name: str, numba_type: Any, value: Any) -> Kind:
         return ["array", numba_type.ndim, dtype_mark(value.dtype), flags]
     if isinstance(numba_type, types.BaseTuple):
         return ["tuple", [_argument(name, each, item) for each, item in zip(numba_type, value, strict=True)], ""]
-    if str(numba_type) in ("int64", "uint64", "float64"):
+    if str(numba_type) in ("int64", "uint64", "float64", "bool"):
         return _SCALARS[str(numba_type)]
     raise BuildError(f"kernel {name} is called with {numba_type}; pass int, float or arrays")
 

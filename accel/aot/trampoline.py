@@ -52,6 +52,10 @@ class _Writer:
 
     def argument(self, kind: Kind, place: int) -> int:
         """Read an argument from the row; return the place of the next one."""
+        if kind == "b1":
+            word = self.load("i64", "%row", 8 * place)
+            self.given.append(f"i8 {self.add(f'trunc i64 {word} to i8')}")
+            return place + 1
         if isinstance(kind, str):
             self.given.append(f"{_LLVM_OF[kind]} {self.load(_LLVM_OF[kind], '%row', 8 * place)}")
             return place + 1

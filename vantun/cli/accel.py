@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vantun.cli import accel_bench, render
+from vantun.cli.accel_warm import warm
 from vantun.errors import EXIT_DEGRADED, EXIT_OK
 
 if TYPE_CHECKING:
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
 
 @click.group("accel", short_help="Show the engines that compute parity and encryption.")
 def command() -> None:
-    """Look at the engines of this machine; nothing is changed."""
+    """Look at the engines of this machine, and prepare them."""
 
 
+command.add_command(warm)
 command.add_command(accel_bench.command)
 
 
