@@ -14,9 +14,10 @@ from typing import Any
 
 from accel.aot.emit import emit_object, levels_of, link
 from accel.aot.failure import BuildError
-from accel.aot.ir_modules import ir_modules, ir_object
+from accel.aot.ir_modules import ir_object
 from accel.aot.merge import merge
 from accel.aot.record import Recorder
+from accel.ir import MODULES
 from accel.kernels.crc32c import crc32c
 from drivers.kernel import observe
 from drivers.kernel_library import FORMAT, MANIFEST, digest
@@ -93,7 +94,7 @@ def sources() -> set[Path]:
         path
         for package in _PACKAGES
         for path in (ROOT / package).rglob("*.py")
-        if "\n@kernel\n" in path.read_text() or path.parent == ROOT / "accel" / "ir"
+        if "\n@kernel\n" in path.read_text() or path.parent.name in ("ir", "aot")
     ]
     while waiting:
         path = waiting.pop()
@@ -128,7 +129,7 @@ def _compiled_crc32c() -> Any:
 
 def _write_ir(work: Path) -> list[Path]:
     paths = []
-    for name in ir_modules():
+    for name in MODULES:
         path = work / f"{name}.o"
         path.write_bytes(ir_object(name))
         paths.append(path)

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from accel.native import compiled_module, exported_name, target_machine
-
-_FOLDER = Path(__file__).resolve().parent.parent / "ir"
-
-
-def ir_modules() -> list[str]:
-    """Return the names of the modules that have functions of their own (``text()``)."""
-    return sorted(
-        path.stem
-        for path in _FOLDER.glob("*.py")
-        if path.stem != "__init__" and "\ndef text() -> str:" in path.read_text()
-    )
 
 
 def ir_object(name: str) -> bytes:

@@ -4,3 +4,6 @@ A module here has ``text() -> str``: one IR module with every variant of its ker
 needs in the attributes of its function (``"target-features"="+avx2,+vaes"``), so all of them lie in one object, on any
 machine; :mod:`accel.native` finds them by name, and who calls one has looked at :mod:`drivers.cpu` before.
 """
+
+MODULES = ("aead", "calls", "fec")
+"""Those with a whole module in their ``text()``; the other files here write parts of them."""

@@ -46,7 +46,7 @@ def _checks(config: ServerConfig | ClientConfig | None, root: Path) -> Iterator[
     yield installation.python_version
     yield installation.packages
     yield installation.neighbours
-    yield installation.kernel_cache
+    yield installation.kernels
     yield lambda: system.kernel_release(root)
     yield lambda: system.processor(root)
     yield lambda: system.memory(root, config.memory if config else DEFAULT_MEMORY)

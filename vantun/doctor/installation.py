@@ -1,8 +1,9 @@
-"""The installation: versions, packages that get in each other's way, the kernel cache, and the configuration."""
+"""The installation: versions, packages that get in each other's way, compiled kernels, and the configuration."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import re
 import socket
 import sys
@@ -10,9 +11,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from drivers.kernel_library import KernelLibrary, NoLibrary
 from vantun.config import ClientConfig, ServerConfig
 from vantun.doctor.finding import Finding, note, ok, problem, warning
 from vantun.kernel_cache import use_kernel_cache
+from vantun.kernel_place import find_library
 
 _NAME = re.compile(r"^([A-Za-z0-9_.-]+)\s*([^;]*)")
 _BOUND = re.compile(r"(>=|<=|<|==|>)\s*([0-9][0-9.]*)")
@@ -65,13 +68,20 @@ def neighbours(owners: Mapping[str, list[str]] | None = None) -> Finding:
     return ok("neighbours", "nobody else installs into vantun, accel or drivers")
 
 
-def kernel_cache(find: Callable[[], Path | None] = use_kernel_cache) -> Finding:
-    """See whether compiled kernels can be kept: else every start compiles for a minute."""
-    folder = find()
-    if folder is None:
-        step = "set CACHE_DIRECTORY to a folder that only this user may write"
-        return warning("kernel cache", "compiled kernels cannot be kept: every start compiles for a minute", step)
-    return ok("kernel cache", str(folder))
+def kernels(
+    find: Callable[[], KernelLibrary | NoLibrary] = find_library, cache: Callable[[], Path | None] = use_kernel_cache
+) -> Finding:
+    """See whether kernels are compiled ahead of time, or at least kept: else every start compiles for minutes."""
+    found = find()
+    if isinstance(found, KernelLibrary):
+        return ok("kernels", f"{len(found.entries)} compiled ahead of time for {found.level}, in {found.folder}")
+    if importlib.util.find_spec("numba") is None:
+        step = f"{found.next_step} on a machine that has numba, or pip install 'vantun[jit]'"
+        return problem("kernels", f"none can run: {found.reason}, and numba is missing", step)
+    if cache() is None:
+        step = "set CACHE_DIRECTORY to a folder that only this user may write, then vantun accel warm"
+        return warning("kernels", f"every start compiles for minutes: {found.reason}, and no cache can be kept", step)
+    return warning("kernels", f"numba compiles them at the first start: {found.reason}", found.next_step)
 
 
 def certificate(cert: Path, now: datetime | None = None) -> Finding:
