@@ -27,7 +27,10 @@ class KernelHook(BuildHookInterface[Any]):
         if version == "editable" or self.target_name != "wheel" or os.environ.get("VANTUN_PURE_WHEEL") == "1":
             return
         folder = Path(tempfile.mkdtemp(prefix="vantun-kernels-")) / "compiled"
-        environment = dict(os.environ, PYTHONPATH=self.root, CACHE_DIRECTORY=str(folder.parent / "cache"))
+        # PYTHONPATH already holds the packages of an isolated build.
+        paths = [self.root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        cache = str(folder.parent / "cache")
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths), CACHE_DIRECTORY=cache)
         done = subprocess.run(
             [sys.executable, "-c", _COMMAND, str(folder)], cwd=self.root, env=environment, check=False
         )

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
+import importlib.util
 import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from drivers.kernel_library import KernelLibrary, NoLibrary
 from vantun.config import AuthConfig, Endpoint, ServerConfig, ServerTlsConfig
 from vantun.control.certificates import create_self_signed
 from vantun.doctor import installation
@@ -48,9 +51,19 @@ def test_a_stranger_in_our_packages_is_named() -> None:
     assert installation.neighbours({"vantun": ["VANTUN"]}).level is Level.OK
 
 
-def test_kernel_cache() -> None:
-    assert installation.kernel_cache(lambda: None).level is Level.WARNING
-    assert installation.kernel_cache(lambda: Path("somewhere")).level is Level.OK
+def test_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    none = NoLibrary("there is none", "vantun accel warm")
+    found = installation.kernels(lambda: none, lambda: Path("somewhere"))
+    assert found.level is Level.WARNING
+    assert found.fix == "vantun accel warm"
+    found = installation.kernels(lambda: none, lambda: None)
+    assert "every start" in found.text
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    found = installation.kernels(lambda: none, lambda: Path("somewhere"))
+    assert found.level is Level.PROBLEM
+    assert "vantun[jit]" in found.fix
+    library = KernelLibrary(Path("place"), "x86-64-v3", ctypes.PyDLL(None), {"a": {}})
+    assert installation.kernels(lambda: library).level is Level.OK
 
 
 def test_certificate(tmp_path: Path) -> None:
