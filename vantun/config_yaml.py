@@ -53,7 +53,7 @@ class Values:
     """What a file says: values by dotted name, and where each stands."""
 
     value: dict[str, object] = field(default_factory=dict)
-    line: dict[str, int] = field(default_factory=dict)
+    line: dict[str, int] = field(default_factory=dict, repr=False)
 
     def under(self, prefix: str) -> int | None:
         """Return the line of ``prefix`` or of the first key below it; None when the file has neither."""

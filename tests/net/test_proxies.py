@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import shutil
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -291,6 +293,17 @@ def test_programs_that_say_nothing_harm_nobody(site: Site) -> None:
             idle.sendall(b"GET http://a"[: number % 13])
         assert curl("--proxy", f"http://127.0.0.1:{site.both}", f"http://127.0.0.1:{site.origin}/x").stdout == BLOB
         assert site.pair.client.status()["socks5"]["in_handshake"] >= 300
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_udp_forwards_outlive_a_worker(site: Site, role: str) -> None:
+    victim = getattr(site.pair, role)
+    before = victim.worker
+    os.kill(before, signal.SIGKILL)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for number, port in enumerate((site.udp_forward, site.udp_reverse)):
+            assert answered(sock, b"after it %d" % number, ("127.0.0.1", port)).startswith(b"after it ")
+    wait_for(lambda: victim.worker not in (0, before), "another worker serves")
 
 
 def test_a_server_that_comes_back_listens_again(site: Site) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -86,9 +89,12 @@ def associated(socks: int) -> Iterator[tuple[socket.socket, tuple[str, int]]]:
 
 def ask(sock: socket.socket, relay: tuple[str, int], host: str, port: int) -> None:
     """Have a target answer through a relay."""
-    head = bytes(3) + encode_address(host, port)
-    answer = answered(sock, head + b"hello", relay)
-    assert answer == bytes(3) + encode_address("127.0.0.1", port) + b"hello+"
+    text = secrets.token_hex(8).encode()
+    expected = bytes(3) + encode_address("127.0.0.1", port) + text + b"+"
+    answer = answered(sock, bytes(3) + encode_address(host, port) + text, relay)
+    while text not in answer:  # late answers to what was asked before
+        answer = sock.recv(65536)
+    assert answer == expected
 
 
 def test_one_association_three_targets(site: Site) -> None:
@@ -131,3 +137,18 @@ def test_a_reload_reaches_associations_that_are_open(site: Site) -> None:
         site.follow()
         wait_for(lambda: not site.counts["direct"]["judged"], "without rules nothing is asked for")
         ask(sock, relay, "127.0.0.1", site.tunnelled)
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_an_association_outlives_a_worker(site: Site, role: str) -> None:
+    site.follow(f"direct(127.0.0.0/8, udp/{site.direct})")
+    victim = getattr(site.pair, role)
+    with associated(site.pair.socks) as (sock, relay):
+        for port in (site.tunnelled, site.direct):
+            ask(sock, relay, "127.0.0.1", port)
+        before = victim.worker
+        os.kill(before, signal.SIGKILL)
+        for port in (site.tunnelled, site.direct):
+            ask(sock, relay, "127.0.0.1", port)
+        wait_for(lambda: victim.worker not in (0, before), "another worker serves")
+        assert site.pair.client.status()["access"]["udp_associations"] == 1

@@ -1,6 +1,7 @@
 """SOCKS5 UDP ASSOCIATE at the client (RFC 1928, section 7): a relay socket per program, which the worker serves.
 
-The association ends with the program's TCP connection, and the connection with the association.
+The association ends with the program's TCP connection, and the connection with the association. The relay socket stays
+open here, too, so that the next worker goes on with it when one dies: what programs send meanwhile waits in it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vantun.acl import unmapped
@@ -31,13 +33,28 @@ Way = Callable[[], Awaitable["tuple[int, UdpLink] | None"]]
 """Waits for a session; returns it and the worker that carries it, or None when there is none in time."""
 
 
+@dataclass(eq=False)
+class _Association:
+    control: socket.socket
+    """The program's TCP connection."""
+    relay: socket.socket
+    peer: tuple[str, int]
+    number: int = 0
+    """Of the worker that serves it."""
+    left: bool = False
+    """Whether that one has died."""
+
+
 class Associations:
     """All associations of a client."""
 
     def __init__(self, way: Way) -> None:
         self._way = way
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._open: dict[int, _Association] = {}
+        """By number."""
+        self._tasks: dict[_Association, asyncio.Task[None]] = {}
         self._link: UdpLink | None = None
+        self._session = 0
 
     def __len__(self) -> int:
         """Return how many are open."""
@@ -51,40 +68,70 @@ class Associations:
         if len(self._tasks) >= MOST:
             log.warning("UDP ASSOCIATE refused: %d associations are open", MOST)
             return RefusalCode.GENERAL
-        session, link = way
-        self._link = link
+        self._session, self._link = way
         # What the program has connected to is what it can reach, also where the proxy listens on every address.
         here = unmapped(ipaddress.ip_address(str(sock.getsockname()[0])))
         program = unmapped(ipaddress.ip_address(str(sock.getpeername()[0])))
         try:
-            udp = bind_relay(str(here))
+            made = _Association(sock, bind_relay(str(here)), (str(program), port))
         except ResourceError as error:
             log.warning("UDP ASSOCIATE refused: %s", error)
             return RefusalCode.GENERAL
-        bound = int(udp.getsockname()[1])
-        number = link.open_udp(session, UdpKind.SOCKS5, udp, peer=(str(program), port))
-        task = asyncio.create_task(self._keep(sock, number, reply(0, str(here), bound)))
-        self._tasks[number] = task
-
-        def over(_task: asyncio.Task[None]) -> None:
-            self._tasks.pop(number, None)
-            sock.close()
-            link.close_udp(number)
-
-        task.add_done_callback(over)
+        bound = int(made.relay.getsockname()[1])
+        if not self._lend(made, self._link):
+            made.relay.close()
+            return RefusalCode.GENERAL
+        task = asyncio.create_task(self._keep(made, reply(0, str(here), bound)))
+        self._tasks[made] = task
+        task.add_done_callback(lambda _task: self._over(made))
         return None
+
+    def _lend(self, association: _Association, link: UdpLink) -> bool:
+        """Give the relay socket to a worker; False, and it is told, when no descriptor is left."""
+        try:
+            copy = association.relay.dup()
+        except OSError as error:
+            log.warning("a UDP association ends: its socket cannot be shared with the worker: %s", error.strerror)
+            return False
+        association.number = link.open_udp(self._session, UdpKind.SOCKS5, copy, peer=association.peer)
+        self._open[association.number] = association
+        return True
+
+    def _over(self, association: _Association) -> None:
+        del self._tasks[association]
+        self._open.pop(association.number, None)
+        association.control.close()
+        association.relay.close()
+        if self._link is not None:
+            self._link.close_udp(association.number)
 
     def move(self, session: int) -> None:
         """Have associations that outlive a session, because they send past the tunnel, use the next one."""
+        self._session = session
         if self._link is not None:
-            for number in self._tasks:
+            for number in self._open:
                 self._link.move_udp(number, session)
+
+    def abandon(self) -> None:
+        """Learn that the worker is lost."""
+        for association in self._tasks:
+            association.left = True
+
+    def resume(self, link: UdpLink) -> None:
+        """Go on with a new worker."""
+        for association, task in list(self._tasks.items()):
+            if association.left:
+                association.left = False
+                link.close_udp(association.number)  # the command that opened it may have waited for this worker
+                del self._open[association.number]
+                if not self._lend(association, link):
+                    task.cancel()
 
     def closed(self, number: int) -> None:
         """Learn that an association has ended by itself."""
-        task = self._tasks.get(number)
-        if task is not None:
-            task.cancel()
+        association = self._open.get(number)
+        if association is not None:
+            self._tasks[association].cancel()
 
     async def close(self) -> None:
         """End every association."""
@@ -93,11 +140,12 @@ class Associations:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _keep(self, sock: socket.socket, number: int, answer: bytes) -> None:
+    async def _keep(self, association: _Association, answer: bytes) -> None:
         """Tell the program its relay, and wait for the end of the TCP connection."""
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.get_running_loop().sock_sendall(sock, answer)
-            while await asyncio.get_running_loop().sock_recv(sock, 4096):
+            await loop.sock_sendall(association.control, answer)
+            while await loop.sock_recv(association.control, 4096):
                 continue  # nothing is to be said on it
         except OSError as error:
-            log.debug("the program of association %d is gone: %s", number, error)
+            log.debug("the program of association %d is gone: %s", association.number, error)

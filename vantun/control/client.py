@@ -111,6 +111,7 @@ class Client(Appliance):
     def resume(self, link: WorkerLink) -> None:
         """Go on; paths and the session have never ended."""
         self._udp_rules.begin(link)
+        self._associations.resume(link)
         if self._entrances is not None:
             self._entrances.begin(link)
         self._reverse.begin(link)
@@ -120,7 +121,7 @@ class Client(Appliance):
     async def abandon(self) -> None:
         """Drop what lived in the worker; what programs ask for meanwhile waits for the next one."""
         await self._udp_rules.abandon()
-        await self._associations.close()
+        self._associations.abandon()
         if self._tun is not None:
             self._tun.abandon()
 

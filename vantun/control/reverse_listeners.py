@@ -46,8 +46,10 @@ class _Entry:
     port: int
     listener: Listener | None = None
     """Of TCP."""
+    sock: socket.socket | None = None
+    """Of UDP; the worker serves it."""
     udp: int = 0
-    """The worker's number of the socket, of UDP."""
+    """The worker's number of it."""
 
 
 class ReverseListeners:
@@ -122,9 +124,13 @@ class ReverseListeners:
             if message.host:
                 host = (await addresses(Place("reverse", Endpoint(message.host, 0)), self._resolver))[0][1]
             udp = bind_listener(host, message.port)
-            port = int(udp.getsockname()[1])
-            number = self._opener.open_udp(session, UdpKind.REVERSE, udp, target=str(message.listener))
-            return _Entry(user, message, port, udp=number)
+            entry = _Entry(user, message, int(udp.getsockname()[1]), sock=udp)
+            try:
+                self._lend(session, entry, udp)
+            except OSError as error:
+                udp.close()
+                raise ResourceError(f"UDP cannot be listened on: {error.strerror}; allow more open files") from None
+            return entry
         target = f"{REVERSE}{message.listener}"
 
         async def serve(sock: socket.socket) -> str | None:
@@ -135,11 +141,30 @@ class ReverseListeners:
         listener = await Listener.start(place, self._resolver, serve)
         return _Entry(user, message, listener.port, listener)
 
+    def _lend(self, session: int, entry: _Entry, sock: socket.socket) -> None:
+        """Give a copy of a UDP socket to the worker. Raises OSError."""
+        target = str(entry.request.listener)
+        entry.udp = self._opener.open_udp(session, UdpKind.REVERSE, sock.dup(), target=target)
+
+    def resume(self) -> None:
+        """Go on with a new worker, which has none of the UDP sockets yet."""
+        for (session, _), entry in self._entries.items():
+            if entry.sock is None:
+                continue
+            self._opener.close_udp(entry.udp)  # the command that opened it may have waited for this worker
+            try:
+                self._lend(session, entry, entry.sock)
+            except OSError as error:
+                log.warning(
+                    "session %x (%s): UDP port %d is served no more: %s", session, entry.user, entry.port, error
+                )
+
     async def _close(self, entry: _Entry) -> None:
         if entry.listener is not None:
             await entry.listener.close()
-        if entry.udp:
+        if entry.sock is not None:
             self._opener.close_udp(entry.udp)
+            entry.sock.close()
 
     async def _make_way(self, session: int, user: str, message: ListenRequest) -> None:
         """Close what this request replaces: of the same number, or the same address in a lost session of the user."""

@@ -139,6 +139,8 @@ class Server(Appliance):
         self._udp = UdpConnector(link, self.resolver, self._config.acl)
         if self._tun is not None:
             self._tun.begin(link)
+        if self._reverse is not None:
+            self._reverse.resume()
 
     def _new_connector(self, link: WorkerLink) -> Connector:
         return Connector(self.resolver, link.attach_flow, link.refuse_flow, self._config.acl)

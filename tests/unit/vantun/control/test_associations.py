@@ -19,12 +19,16 @@ class Worker:
     def __init__(self) -> None:
         self.opened: list[tuple[int, tuple[str, int], tuple[Any, ...]]] = []
         self.closed: list[int] = []
+        self.moved: list[tuple[int, int]] = []
 
     def open_udp(self, session: int, kind: UdpKind, sock: socket.socket, *, peer: tuple[str, int]) -> int:
         assert kind is UdpKind.SOCKS5
         self.opened.append((session, peer, sock.getsockname()))
         sock.close()
         return len(self.opened)
+
+    def move_udp(self, number: int, session: int) -> None:
+        self.moved.append((number, session))
 
     def close_udp(self, number: int) -> None:
         self.closed.append(number)
@@ -122,4 +126,35 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
 
     play(scenario, up=False)
     monkeypatch.setattr(module, "MOST", 0)
+    play(scenario)
+
+
+def test_the_next_worker_goes_on_with_the_same_relay() -> None:
+    async def scenario(
+        made: Associations,
+        worker: Any,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        code: RefusalCode | None,
+    ) -> None:
+        await reader.readexactly(10)
+        _, peer, where = worker.opened[0]
+        made.resume(worker)
+        assert len(worker.opened) == 1, "its worker lives"
+        made.abandon()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as program:
+            program.sendto(b"it waits", where)  # ConnectionRefusedError would come back if nobody had the socket
+        made.resume(worker)
+        assert worker.opened[1] == (7, peer, where)
+        assert worker.closed == [1], "a command that has waited for the next worker is taken back"
+        made.closed(1)
+        made.move(9)
+        assert worker.moved == [(2, 9)]
+        made.abandon()
+        made.resume(worker)
+        assert worker.opened[2] == (9, peer, where)
+        made.closed(3)
+        assert await reader.read() == b""
+        assert worker.closed == [1, 2, 3]
+
     play(scenario)

@@ -14,11 +14,11 @@ import pytest
 
 from tests.unit.vantun.control.quic_pair import SERVER
 from tests.unit.vantun.control.visitor import Visitor, request
-from vantun.config import load_server
+from vantun.config import ClientConfig, ServerConfig, load_client, load_server
 from vantun.config_forwards import ListenRule, parse_listen_rules
 from vantun.control.authentication import authorization
 from vantun.control.certificates import create_self_signed
-from vantun.control.reload import ConfigSource, merged
+from vantun.control.reload import ConfigSource, Reloader, merged
 from vantun.control.server import Server
 
 TEXT = """
@@ -229,3 +229,28 @@ def test_permissions_for_reverse_forwards_are_live(scene: Scene) -> None:
         assert used == [{"alice": parse_listen_rules("127.0.0.1:8000")}]
 
     scene.run(act)
+
+
+def test_lines_that_move_are_no_change(tmp_path: Path) -> None:
+    file = tmp_path / "client.yaml"
+    text = "server: 192.0.2.1\nauth: x\nudpForwarding:\n- {{listen: ':5353', remote: '192.0.2.1:{port}'}}\n"
+    file.write_text(text.format(port=53))
+
+    async def apply(_config: ServerConfig | ClientConfig) -> None:
+        return
+
+    async def reload(reloader: Reloader) -> dict[str, object]:
+        before = reloader.report()["count"]
+        reloader.request()
+        while reloader.report()["count"] == before:
+            await asyncio.sleep(0.001)
+        return reloader.report()
+
+    async def act() -> None:
+        reloader = Reloader(ConfigSource(file, lambda: load_client(file)), "client", apply)
+        file.write_text("# a comment\nacl: {inline: ['reject(all, udp/9)']}\n" + text.format(port=53))
+        assert (await reload(reloader))["needs_restart"] == []
+        file.write_text(text.format(port=54))
+        assert (await reload(reloader))["needs_restart"] == ["udpForwarding"]
+
+    asyncio.run(act())

@@ -171,3 +171,18 @@ def test_permissions_that_are_withdrawn_close_what_listens() -> None:
         assert (await made.request(1, "alice", replace(ANY, listener=1))).code is ListenCode.LISTENING
 
     play(scenario)
+
+
+def test_udp_sockets_go_to_the_next_worker() -> None:
+    async def scenario(made: ReverseListeners, worker: Worker) -> None:
+        answer = await made.request(1, "alice", replace(ANY, listener=4, transport=Transport.UDP))
+        await made.request(1, "alice", replace(ANY, listener=5))
+        made.resume()
+        assert worker.udp == {1: (1, "4", answer.port), 2: (1, "4", answer.port)}
+        assert worker.closed == [1]
+        await made.forget(1)
+        assert worker.closed == [1, 2]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", answer.port))
+
+    play(scenario)
