@@ -117,6 +117,24 @@ def suite_rows(suite: Suite, effort: Effort) -> list[Row]:
     return rows
 
 
+def keys_rows(effort: Effort) -> list[Row]:
+    """Measure a batch in which every packet has a key of its own against one with a single key."""
+    rows = []
+    for operation in (Operation.AEAD_SEAL, Operation.AEAD_OPEN):
+        there = Field(BATCH)
+        for name, keys in (("one key", 1), (f"{BATCH} keys", BATCH)):
+            job: SealJob | OpenJob = make_packets(SIZE, BATCH, keys)
+            install = partial(install_keys, suite=Suite.AES_128_GCM, keys=keys)
+            if operation is Operation.AEAD_OPEN:
+                engine_pass(CryptographyAead(), Operation.AEAD_SEAL, [job], install)
+                assert isinstance(job, SealJob)
+                job = to_open(job)
+            there.add(name, partial(engine_pass, simd(), operation, [job], install))
+        row = Row("aead-masked", operation.value, engine=f"{BATCH} keys", against="one key")
+        rows.append(there.compete(effort).row(row, per_second=False))
+    return rows
+
+
 def measure(effort: Effort) -> list[Row]:
     """Return every row."""
-    return [row for suite in Suite for row in suite_rows(suite, effort)]
+    return [*(row for suite in Suite for row in suite_rows(suite, effort)), *keys_rows(effort)]

@@ -51,7 +51,7 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
         Requirement("aes-128-evp", "the same vs an OpenSSL EVP loop"),
         Requirement("aes-256", "AES-256-GCM vs ipsec-mb"),
         Requirement("chacha20", "ChaCha20-Poly1305 vs OpenSSL EVP"),
-        Requirement("aead-masked", "for information: other instruction sets"),
+        Requirement("aead-masked", "for information: other instruction sets, many keys"),
     ),
     "cost": (
         Requirement("batch-1", "AEAD at batch 1, per packet"),
