@@ -15,6 +15,7 @@ from vantun.control.connection_watch import ConnectionWatch
 from vantun.control.dialer import Dialer
 from vantun.control.entrances import Entrances
 from vantun.control.membership import LINGER, Membership
+from vantun.control.own_lookup import OwnLookup
 from vantun.control.path_events import SessionUnknownError
 from vantun.control.reverse_forwards import ReverseForwards, refuse_unknown
 from vantun.control.revival import told_restart
@@ -84,6 +85,7 @@ class Client(Appliance):
             records = TunRecords(state_folder(default_status_socket(self.role).parent))
             self._tun = await TunClient.open(self._config.tun, records)
             self.sockets.mark = self._dialer.mark = self._udp_rules.mark = self._tun.interface.mark
+            self.resolver.lookup = OwnLookup(self._tun.interface.mark)
         self._entrances = await Entrances.start(self._config, self.resolver, self._dialer, self._associations)
 
     def begin(self, link: WorkerLink) -> None:

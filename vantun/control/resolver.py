@@ -46,10 +46,15 @@ class Resolver:
 
     asyncio's own executor is not used: its threads are joined at exit, so one name server that does not answer would
     hold up SIGTERM for as long as the C library cares to retry.
+
+    Attributes
+    ----------
+    lookup
+        What is called there; may be replaced.
     """
 
     def __init__(self, lookup: Lookup = look_up, concurrent: int = CONCURRENT_LOOKUPS) -> None:
-        self._lookup = lookup
+        self.lookup = lookup
         self._free = asyncio.Semaphore(concurrent)
 
     async def resolve(self, host: str, port: int) -> list[Address]:
@@ -82,7 +87,7 @@ class Resolver:
             addresses: list[Address] = []
             error: OSError | None = None
             try:
-                addresses = self._lookup(host, port)
+                addresses = self.lookup(host, port)
                 if not addresses:
                     error = socket.gaierror(socket.EAI_NONAME, "it has neither an IPv4 nor an IPv6 address")
             except OSError as failure:
