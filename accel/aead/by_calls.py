@@ -95,9 +95,7 @@ def seal(session: CallSession, job: SealJob) -> None:
         header = address_of(job.source) + job.source_offset[row]
         target = address_of(job.target) + job.target_offset[row] + HEADER_LENGTH
         size = job.length[row] - np.int64(HEADER_LENGTH)
-        texts = Texts(
-            row, key, _nonces(heads, row), header, header + HEADER_LENGTH, target, size, target + size
-        )
+        texts = Texts(row, key, _nonces(heads, row), header, header + HEADER_LENGTH, target, size, target + size)
         job.status[row] = session.seal_texts(job, texts)
         job.target[job.target_offset[row, None] + _HEADER] = job.source[job.source_offset[row, None] + _HEADER]
     _wipe(job, heads)

@@ -121,6 +121,8 @@ class SimdAead(Synchronous):
     maturity = Maturity.TESTED_ON_HARDWARE
 
     def __init__(self, isa: str = "") -> None:
+        if isa and isa not in ISAS:
+            raise ValueError(f"engine simd of AEAD has no variant {isa!r}; there are {', '.join(ISAS)}")
         self._isa = isa
         self._blocks = JobBlocks()
 

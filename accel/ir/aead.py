@@ -7,7 +7,11 @@ what is secret: no look-up by it, no branch on it but the verdict on a packet.
 
 from __future__ import annotations
 
+import platform
+from dataclasses import replace
+
 from accel.ir import aead_batch, aead_chacha, aead_gcm, aead_gcm_end, aead_plain, aead_poly, aead_rows, aead_stream
+from accel.ir.aead_chacha import Width
 from accel.ir.aead_code import ONE, Code, Lanes
 from accel.ir.aead_gcm_row import Variant
 from accel.ir.aead_layout import HEADER_KEY, KEY, ROUNDS
@@ -24,29 +28,36 @@ _FEATURES = {
 }
 _BLOCKS = {"avx512": 4, "vaes": 2, "avx2": 1, "aes": 1}
 """AES blocks in a vector."""
-_WORDS = {"avx512": 16, "vaes": 8, "avx2": 8, "aes": 4, "plain": 4}
-"""32-bit lanes of a vector for ChaCha20."""
+_WIDTHS = {
+    "avx512": Width(16, 2, pinned=False),
+    "vaes": Width(8),
+    "avx2": Width(8),
+    "aes": Width(4),
+    "plain": Width(4, pinned=False),
+}
+"""Blocks of ChaCha20 that are done side by side."""
 _FORMS = {"avx512": FUSED, "vaes": SHORT, "avx2": SHORT}
 """Forms of Poly1305's numbers in vectors; without one it works on 64-bit integers."""
 _CHACHA = 3
 
 
-def text() -> str:
-    """Return the module."""
+def text(machine: str = "") -> str:
+    """Return the module for ``machine`` (as ``uname -m`` says; default: this one): elsewhere than x86 plain alone."""
+    x86 = (machine or platform.machine()) in ("x86_64", "AMD64")
     declared: set[str] = set()
     functions = [
         aead_plain.cipher("cipher_plain", "", declared),
         aead_plain.dot("dot_plain", "", declared),
         aead_plain.install(declared),
     ]
-    for isa, features in _FEATURES.items():
+    for isa, features in _FEATURES.items() if x86 else [("plain", "")]:
         functions += _variant(isa, f'"target-features"="{features}"' if features else "", declared)
     return "\n".join([aead_gcm_end.tables(), *functions, *sorted(declared)])
 
 
 def _variant(isa: str, attributes: str, declared: set[str]) -> list[str]:
     """Return the functions of one instruction set."""
-    width = 4 * _WORDS[isa]
+    width = 4 * _WIDTHS[isa].lanes
     functions = [aead_stream.apply(f"xor_{isa}", width, attributes, declared, masked=isa == "avx512")]
     functions += [] if isa in _BLOCKS else _plain_aes(isa, attributes, declared)
     packets: dict[bool, dict[int, str]] = {False: {}, True: {}}
@@ -85,14 +96,16 @@ def _gcm(variant: Variant, declared: set[str]) -> list[str]:
 
 def _chacha(isa: str, attributes: str, declared: set[str]) -> list[str]:
     """Return ChaCha20-Poly1305: of batches, and of a text that is too long for one."""
-    lanes, size = _WORDS[isa], aead_chacha.BLOCK * _WORDS[isa]
+    width, masks = _WIDTHS[isa], replace(_WIDTHS[isa], sets=1)
+    size = aead_chacha.BLOCK * width.blocks
     cipher = Stream(f"stream_chacha_{isa}", f"poly1305_{isa}", size, aead_chacha.BLOCK, 0, f"xor_{isa}")
     functions = [
-        aead_chacha.stream_rows(f"stream_rows_{isa}", lanes, attributes, declared),
-        aead_chacha.stream(cipher.stream, f"stream_rows_{isa}", lanes, attributes, declared),
+        aead_chacha.stream_rows(f"stream_rows_{isa}", width, attributes, declared),
+        aead_chacha.stream_rows(f"stream_masks_{isa}", masks, attributes, declared),
+        aead_chacha.stream(cipher.stream, f"stream_rows_{isa}", width.blocks, attributes, declared),
         *_poly1305(cipher.authenticate, _FORMS.get(isa), attributes, declared),
         aead_batch.add_mask(f"add_mask_{isa}", attributes, declared),
-        aead_batch.run_masks(f"run_masks_{isa}", f"stream_rows_{isa}", attributes, declared),
+        aead_batch.run_masks(f"run_masks_{isa}", f"stream_masks_{isa}", attributes, declared),
     ]
     for what in ("seal", "open"):
         alone, run, opening = f"{what}_chacha_{isa}", f"run_{what}_{isa}", what == "open"

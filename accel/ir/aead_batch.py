@@ -7,7 +7,7 @@ entry: the first state of ChaCha20, then which block of the batch is the row's f
 
 from __future__ import annotations
 
-from accel.ir.aead_chacha import BLOCK, SIGMA
+from accel.ir.aead_chacha import BLOCK, SIGMA, wipe_state
 from accel.ir.aead_code import Code, Value, constant
 from accel.ir.aead_layout import HEADER_KEY, KEY
 from accel.ir.aead_stream import PARAMETERS
@@ -20,8 +20,8 @@ ENTRY = 128
 BASE, SOURCE, TARGET, SIZE, FIRST, RESULT, BITS = 64, 72, 80, 88, 96, 112, 120
 COUNT, TOTAL, ENTRIES = 0, 8, 64
 STREAM = ENTRIES + (ROWS + 1) * ENTRY
-BYTES = STREAM + BLOCK * (BLOCKS + 16)
-"""Bytes of a batch. Vectors of up to 16 blocks are written whole."""
+BYTES = STREAM + BLOCK * (BLOCKS + 32)
+"""Bytes of a batch. Up to 32 blocks are written together, and the last of them may be too many."""
 
 
 def _entry(code: Code, number: Value) -> Value:
@@ -110,6 +110,8 @@ def _begin_run(code: Code, stream: str) -> tuple[Value, Value]:
 
 def _end_run(code: Code) -> None:
     code.label("next")
+    # The state has the key. (Of a text the one-time key stays in the stream, which the next job overwrites.)
+    wipe_state(code, _entry(code, "%number"))
     code.do("%number.next = add i64 %number, 1")
     code.branch(code.math("icmp ult", "i64", "%number.next", "%count"), "row", "empty")
     code.label("empty")

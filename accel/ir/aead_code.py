@@ -79,6 +79,19 @@ class Code:
         mask = ", ".join(f"i32 {index}" for index in indices)
         return self.op(f"shufflevector {kind} {a}, {kind} {b}, <{len(indices)} x i32> <{mask}>")
 
+    def pin(self, kind: str, values: Sequence[Value]) -> list[Value]:
+        """Return the same vectors, all of which are there before anything that is pinned later.
+
+        LLVM's scheduler knows registers but not latencies: it would put the rounds of a block one after the other. An
+        empty text of assembly is what it cannot look into; it costs no instruction.
+        """
+        count = len(values)
+        kinds = "{ " + ", ".join([kind] * count) + " }" if count > 1 else kind
+        constraints = ",".join([*["=v"] * count, *(str(i) for i in range(count))])
+        given = ", ".join(f"{kind} {value}" for value in values)
+        all_ = self.op(f'call {kinds} asm sideeffect "", "{constraints}"({given})')
+        return [self.op(f"extractvalue {kinds} {all_}, {i}") for i in range(count)] if count > 1 else [all_]
+
     def branch(self, condition: Value, yes: str, no: str) -> None:
         """End a basic block."""
         self.do(f"br i1 {condition}, label %{yes}, label %{no}")
@@ -162,6 +175,10 @@ class Lanes:
         given = code.cast(vector, self.words, self.bytes)
         indices = [16 * lane + 15 - byte for lane in range(self.count) for byte in range(16)]
         return code.cast(code.shuffle(self.bytes, given, indices), self.bytes, self.words)
+
+    def swap(self, code: Code, vector: Value) -> Value:
+        """Return every lane with its halves exchanged."""
+        return code.shuffle(self.words, vector, [index ^ 1 for index in range(2 * self.count)])
 
     def fold(self, code: Code, vector: Value) -> Value:
         """Return the sum of the lanes as <2 x i64>."""

@@ -8,6 +8,8 @@ each lane has the power of its own place, and the lanes are summed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from accel.ir import aead_ghash as ghash
 from accel.ir.aead_code import ONE, Code, Lanes, Value, constant
 from accel.ir.aead_gcm_end import finish, part_blocks
@@ -109,46 +111,106 @@ def crypt_masked(row: Row, stream: Value, source: Value, target: Value, pick: Va
 
 
 def _crypt(row: Row, stream: Value, source: Value, target: Value, offset: int) -> Value:
-    """Emit one whole vector; return its GHASH input."""
+    """Emit one whole vector; return its ciphertext."""
     code, kind = row.code, row.lanes.words
     given = code.load(kind, source, offset)
     crypted = code.xor(kind, given, stream)
     code.store(kind, crypted, target, offset)
-    return row.lanes.reverse(code, row.pick(given, crypted))
+    return row.pick(given, crypted)
+
+
+class _Hash:
+    """GHASH of a group, printed vector by vector between the rounds of AES.
+
+    The processor could find out by itself what does not depend on each other, but its window is shorter than a group.
+    """
+
+    def __init__(self, row: Row, first: Value, text: Value) -> None:
+        """Begin with the first vector's input; the others are ciphertext at ``text``."""
+        self._row = row
+        self._next = first
+        self._text = text
+        self._done = 0
+        self._total: Product | None = None
+
+    def vector(self, _: int = 0) -> None:
+        """Emit the product of the next vector, if there is one left."""
+        code, lanes = self._row.code, self._row.lanes
+        if self._done < GROUP:
+            power = lanes.load_spread(code, "%record", POWERS_END - 16 * lanes.count * (GROUP - self._done))
+            product = ghash.multiply(code, lanes, self._next, power)
+            self._total = ghash.add(code, lanes, self._total, product) if self._total else product
+            self._next = lanes.reverse(code, code.load(lanes.words, self._text, lanes.size * self._done))
+            self._done += 1
+
+    def end(self) -> Value:
+        """Emit what is left, and the reduction; return the first input of the next group."""
+        while self._done < GROUP:
+            self.vector()
+        assert self._total is not None
+        return self._row.code.xor(
+            self._row.lanes.words, self._next, ghash.reduce(self._row.code, self._row.lanes, self._total)
+        )
 
 
 def _groups(row: Row) -> None:
-    """Emit the loop over whole groups; a turn takes its first GHASH input from the turn before."""
+    """Emit the loop over whole groups. GHASH follows AES, when sealing one group behind."""
     code, lanes = row.code, row.lanes
-    here = "wide" if row.variant.narrow else "entry"
     size = GROUP * lanes.size
+    here = "wide" if row.variant.narrow else "entry"
     second = row.ahead(row.counters, lanes.count)
-    code.branch(code.math("icmp uge", "i64", "%left", size), "group", "last")
-    code.label("group")
-    source = code.phi("g.source", "ptr", [("%from", here), ("%g.source.next", "group")])
-    target = code.phi("g.target", "ptr", [("%to", here), ("%g.target.next", "group")])
-    left = code.phi("g.left", "i64", [("%left", here), ("%g.left.next", "group")])
-    counters = code.phi("g.counters", lanes.dwords, [(second, here), ("%g.counters.next", "group")])
-    first = code.phi("g.first", lanes.words, [("%begun", here), ("%g.first.next", "group")])
-    streams = row.stream([row.ahead(counters, lanes.count * j) for j in range(GROUP)])
-    inputs = [first, *(_crypt(row, stream, source, target, lanes.size * j) for j, stream in enumerate(streams))]
-    total: Product | None = None
-    for j, vector in enumerate(inputs[:GROUP]):
-        power = lanes.load_spread(code, "%record", POWERS_END - 16 * lanes.count * (GROUP - j))
-        product = ghash.multiply(code, lanes, vector, power)
-        total = product if total is None else ghash.add(code, lanes, total, product)
-    assert total is not None
-    code.do(f"%g.first.next = xor {lanes.words} {inputs[GROUP]}, {ghash.reduce(code, lanes, total)}")
-    code.do(f"%g.source.next = getelementptr i8, ptr {source}, i64 {size}")
-    code.do(f"%g.target.next = getelementptr i8, ptr {target}, i64 {size}")
-    code.do(f"%g.left.next = sub i64 {left}, {size}")
-    code.do(f"%g.counters.next = add {lanes.dwords} {counters}, {_step(lanes, GROUP)}")
-    code.branch(code.math("icmp uge", "i64", "%g.left.next", size), "group", "last")
-    code.label("last")
     pairs = [("source", "ptr", "%from"), ("target", "ptr", "%to"), ("left", "i64", "%left")]
     pairs += [("counters", lanes.dwords, second), ("first", lanes.words, "%begun")]
-    for name, kind, start in pairs:
-        code.phi(f"l.{name}", kind, [(start, here), (f"%g.{name}.next", "group")])
+    code.branch(code.math("icmp uge", "i64", "%left", size), "group" if row.variant.opening else "ahead", "last")
+    before, begin = here, [start for *_, start in pairs]
+    if not row.variant.opening:
+        code.label("ahead")
+        _encrypt_group(row, "%from", "%to", second, lambda _: None)
+        code.goto("ahead.end")
+        code.label("ahead.end")
+        begin = [*_advance(row, "a", "%from", "%to", "%left", second), "%begun"]
+        before = "ahead.end"
+        code.branch(code.math("icmp uge", "i64", begin[2], size), "group", "drain")
+    code.label("group")
+    source, target, left, counters, first = (
+        code.phi(f"g.{name}", kind, [(start, before), (f"%g.{name}.next", "group.end")])
+        for (name, kind, _), start in zip(pairs, begin, strict=True)
+    )
+    hashed = _Hash(row, first, source if row.variant.opening else code.at(target, -size))
+    _encrypt_group(row, source, target, counters, hashed.vector)
+    code.do(f"%g.first.next = bitcast {lanes.words} {hashed.end()} to {lanes.words}")
+    after = _advance(row, "g", source, target, left, counters)
+    code.goto("group.end")
+    code.label("group.end")
+    more = code.math("icmp uge", "i64", after[2], size)
+    code.branch(more, "group", "last" if row.variant.opening else "drain")
+    behind = [(f"%g.{name}.next", "group.end") for name, *_ in pairs]
+    if not row.variant.opening:
+        code.label("drain")
+        for (name, kind, _), start in zip(pairs, begin, strict=True):
+            code.phi(f"d.{name}", kind, [(start, before), (f"%g.{name}.next", "group.end")])
+        hashed = _Hash(row, "%d.first", code.at("%d.target", -size))
+        behind = [(f"%d.{name}", "drain") for name, *_ in pairs[:-1]] + [(hashed.end(), "drain")]
+        code.goto("last")
+    code.label("last")
+    for (name, kind, start), end in zip(pairs, behind, strict=True):
+        code.phi(f"l.{name}", kind, [(start, here), end])
+
+
+def _encrypt_group(row: Row, source: Value, target: Value, counters: Value, between: Callable[[int], None]) -> None:
+    ahead = [row.ahead(counters, row.lanes.count * j) for j in range(GROUP)]
+    for j, stream in enumerate(row.stream(ahead, between)):
+        _crypt(row, stream, source, target, row.lanes.size * j)
+
+
+def _advance(row: Row, name: str, source: Value, target: Value, left: Value, counters: Value) -> list[Value]:
+    """Emit the step over a group; return source, target, left and counters behind it, called ``%name.*.next``."""
+    size = GROUP * row.lanes.size
+    row.code.do(f"%{name}.source.next = getelementptr i8, ptr {source}, i64 {size}")
+    row.code.do(f"%{name}.target.next = getelementptr i8, ptr {target}, i64 {size}")
+    row.code.do(f"%{name}.left.next = sub i64 {left}, {size}")
+    row.code.do(f"%{name}.counters.next = add {row.lanes.dwords} {counters}, {_step(row.lanes, GROUP)}")
+    return [f"%{name}.{what}.next" for what in ("source", "target", "left", "counters")]
 
 
 def _step(lanes: Lanes, vectors: int) -> str:
@@ -196,7 +258,7 @@ def _singles(row: Row, start: Product) -> None:
             for name, value in zip(Product._fields, start, strict=True)
         )
     )
-    vector = _crypt(row, row.stream([counters])[0], source, target, 0)
+    vector = lanes.reverse(code, _crypt(row, row.stream([counters])[0], source, target, 0))
     product = ghash.multiply(code, lanes, vector, code.load(lanes.words, powers))
     for name, old, new in zip(Product._fields, total, product, strict=True):
         code.do(f"%s.{name}.next = xor {lanes.words} {old}, {new}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from accel.ir.aead_code import ONE, Code, Lanes, Value, constant
@@ -31,13 +32,16 @@ class Row:
     counters: Value = ""
     """Reversed counter blocks of vector 0, as dwords."""
 
-    def stream(self, counters: list[Value]) -> list[Value]:
-        """Return the key stream of several vectors, their rounds side by side."""
+    def stream(self, counters: list[Value], between: Callable[[int], None] | None = None) -> list[Value]:
+        """Return the key stream of several vectors, their rounds side by side; ``between`` is called after each."""
         code, lanes = self.code, self.lanes
         blocks = [lanes.reverse(code, code.cast(counter, lanes.dwords, lanes.words)) for counter in counters]
         states = [code.xor(lanes.words, block, self.keys[0]) for block in blocks]
-        for key in self.keys[1:-1]:
+        for number, key in enumerate(self.keys[1:-1]):
             states = [lanes.aes(code, state, key) for state in states]
+            if between:
+                between(number)
+                states = code.pin(lanes.words, states)
         return [lanes.aes(code, state, self.keys[-1], last=True) for state in states]
 
     def ahead(self, counters: Value, blocks: int) -> Value:

@@ -194,9 +194,18 @@ class _Rows:
     def zero(self, label: str, target: Value, size: Value, before: str) -> None:
         """Emit zeros over ``size`` bytes, none when negative; go on in block ``label``."""
         code = self.code
-        code.branch(code.math("icmp sgt", "i64", size, 0), f"{label}.byte", label)
+        code.branch(code.math("icmp sge", "i64", size, 16), f"{label}.block", f"{label}.rest")
+        code.label(f"{label}.block")
+        at = code.phi(f"{label}.b", "i64", [(0, before), (f"%{label}.more", f"{label}.block")])
+        code.store(_BLOCK, "zeroinitializer", target, at)
+        code.do(f"%{label}.more = add i64 {at}, 16")
+        next_ = code.math("add", "i64", at, 32)
+        code.branch(code.math("icmp sle", "i64", next_, size), f"{label}.block", f"{label}.rest")
+        code.label(f"{label}.rest")
+        begun = code.phi(f"{label}.begun", "i64", [(0, before), (f"%{label}.more", f"{label}.block")])
+        code.branch(code.math("icmp slt", "i64", begun, size), f"{label}.byte", label)
         code.label(f"{label}.byte")
-        at = code.phi(f"{label}.at", "i64", [(0, before), (f"%{label}.next", f"{label}.byte")])
+        at = code.phi(f"{label}.at", "i64", [(begun, f"{label}.rest"), (f"%{label}.next", f"{label}.byte")])
         code.store("i8", "0", target, at)
         code.do(f"%{label}.next = add i64 {at}, 1")
         code.branch(code.math("icmp slt", "i64", f"%{label}.next", size), f"{label}.byte", label)

@@ -60,6 +60,18 @@ def test_an_operation_that_it_does_not_have() -> None:
         SimdAead().open(Operation.FEC_ENCODE)
 
 
+def test_a_variant_that_it_does_not_have() -> None:
+    with pytest.raises(ValueError, match="no variant 'avx3'; there are avx512, vaes"):
+        SimdAead("avx3")
+
+
+def test_another_machine_gets_plain_kernels_only() -> None:
+    text = aead.text("aarch64")
+    assert "@seal_plain(" in text
+    assert "llvm.x86" not in text
+    assert "target-features" not in text
+
+
 def test_a_slot_below_zero_is_an_error() -> None:
     with pytest.raises(ValueError, match="numbered from 0"):
         session().install_key(-1, spec())
