@@ -17,17 +17,24 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from drivers.linux.transparent import transparent_socket
+from tests.unit.vantun.dataplane.test_udp_judge import Judged
 from tests.unit.vantun.dataplane.udp_lab import UdpLab
 from vantun.lab.network import SESSION
-from vantun.udp_messages import NO_PEER, CloseUdp, OpenUdp, UdpKind
+from vantun.udp_messages import NO_PEER, CloseUdp, OpenUdp, UdpAction, UdpKind
 
 _CLONE_NEWNET = 0x40000000
 NFT = """table inet vantun {{ chain prerouting {{ type filter hook prerouting priority mangle;
-iifname "inner" meta l4proto udp tproxy ip to :{port} meta mark set 1 accept
-iifname "inner" meta l4proto udp tproxy ip6 to :{port} meta mark set 1 accept
+iifname {{ "inner", "lo" }} meta l4proto udp tproxy ip to :{port} meta mark set 1 accept
+iifname {{ "inner", "lo" }} meta l4proto udp tproxy ip6 to :{port} meta mark set 1 accept
 }}
 }}
 """
+LOOP = """table inet loop { chain output { type route hook output priority mangle;
+oifname "uplink" meta l4proto udp udp dport 54 meta mark set 1
+}
+}
+"""
+"""Leads what the gateway itself sends to one port back to it."""
 
 
 def run(*words: str) -> str:
@@ -89,7 +96,10 @@ class Site:
 
     def catch(self, port: int) -> None:
         """Bring the host's UDP to ``port`` of the gateway."""
-        rules = NFT.format(port=port)
+        self.filter(NFT.format(port=port))
+
+    def filter(self, rules: str) -> None:
+        """Give the gateway more rules."""
         subprocess.run(
             ["ip", "netns", "exec", self.gateway, "nft", "-f", "-"],
             input=rules.encode(),
@@ -148,3 +158,31 @@ def test_a_host_behind_the_gateway_is_answered_by_whom_it_asked(
         lab.near.serve(CloseUdp(1), None)
         lab.close()
         second.close()
+
+
+@pytest.mark.parametrize(
+    ("inner", "listen", "origin", "gateway"),
+    [("10.77.0.2", "0.0.0.0", "198.51.100.7", "198.51.100.1"), ("fd77::2", "::", "2001:db8::7", "2001:db8::1")],
+)
+def test_what_goes_past_the_tunnel_is_answered_by_whom_it_asked_too(
+    site: Site, inner: str, listen: str, origin: str, gateway: str
+) -> None:
+    with bound(site.host, inner, 0) as program, bound(site.origin, origin, 53) as dns, inside(site.gateway):
+        lab = Judged()
+        lab.verdicts = {origin: UdpAction.DIRECT}
+        caught = transparent_socket(listen, 0, listening=True)
+        site.catch(caught.getsockname()[1])
+        lab.near.serve(OpenUdp(1, SESSION, UdpKind.TPROXY, "", NO_PEER, 60.0, 8), caught)
+        program.sendto(b"who?", (origin, 53))
+        question, source = lab.until(dns)[0]
+        assert (question, source[0]) == (b"who?", gateway)
+        dns.sendto(b"me", source)
+        assert lab.until(program) == [(b"me", (origin, 53))]
+        assert lab.far.snapshot()["associations"] == 0
+        site.filter(LOOP)
+        program.sendto(b"round and round?", (origin, 54))
+        lab.settle()
+        assert lab.near.snapshot()["sources"] == 1, "its own datagram is no new source"
+        assert lab.drops(lab.near) == {"foreign": 1}
+        lab.near.serve(CloseUdp(1), None)
+        lab.close()
