@@ -17,6 +17,7 @@ _X86 = ("x86_64", "AMD64")
 def text(machine: str = "") -> str:
     """Return the module for ``machine`` (as ``uname -m`` says; default: this one)."""
     parts = [fec_tables.text(), "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.umax.i64(i64, i64)\n"]
+    parts.append("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
     parts += [fec_closed_form.text(), fec_walk.text(), fec_plain.text()]
     widths = {fec_plain.NAME: fec_plain.WIDTH}
     if (machine or platform.machine()) in _X86:

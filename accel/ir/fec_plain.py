@@ -35,11 +35,12 @@ def _list_sources() -> str:
     """Write ``plain_list(work, row)``: the sources of each bit of a target's factors."""
     code = Code("define internal void @plain_list(ptr %work, ptr %row) nounwind")
     k = code.load("i64", code.at("%work", work.K))
-    lists = code.at("%work", _LISTS)
+    lists, base = code.at("%work", _LISTS), code.load("ptr", code.at("%work", work.BASE))
+    sources, order = (code.load("ptr", code.at("%work", place)) for place in (work.SOURCES, work.ORDER))
 
     def source(j: str, counts: Values) -> Values:
-        factor = code.element("i8", "%row", j, "i64")
-        unit = code.element("ptr", code.at("%work", work.SOURCES), j)
+        factor = code.element("i8", "%row", code.element("i8", order, j, "i64"), "i64")
+        unit = code.at(base, code.element("i64", sources, j))
         following = []
         for bit, count in enumerate(counts):
             # Written always, kept when the bit is set: no branch to be guessed.
@@ -110,10 +111,11 @@ def _sum() -> str:
 
 def _combine() -> str:
     code = Code("define internal void @combine_plain(ptr %work) nounwind")
+    base, targets = (code.load("ptr", code.at("%work", place)) for place in (work.BASE, work.TARGETS))
 
     def target(p: str, _: Values) -> Values:
         code.do(f"call void @plain_list(ptr %work, ptr {code.element('ptr', code.at('%work', work.ROWS), p)})")
-        unit = code.element("ptr", code.at("%work", work.TARGETS), p)
+        unit = code.at(base, code.element("i64", targets, p))
         code.do(f"call void @plain_target(ptr %work, ptr {unit})")
         return []
 

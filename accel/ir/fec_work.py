@@ -9,13 +9,13 @@ from accel.gf256 import COLUMNS
 
 ROOM = 128
 """Rows that are prepared together; a span with more is encoded in turns."""
-SOURCES = 0
-"""ptr [128] first bytes of the k units that go in."""
-TARGETS = SOURCES + 8 * COLUMNS
-"""ptr [ROOM] first bytes of the units that come out."""
-ROWS = TARGETS + 8 * ROOM
-"""ptr [ROOM] the k coefficients of each target, a byte each."""
-K = ROWS + 8 * ROOM
+BASE = 0
+"""ptr to the memory; units are offsets from it."""
+SOURCES = BASE + 8
+"""ptr to i64 [k]: the units that go in, in the order of ORDER."""
+TARGETS = SOURCES + 8
+"""ptr to i64 [M]: the units that come out."""
+K = TARGETS + 8
 """i64 units in."""
 M = K + 8
 """i64 units out."""
@@ -25,7 +25,21 @@ ONES = LENGTH + 8
 """i64: 1 when every coefficient of the first target is 1."""
 KNOWN = ONES + 8
 """i64: 1 when WORDS holds these coefficients already; 0 = they have to be made."""
-POINTS = KNOWN + 8
+SWAP = KNOWN + 8
+"""i64, encoding: the parity unit that changed places with the first one, so that a row 0 is first."""
+COLUMN = SWAP + 8
+"""i64, encoding: column of the first unit."""
+ORDER = COLUMN + 8
+"""ptr to i8 [k]: the place among SOURCES of each unit of the span, and the other way round (fec_tables)."""
+ROWS = 128
+"""ptr [ROOM] the k coefficients of each target, a byte each."""
+NUMBERS = ROWS + 8 * ROOM
+"""i8 [ROOM], encoding: the rows as the job has them. With K, M and COLUMN, they say what WORDS holds."""
+OWN_SOURCES = NUMBERS + ROOM
+"""i64 [128] for SOURCES when the job's own list will not do."""
+OWN_TARGETS = OWN_SOURCES + 8 * COLUMNS
+"""i64 [ROOM] for TARGETS."""
+POINTS = OWN_TARGETS + 8 * ROOM
 """i8 [128] points of the units that go in, while decoding."""
 HEADS = POINTS + 2 * COLUMNS
 """i8 [128] logarithms, while decoding."""
@@ -36,7 +50,7 @@ MATRIX = SEEN + 64
 STAGE = MATRIX + ROOM * COLUMNS
 """i8 [128 + ROOM][64] units that are shorter than a vector."""
 STAGE_TARGETS = STAGE + 64 * (COLUMNS + ROOM)
-"""ptr [ROOM] where the results in STAGE belong."""
+"""i64 [ROOM] where the results in STAGE belong."""
 WORDS = (STAGE_TARGETS + 8 * ROOM + 63) // 64 * 64
 """i64 [k][rows] for each group of rows: what the kernel multiplies with."""
 SIZE = WORDS + 8 * COLUMNS * ROOM
