@@ -11,7 +11,6 @@ cannot do is a :class:`KernelError`.
 from __future__ import annotations
 
 import functools
-import logging
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -24,8 +23,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Observer = Callable[["Kernel", "Arguments"], None]
 
 MODES = ("auto", "native", "jit")
-
-_log = logging.getLogger(__name__)
 
 
 class KernelError(RuntimeError):
@@ -161,6 +158,9 @@ class Kernel:
             raise KernelError(f"kernel {self.name}: {why}; {next_step}")
         if not _state.told and mode() != "jit":
             _state.told = True
+            import logging  # for this line alone
+
+            _log = logging.getLogger(__name__)
             _log.info("kernels are compiled by numba, first %s: %s; to avoid that: %s", self.name, why, next_step)
         try:
             return self.dispatcher

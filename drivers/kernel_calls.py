@@ -13,7 +13,6 @@ once in each process whether they do.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import importlib
 import sys
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from drivers.checksum import checksum
 from drivers.kernel import KernelError
 
 Arguments = tuple[Any, ...]
@@ -75,7 +75,7 @@ def dtype_mark(dtype: np.dtype[Any]) -> str:
             return f"{dtype_mark(dtype.subdtype[0])}{list(dtype.subdtype[1])}"
         return dtype.str
     fields = ",".join(f"{name}@{dtype.fields[name][1]}:{dtype_mark(dtype.fields[name][0])}" for name in dtype.fields)
-    return f"V{dtype.itemsize}-{hashlib.sha256(fields.encode()).hexdigest()[:16]}"
+    return f"V{dtype.itemsize}-{checksum(fields.encode())}"
 
 
 def words(kind: Kind) -> int:

@@ -8,16 +8,15 @@ answers are asked in a child process, once for each start of the machine: what d
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from drivers.checksum import checksum
 from drivers.cpu import LEVELS, Cpu, read_cpu
 from drivers.kernel_calls import Entry, layout_fault
 
@@ -86,8 +85,8 @@ class KernelLibrary:
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return the checksum of a file."""
+    return checksum(path.read_bytes())
 
 
 def choose_level(levels: Mapping[str, Any], cpu: Cpu) -> str:
@@ -146,6 +145,8 @@ def _trial(path: Path, wanted: str, marks: Path | None) -> str:
             return ""
     except OSError:
         pass  # not tried yet
+    import subprocess  # 10 ms, once for each start of the machine
+
     command = [sys.executable, "-I", "-S", "-c", _TRIAL, str(path), SELF_TEST]
     try:
         child = subprocess.run(command, capture_output=True, timeout=_TRIAL_TIME, check=False)

@@ -12,12 +12,12 @@ kernels are called from elsewhere.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from drivers.checksum import checksum
 from drivers.kernel import use_library
 from vantun import __version__
 
@@ -46,14 +46,14 @@ SHARED_KERNELS = (
 
 
 def source_digest() -> str:
-    """Return 12 hex digits that change whenever one of SHARED_KERNELS does (by size and time)."""
-    digest = hashlib.sha256(str(ROOT).encode())
+    """Return hex digits that change whenever one of SHARED_KERNELS does (by size and time)."""
+    facts = [str(ROOT)]
     for name in SHARED_KERNELS:
         place = ROOT / name
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            facts = path.stat()
-            digest.update(f"{path.relative_to(ROOT)} {facts.st_size} {facts.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:12]
+            seen = path.stat()
+            facts.append(f"{path.relative_to(ROOT)} {seen.st_size} {seen.st_mtime_ns}")
+    return checksum("\n".join(facts).encode())
 
 
 def _cache_base() -> Path:
@@ -69,8 +69,7 @@ def kernel_cache_folder() -> Path:
 
 def library_folder() -> Path:
     """Return where ``vantun accel warm`` puts the library of this installation. Raises RuntimeError without a home."""
-    place = hashlib.sha256(str(ROOT).encode()).hexdigest()[:12]
-    return _cache_base() / f"library-{__version__}-{place}"
+    return _cache_base() / f"library-{__version__}-{checksum(str(ROOT).encode())}"
 
 
 def _find_library() -> KernelLibrary | NoLibrary:

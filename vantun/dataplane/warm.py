@@ -26,8 +26,11 @@ from vantun.dataplane.tun_port import warm_tun
 from vantun.dataplane.udp_warm import warm_udp
 from vantun.dataplane.worker_engines import close_engines
 from vantun.lanes import LaneSpec
+from vantun.session.coding import discard_rebuilt, make_spans
 from vantun.session.limits import Limits
+from vantun.session.recovery import trust_lane
 from vantun.session.restart import forget_in_flight
+from vantun.session.span_store import abandon_block
 
 _SESSION = 1
 _SIZE = 600_000
@@ -207,11 +210,20 @@ def warm(engines: Callable[[], Engines]) -> None:
     warm_tun(client)
     warm_udp(client.context)
     for plane in stage.planes:
-        forget_in_flight(plane.context.tables.root, 0)
+        _rare(plane, stage.now)
     for plane, opened in zip(stage.planes, both, strict=True):
         plane.end_session(_SESSION, stage.now)
         plane.snapshot()
         close_engines(opened)
+
+
+def _rare(plane: Dataplane, now: float) -> None:
+    """Call what a rehearsal without faults does not come to; the session ends afterwards."""
+    root = plane.context.tables.root
+    forget_in_flight(root, 0)
+    trust_lane(root, 0, 0.05, now)
+    abandon_block(root, 0, 0)
+    discard_rebuilt(root, make_spans(1, 1), 0)
 
 
 def main() -> None:
