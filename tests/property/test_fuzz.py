@@ -17,7 +17,7 @@ from tests.fuzz import fuzz_turns
 from tests.peer import open_record, packets, pair, stream
 from vantun.acl import AccessList
 from vantun.config_uri import parse_link
-from vantun.control import messages, strict_cbor
+from vantun.control import messages, own_lookup, strict_cbor
 from vantun.control.connector import parse_target
 from vantun.control.messages import Goodbye, Hello, Refuse, RefuseCode, Welcome
 from vantun.errors import ProtocolError
@@ -35,6 +35,14 @@ LINKS = [
 ]
 TARGETS = [b"example.org:443", b"[2001:db8::1]:80", b"192.0.2.1:65535"]
 RULES = [b"reject(10.0.0.0/8, tcp/22)", b"direct(suffix:example.org)", b"allow(2001:db8::/32, udp/1000-2000)"]
+ASKED = own_lookup.question(7, "vpn.example.org", own_lookup.A)
+ANSWERS = [
+    ASKED[:2] + bytes.fromhex("8180 0001 0002 0000 0000") + ASKED[12:] + bytes.fromhex(records)
+    for records in (
+        "c00c 0005 0001 0000003c 0006 04 7265616c c010  c02d 0001 0001 0000003c 0004 c0000201",
+        "02 617a 00 0001 0001 0000003c 0004 c0000201  c00c 0001 0001 0000003c 0004 c0000202",
+    )
+]
 RECORDS = [
     open_record(4, b"udp:") + stream(4, 9, b"hello"),
     packets(4, 8, 2, b"abcd") + pair(6, 4, 1 << 40),
@@ -68,6 +76,7 @@ PARSERS: list[tuple[str, list[bytes], Callable[[bytes], object], tuple[type[Exce
     ("control message", MESSAGES, messages.decode, (ProtocolError,)),
     ("CBOR", MESSAGES, strict_cbor.read, (ValueError,)),
     ("link", LINKS, lambda data: parse_link(data.decode("latin-1")), (ValueError,)),
+    ("DNS", ANSWERS, lambda data: own_lookup.answer(data, ASKED), (ValueError,)),
     ("target", TARGETS, lambda data: parse_target(data.decode("utf-8", "replace")), (ValueError,)),
     ("rule", RULES, lambda data: AccessList.parse([data.decode("utf-8", "replace")]), (ValueError,)),
 ]

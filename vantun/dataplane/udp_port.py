@@ -91,6 +91,11 @@ class SocketPort(ABC):
         """Bytes of 0 wanted before each body."""
         return 0
 
+    @property
+    def _waits(self) -> bool:
+        """Whether nothing is read while the tunnel's queue is full; else what does not fit is dropped."""
+        return True
+
     def fill(self, now: float) -> None:
         """See PacketPort."""
         plane = self._keeper.plane
@@ -98,7 +103,7 @@ class SocketPort(ABC):
         if flow is None or self._descriptor < 0:
             return
         for _ in range(ROUNDS):
-            if packet_room(plane.context.tables.root, flow.index) < ROOM:
+            if self._waits and packet_room(plane.context.tables.root, flow.index) < ROOM:
                 break
             try:
                 count = self._io.receive(self._descriptor)

@@ -50,6 +50,10 @@ class RelayPort(SocketPort):
         io = self._io
         return io.batch.memory, int(read_relay(io.batch, count, self._program, io.bodies, index, io.drops))
 
+    @property
+    def _waits(self) -> bool:
+        return not self._keeper.judge.judged  # what goes past the tunnel must not wait for it
+
     def _put(self, memory: NDArray[np.uint8], count: int, now: float) -> int:
         return self._keeper.judge.put(memory, count, lambda _flow: self, now)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.unit.vantun.dataplane.udp_lab import UdpLab, udp, unwrap, waiting, wrap
+from vantun.lab.link import LinkProfile
 from vantun.lab.network import SESSION
 from vantun.udp_messages import AskUdp, CloseUdp, JudgeUdp, MoveUdp, UdpAction, UdpKind, UdpVerdict
 
@@ -25,8 +26,8 @@ class Judged(UdpLab):
         Whether they stay open.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, profile: LinkProfile | None = None) -> None:
+        super().__init__(profile=profile)
         self.verdicts: dict[str, UdpAction] = {}
         self.asked_here: list[AskUdp] = []
         self.silent = False
@@ -91,6 +92,23 @@ def test_a_relay_parts_its_datagrams_by_target(lab: Judged) -> None:
         assert (counts["packets_out"], counts["packets_in"], counts["sockets"]) == (20, 1, 1)
         assert lab.near.snapshot()["packets_in"] == 20
         assert lab.near.snapshot()["packets_out"] == 1
+
+
+def test_what_goes_past_the_tunnel_does_not_wait_for_it() -> None:
+    lab = Judged(LinkProfile(rate=20e3, delay=0.5))
+    lab.verdicts = {"127.0.0.2": UdpAction.DIRECT}
+    with udp() as program, udp("127.0.0.4") as far, udp("127.0.0.2") as near:
+        _, relay = lab.relay(program)
+        program.sendto(wrap(where(near), b"the verdict"), relay)
+        lab.until(near)
+        for _ in range(40):
+            for _ in range(4):
+                program.sendto(wrap(where(far), bytes(40_000)), relay)
+            program.sendto(wrap(where(near), b"x"), relay)
+            lab.settle(0.02)
+        assert len(waiting(near)) == 40
+        assert lab.drops(lab.near)["no_room"] > 0
+    lab.close()
 
 
 def test_only_hosts_that_were_spoken_to_answer_a_direct_socket(lab: Judged) -> None:
