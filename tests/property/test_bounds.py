@@ -25,7 +25,11 @@ def run_tests(environment: dict[str, str], *arguments: str) -> None:
 
 @pytest.mark.slow
 def test_codecs_without_compiler() -> None:
-    run_tests({"NUMBA_DISABLE_JIT": "1", "VANTUN_KERNELS": "jit"}, "tests/property/test_wire.py", "tests/property/test_checksum.py")
+    run_tests(
+        {"NUMBA_DISABLE_JIT": "1", "VANTUN_KERNELS": "jit"},
+        "tests/property/test_wire.py",
+        "tests/property/test_checksum.py",
+    )
 
 
 @pytest.mark.soak  # it compiles every kernel once more: four minutes
