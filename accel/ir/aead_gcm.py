@@ -123,6 +123,9 @@ def _groups(row: Row) -> list[End]:
     second = row.ahead(row.counters, 1)
     pairs = [("source", "ptr", "%from"), ("target", "ptr", "%to"), ("left", "i64", "%left")]
     pairs += [("counters", lanes.dwords, second), ("first", lanes.words, "%begun")]
+    if row.variant.short:
+        code.goto("last")
+        return _rest(row, pairs, here, grouped=False)
     code.branch(code.math("icmp uge", "i64", "%left", size), "group" if row.variant.opening else "ahead", "last")
     before, begin = here, [start for *_, start in pairs]
     if not row.variant.opening:
@@ -151,12 +154,17 @@ def _groups(row: Row) -> list[End]:
         code.label("drain")
         for (name, kind, _), start in zip(pairs, begin, strict=True):
             code.phi(f"d.{name}", kind, [(start, before), (f"%g.{name}.next", "group.end")])
-        ends += fill(row, "d", lambda: _Hash(row, "%d.first", code.at("%d.target", -size)))
-    code.label("last")
+        ends += fill(row, "d", (4, GROUP), lambda: _Hash(row, "%d.first", code.at("%d.target", -size)))
+    return ends + _rest(row, pairs, here, grouped=row.variant.opening)
+
+
+def _rest(row: Row, pairs: list[tuple[str, str, Value]], here: str, *, grouped: bool) -> list[End]:
+    """Emit the key stream of a rest with no GHASH to be done before, from ``here`` and, if ``grouped``, from groups."""
+    row.code.label("last")
     for name, kind, start in pairs:
-        behind = [(f"%g.{name}.next", "group.end")] if row.variant.opening else []
-        code.phi(f"l.{name}", kind, [(start, here), *behind])
-    return ends + fill(row, "l", None)
+        behind = [(f"%g.{name}.next", "group.end")] if grouped else []
+        row.code.phi(f"l.{name}", kind, [(start, here), *behind])
+    return fill(row, "l", (1, 4) if row.variant.short else (1, 4, GROUP), None)
 
 
 def _encrypt_group(row: Row, source: Value, target: Value, counters: Value, between: Callable[[int], None]) -> None:

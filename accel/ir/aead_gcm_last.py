@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from accel.ir import aead_ghash as ghash
 from accel.ir.aead_code import Code, Value
 from accel.ir.aead_gcm_end import finish, part_blocks
-from accel.ir.aead_gcm_row import GROUP, Row
+from accel.ir.aead_gcm_row import Row
 from accel.ir.aead_ghash import Product
 from accel.ir.aead_layout import POWERS_END
 
@@ -60,22 +60,21 @@ class Pending(Protocol):
 
 End = tuple[str, str, Value]
 """Label of a block that has filled the stream; prefix of the names of its values; the first input of GHASH."""
-_FILLS = (1, 4, GROUP)
-"""Vectors of key stream that are made together for the rest of a text, which is less than a group."""
 
 
-def fill(row: Row, name: str, begin_hash: Callable[[], Pending] | None) -> list[End]:
+def fill(row: Row, name: str, counts: Sequence[int], begin_hash: Callable[[], Pending] | None) -> list[End]:
     """Emit the key stream for what is left of a text, to %stream, between its rounds the GHASH of a group.
 
+    The first of ``counts`` that is enough is made; the last is enough for every rest, which is less than a group.
     Values ``%name.left``, ``%name.counters``, ``%name.first`` are given. Every way ends by going to block ``final``.
     """
     code, ends = row.code, []
-    for count in _FILLS[:-1]:
+    for count in counts[:-1]:
         enough = code.math("icmp ule", "i64", f"%{name}.left", count * row.lanes.size)
         code.branch(enough, f"{name}.fill{count}", f"{name}.above{count}")
         code.label(f"{name}.above{count}")
-    code.goto(f"{name}.fill{GROUP}")
-    for count in _FILLS:
+    code.goto(f"{name}.fill{counts[-1]}")
+    for count in counts:
         code.label(f"{name}.fill{count}")
         hashed = begin_hash() if begin_hash else None
         counters = [row.ahead(f"%{name}.counters", j) for j in range(count)]

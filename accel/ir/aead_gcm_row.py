@@ -20,6 +20,8 @@ class Variant:
     rounds: int
     opening: bool
     attributes: str
+    short: bool = False
+    """Whether it is for payloads below four blocks only."""
     narrow: str = ""
     """The function of one lane that does payloads below two vectors; only for two lanes."""
 
