@@ -30,6 +30,9 @@ class Kind(Enum):
         return Operation.AEAD_SEAL, Operation.AEAD_OPEN
 
 
+_OWN = frozenset({"compiled kernels", "the wheel", "numpy and plain Python"})
+
+
 @dataclass(frozen=True)
 class Row:
     """One declared engine.
@@ -63,6 +66,11 @@ class Row:
     def emulated(self) -> bool:
         """Whether it serves only when named and allowed."""
         return self.provenance in (Provenance.EMULATOR, Provenance.FAKE)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it loads somebody else's library, which may abort the process: it is tried in a child first."""
+        return self.through not in _OWN
 
 
 def _simd() -> Engine:

@@ -1,25 +1,29 @@
-"""Which engine serves: declared -> probed -> opened -> self-tested -> serving.
+"""Which engine serves: declared -> probed -> opened -> self-tested -> calibrated -> serving.
 
-Absence, and a failed self-test, are values with a reason and a next step. Only a self-tested engine can be chosen, and
-the choice is made once, when a worker starts.
+Absence, and a failed self-test, are values with a reason and a next step. Only a self-tested engine can be chosen. An
+engine of a foreign library is tried in a child process before this one loads it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from accel.catalogue import CATALOGUE, Kind, Row
-from accel.engine import Engine, Maturity, Operation, Provenance
+from accel.catalogue import Kind, Row
+from accel.engine import Engine, Operation, Provenance
+from accel.gates import LAST, ROOT, Gates, kind_of
+from accel.life import State
+from accel.planning import Goal, Ladder, plan
 from accel.preference import Preference, Wish, parse
-from accel.selftest import Verdict, self_test
-from accel.sight import Sighting
+from accel.profile import Measured
+from accel.report import SHOWN, EngineReport, OperationReport, explain_row
+from accel.rung import Step
+from accel.selftest import Verdict
 from drivers.errors import DriverError
 
-ROOT = Path("/")
-_LAST = "reference"
-"""The engine that can do everything, everywhere."""
+_MAIN = 64
+"""Rows of the batch whose engine stands for all where one name has to do."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Preferences:
     fec: str = ""
     aead: str = ""
     allow_emulated: bool = False
+    goal: Goal = Goal.THROUGHPUT
+    plugins: tuple[str, ...] = ()
 
     def of(self, kind: Kind) -> str:
         """Return the list for one kind of engine."""
@@ -37,74 +43,35 @@ class Preferences:
 
 @dataclass(frozen=True)
 class Choice:
-    """The engine that serves an operation.
+    """Who serves an operation.
 
     Attributes
     ----------
+    engine
+        The engine for large batches of large rows.
     reason
         Why this one.
     degraded
         Whether it stands in for one that was wanted, by name or by rank, and cannot serve.
     spares
         Software engines that do what it does not do, best first; none with ``only:``.
+    plan
+        Row size -> ladder by batch size: names and reasons.
+    ladders
+        The same, as :meth:`accel.serving.Serving.adopt` takes it.
     """
 
     engine: Engine
     reason: str
     degraded: bool = False
     spares: tuple[Engine, ...] = ()
+    plan: Mapping[int, Ladder] = field(default_factory=dict)
+    ladders: Mapping[int, tuple[Step, ...]] = field(default_factory=dict)
 
-
-@dataclass(frozen=True)
-class EngineReport:
-    """A row of ``vantun accel probe``.
-
-    Attributes
-    ----------
-    kinds
-        What the engine computes, or will.
-    present
-        Whether its device, or the library that stands for it, was seen.
-    usable
-        Operations that it has passed the self-test of.
-    selected
-        Operations that it serves under the preferences in force.
-    reason, next_step
-        Why it is usable or not; what to do if it is wanted.
-    seen, missing
-        What the look at the machine found, and what it did not.
-    """
-
-    name: str
-    kinds: tuple[Kind, ...]
-    present: bool
-    usable: tuple[Operation, ...]
-    selected: tuple[Operation, ...]
-    provenance: Provenance
-    maturity: Maturity
-    through: str
-    reason: str
-    next_step: str
-    seen: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-
-    def document(self) -> dict[str, object]:
-        """Return the row as JSON."""
-        return {
-            "engine": self.name,
-            "kinds": [kind.value for kind in self.kinds],
-            "present": self.present,
-            "usable": bool(self.usable),
-            "operations": [operation.value for operation in self.usable],
-            "selected": [operation.value for operation in self.selected],
-            "provenance": self.provenance.value,
-            "maturity": self.maturity.value,
-            "through": self.through,
-            "reason": self.reason,
-            "next_step": self.next_step,
-            "seen": list(self.seen),
-            "missing": list(self.missing),
-        }
+    @property
+    def names(self) -> list[str]:
+        """Every engine that serves some batch, without repetition."""
+        return list(dict.fromkeys(pick.engine for ladder in self.plan.values() for _, pick in ladder))
 
 
 @dataclass(frozen=True)
@@ -121,59 +88,67 @@ class Survey:
         return bool(self.problems) or any(choice.degraded for choice in self.chosen.values())
 
 
-class Registry:
-    """The engines of one machine; each is looked for, made and tested once, when first asked for."""
-
-    def __init__(self, sysroot: Path = ROOT, catalogue: Sequence[Row] = CATALOGUE) -> None:
-        self._sysroot = sysroot
-        self._rows = {row.name: row for row in catalogue}
-        self._sightings: dict[str, Sighting] = {}
-        self._engines: dict[tuple[str, Kind], Engine | str] = {}
-        self._verdicts: dict[tuple[str, Operation], Verdict] = {}
+class Registry(Gates):
+    """Chooses among the engines of one machine."""
 
     def choose(self, preferences: Preferences) -> dict[Operation, Choice]:
-        """Return the engine of every operation.
+        """Return who serves every operation; each engine has passed its self-test in this process.
 
         Raises
         ------
         DriverError
             When the preferences cannot be read, or leave an operation without an engine.
         """
-        return {operation: choice for kind in Kind for operation, choice in self._choose(kind, preferences).items()}
+        return {
+            operation: choice
+            for kind in Kind
+            for operation, choice in self._choose(kind, preferences, self.verdict).items()
+        }
 
     def survey(self, preferences: Preferences) -> Survey:
-        """Return every row and what would be chosen; never raises."""
+        """Return every row and what would be chosen; never raises, and loads no foreign library."""
         chosen: dict[Operation, Choice] = {}
         problems = []
+        self.try_all()
         for kind in Kind:
             try:
-                chosen |= self._choose(kind, preferences)
+                chosen |= self._choose(kind, preferences, self.glance)
             except DriverError as error:
                 problems.append(str(error))
-        reports = tuple(self._report(row, chosen) for row in self._rows.values())
+        reports = tuple(self._report(row, chosen) for row in self.rows.values())
         return Survey(reports, chosen, tuple(problems))
 
-    def _choose(self, kind: Kind, preferences: Preferences) -> dict[Operation, Choice]:
+    # --- choosing
+
+    def _choose(
+        self, kind: Kind, preferences: Preferences, ask: Callable[[str, Operation], Verdict]
+    ) -> dict[Operation, Choice]:
         key = f"accel.{kind.value}"
-        names = [row.name for row in self._rows.values() if kind in row.kinds]
+        names = [row.name for row in self.rows.values() if kind in row.kinds]
         preference = parse(preferences.of(kind), names, key)
         candidates = self._candidates(kind, names, preference)
         chosen: dict[Operation, Choice] = {}
         for operation in kind.operations:
-            passed_over: list[str] = []
-            degraded = False
-            for wish in candidates:
-                obstacle = self._obstacle(wish, operation, preference, allow_emulated=preferences.allow_emulated)
-                if not obstacle:
-                    choice = self._choice(wish, kind, preference, passed_over, degraded=degraded)
-                    chosen[operation] = replace(choice, spares=self._spares(choice.engine, operation, preference))
+            cells = self.profile.of(operation) if self.profile is not None else []
+            obstacles: dict[str, str] = {}
+            while True:
+                usable = [wish.name for wish in candidates if wish.name not in obstacles]
+                if not usable:
+                    why = (
+                        "; ".join(f"{name}: {text}" for name, text in obstacles.items()) or "every engine is forbidden"
+                    )
+                    step = "`vantun accel probe --verbose` says what each engine needs"
+                    raise DriverError(f"{key}: no engine can do {operation.value} ({why}); name another one, {step}")
+                planned = plan(operation, usable, preference, cells, preferences.goal)
+                wanted = dict.fromkeys(pick.engine for ladder in planned.values() for _, pick in ladder)
+                found = {name: self._obstacle(name, operation, preferences, ask) for name in wanted}
+                if not any(found.values()):
                     break
-                passed_over.append(f"{wish.name}: {obstacle}")
-                degraded |= not wish.optional
-            else:
-                why = "; ".join(passed_over) or "every engine is forbidden"
-                step = "`vantun accel probe --verbose` says what each engine needs"
-                raise DriverError(f"{key}: no engine can do {operation.value} ({why}); name another one, {step}")
+                obstacles |= {name: text for name, text in found.items() if text}
+            optional = {wish.name for wish in candidates if wish.optional}
+            chosen[operation] = self._choice(
+                operation, planned, obstacles, degraded=bool(obstacles.keys() - optional), spares=(preference, ask)
+            )
         return chosen
 
     def _candidates(self, kind: Kind, names: list[str], preference: Preference) -> list[Wish]:
@@ -184,91 +159,82 @@ class Registry:
             if not preference.only
             and preference.wish(name) is None
             and name not in preference.forbidden
-            and kind in self._rows[name].make
-            and not self._rows[name].emulated
+            and kind in self.rows[name].make
+            and not self.rows[name].emulated
         ]
         return [*preference.wishes, *rest]
 
-    def _obstacle(self, wish: Wish, operation: Operation, preference: Preference, *, allow_emulated: bool) -> str:
+    def _obstacle(
+        self, name: str, operation: Operation, preferences: Preferences, ask: Callable[[str, Operation], Verdict]
+    ) -> str:
         """Say why an engine cannot serve; empty when it can."""
-        row = self._rows[wish.name]
-        if row.emulated and not allow_emulated:
+        row = self.rows[name]
+        if row.emulated and not preferences.allow_emulated:
             return f"is no real device ({row.provenance.value}); set accel.allow_emulated to use it all the same"
-        if wish.from_batch > 1:
-            # The seam of calibration: without measurements a batch is never split among engines.
-            return f"is wanted from {wish.from_batch} rows on, but this version chooses one engine for every batch"
-        verdict = self.verdict(wish.name, operation)
+        verdict = ask(name, operation)
         return "" if verdict.passed else verdict.reason
 
     def _choice(
-        self, wish: Wish, kind: Kind, preference: Preference, passed_over: list[str], *, degraded: bool
+        self,
+        operation: Operation,
+        planned: Mapping[int, Ladder],
+        obstacles: Mapping[str, str],
+        *,
+        degraded: bool,
+        spares: tuple[Preference, Callable[[str, Operation], Verdict]],
     ) -> Choice:
-        engine = self._engine(wish.name, kind)
-        assert not isinstance(engine, str), "an engine that passed its self-test was made"
-        reason = "named in the configuration" if preference.wish(wish.name) else "first by rank; nothing was measured"
-        if passed_over:
-            reason = f"{reason}; passed over: {'; '.join(passed_over)}"
-        return Choice(engine, reason, degraded)
+        main = [pick for start, pick in planned[max(planned)] if start <= _MAIN][-1]
+        reason = main.reason
+        if obstacles:
+            reason = f"{reason}; passed over: {'; '.join(f'{name}: {text}' for name, text in obstacles.items())}"
+        ladders = {
+            size: tuple(
+                Step(start, self.made(pick.engine, operation), self._expect(pick.engine, operation))
+                for start, pick in ladder
+            )
+            for size, ladder in planned.items()
+        }
+        engine = self.made(main.engine, operation)
+        return Choice(engine, reason, degraded, self._spares(engine, operation, *spares), planned, ladders)
 
-    def _spares(self, engine: Engine, operation: Operation, preference: Preference) -> tuple[Engine, ...]:
+    def _expect(self, name: str, operation: Operation) -> Measured | None:
+        cells = self.profile.of(operation, name) if self.profile is not None else []
+        return Measured(cells, cpu=self.rows[name].provenance is Provenance.CPU) if cells else None
+
+    def _spares(
+        self,
+        engine: Engine,
+        operation: Operation,
+        preference: Preference,
+        ask: Callable[[str, Operation], Verdict],
+    ) -> tuple[Engine, ...]:
         """Return who stands in: the first CPU engine by rank that is another one and usable, and the reference."""
-        kind = next(kind for kind in Kind if operation in kind.operations)
+        kind = kind_of(operation)
         found: list[Engine] = []
-        for row in self._rows.values():
+        for row in self.rows.values():
             if preference.only or row.name in (engine.name, *preference.forbidden) or kind not in row.make:
                 continue
-            last = row.name == _LAST
-            if row.provenance is Provenance.CPU and (last or not found) and self.verdict(row.name, operation).passed:
-                other = self._engine(row.name, kind)
-                assert not isinstance(other, str), "an engine that passed its self-test was made"
-                found.append(other)
+            last = row.name == LAST
+            if row.provenance is Provenance.CPU and (last or not found) and ask(row.name, operation).passed:
+                found.append(self.made(row.name, operation))
         return tuple(found)
 
-    def _sight(self, row: Row) -> Sighting:
-        if row.name not in self._sightings:
-            self._sightings[row.name] = row.look(self._sysroot)
-        return self._sightings[row.name]
+    # --- reports
 
-    def _engine(self, name: str, kind: Kind) -> Engine | str:
-        """Return the engine, or why it cannot be made."""
-        if (name, kind) not in self._engines:
-            try:
-                self._engines[name, kind] = self._rows[name].make[kind]()
-            except (ImportError, OSError, DriverError) as error:
-                self._engines[name, kind] = f"it cannot be loaded: {type(error).__name__}: {error}"
-        return self._engines[name, kind]
-
-    def verdict(self, name: str, operation: Operation) -> Verdict:
-        """Return whether the engine ``name`` may serve an operation; it is opened and tested for that."""
-        if (name, operation) not in self._verdicts:
-            self._verdicts[name, operation] = self._test(self._rows[name], operation)
-        return self._verdicts[name, operation]
-
-    def _test(self, row: Row, operation: Operation) -> Verdict:
-        kind = next(kind for kind in Kind if operation in kind.operations)
-        if kind not in row.make:
-            return Verdict(passed=False, reason="this version of VANTUN has no such engine")
-        sight = self._sight(row)
-        if not sight.present:
-            return Verdict(passed=False, reason=f"not found: {', '.join(sight.missing)}")
-        engine = self._engine(row.name, kind)
-        if isinstance(engine, str):
-            return Verdict(passed=False, reason=engine)
-        return self_test(engine, operation)
-
-    def _report(self, row: Row, chosen: dict[Operation, Choice]) -> EngineReport:
-        sight = self._sight(row)
+    def _report(self, row: Row, chosen: Mapping[Operation, Choice]) -> EngineReport:
+        sight = self.sight(row)
         operations = [operation for kind in row.make for operation in kind.operations]
-        verdicts = {operation: self.verdict(row.name, operation) for operation in operations}
+        verdicts = {operation: self.glance(row.name, operation) for operation in operations}
         usable = tuple(operation for operation, verdict in verdicts.items() if verdict.passed)
-        selected = tuple(operation for operation, choice in chosen.items() if choice.engine.name == row.name)
-        reason, next_step = _explain(row, sight, verdicts)
+        reason, next_step = explain_row(row, sight, verdicts)
+        every = [operation for kind in row.kinds for operation in kind.operations]
+        reports = [self._operation(row, operation, verdicts.get(operation), chosen, reason) for operation in every]
         return EngineReport(
             name=row.name,
             kinds=row.kinds,
             present=sight.present,
             usable=usable,
-            selected=selected,
+            selected=tuple(operation for operation, choice in chosen.items() if row.name in choice.names),
             provenance=row.provenance,
             maturity=row.maturity,
             through=row.through,
@@ -276,23 +242,46 @@ class Registry:
             next_step=next_step,
             seen=sight.seen,
             missing=sight.missing,
+            operations=tuple(reports),
         )
 
+    def _operation(
+        self,
+        row: Row,
+        operation: Operation,
+        verdict: Verdict | None,
+        chosen: Mapping[Operation, Choice],
+        reason: str,
+    ) -> OperationReport:
+        cells = self.profile.of(operation, row.name) if self.profile is not None else []
+        full = {cell.batch: cell for cell in cells if cell.shape == _FULL[kind_of(operation)] and cell.batch in SHOWN}
+        selected = _spans_of(row.name, chosen[operation].plan) if operation in chosen else ""
+        if verdict is None or not self.sight(row).present:
+            state = State.PROBED if self.sight(row).present else State.DECLARED
+            return OperationReport(operation, state, "", reason)
+        if not verdict.passed:
+            return OperationReport(operation, State.PROBED, "FAIL", verdict.reason)
+        state = State.SERVING if selected else State.CALIBRATED if full else State.SELF_TESTED
+        return OperationReport(operation, state, "PASS", verdict.reason, full, selected)
 
-def _explain(row: Row, sight: Sighting, verdicts: dict[Operation, Verdict]) -> tuple[str, str]:
-    """Return why an engine is usable or not, and the next step of somebody who wants it."""
-    if not row.make:
-        found = f"seen: {sight.seen[0]}" if sight.present else f"not found: {sight.missing[0]}"
-        step = "a later version brings it" if sight.present else f"a later version brings it; it will need {row.needs}"
-        return f"no engine in this version ({found})", step
-    failed = [verdict.reason for verdict in verdicts.values() if not verdict.passed]
-    if failed:
-        step = f"it needs {row.needs}" if not sight.present else "please report it, with the output of this command"
-        return "; ".join(dict.fromkeys(failed)), step
-    absent = [kind.value for kind in row.kinds if kind not in row.make]
-    if absent:
-        return f"self-test passed; no {' or '.join(absent)} in this version", "nothing to do"
-    return "self-test passed", "nothing to do"
+
+_FULL = {Kind.FEC: "(10,4) 1200 B", Kind.AEAD: "1350 B"}
+"""The shape whose figures are shown."""
+
+
+def _spans_of(name: str, planned: Mapping[int, Ladder]) -> str:
+    """Say for which batches an engine serves, of the largest rows, else of smaller ones."""
+    for size in sorted(planned, reverse=True):
+        ladder = planned[size]
+        ends = [start for start, _ in ladder[1:]]
+        spans = []
+        for (start, pick), end in zip(ladder, [*ends, 0], strict=True):
+            if pick.engine == name:
+                spans.append("all" if not start and not end else f"{max(start, 1)}-{end - 1}" if end else f"{start}+")
+        if spans:
+            small = size != max(planned)
+            return ", ".join(spans) + (f" (rows below {min(s for s in planned if s > size)} B)" if small else "")
+    return ""
 
 
 def choose(preferences: Preferences, sysroot: Path = ROOT) -> dict[Operation, Choice]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from vantun.acl import AccessList, Guard
+from vantun.config_accel import DEFAULT_ACCEL, AccelConfig
 from vantun.config_acl import read_acl
 from vantun.config_auth import AuthConfig, auth_of, check_auth
 from vantun.config_forwards import ForwardsConfig, ListenRule, read_forwards, read_reverse_allow
@@ -83,15 +84,6 @@ class FecConfig:
 
 
 @dataclass(frozen=True)
-class AccelConfig:
-    """Engine preferences as written; empty = the best-ranked one."""
-
-    fec: str = ""
-    aead: str = ""
-    allow_emulated: bool = False
-
-
-@dataclass(frozen=True)
 class ServerTlsConfig:
     """Certificate chain and private key, PEM files."""
 
@@ -110,7 +102,7 @@ class ServerConfig:
     bandwidth: BandwidthConfig = BandwidthConfig()
     congestion: CongestionConfig = CongestionConfig()
     fec: FecConfig = FecConfig()
-    accel: AccelConfig = AccelConfig()
+    accel: AccelConfig = DEFAULT_ACCEL
     log_level: str = "info"
     log_format: str = "text"
     status_socket: Path | None = None
@@ -149,7 +141,7 @@ class ClientConfig:
     bandwidth: BandwidthConfig = BandwidthConfig()
     congestion: CongestionConfig = CongestionConfig()
     fec: FecConfig = FecConfig()
-    accel: AccelConfig = AccelConfig()
+    accel: AccelConfig = DEFAULT_ACCEL
     log_level: str = "info"
     log_format: str = "text"
     status_socket: Path | None = None
@@ -266,4 +258,11 @@ def _fec(said: Said) -> FecConfig:
 
 
 def _accel(said: Said) -> AccelConfig:
-    return AccelConfig(said.get("accel.fec", ""), said.get("accel.aead", ""), said.get("accel.allow_emulated", False))
+    return AccelConfig(
+        fec=said.get("accel.fec", ""),
+        aead=said.get("accel.aead", ""),
+        allow_emulated=said.get("accel.allow_emulated", False),
+        goal=said.get("accel.goal", "throughput"),
+        plugins=said.get("accel.plugins", ()),
+        calibration=said.get("accel.calibration", "auto"),
+    )

@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from vantun.config_accel import ACCEL_KEYS
 from vantun.config_acl import ACL_KEYS
 from vantun.config_auth import AUTH_KEYS
 from vantun.config_forwards import FORWARDS_KEYS, REVERSE_ALLOW_KEYS
 from vantun.config_kinds import (
     BOOLEAN,
-    ENGINES,
     FILE,
     FINGERPRINT,
     HOST,
@@ -61,21 +61,7 @@ _COMMON = (
         "1e-3",
         "1e-3",
     ),
-    Key(
-        "accel.fec",
-        ENGINES,
-        "Engines for parity in order of preference: `name` prefers, `?name` allows, `!name` forbids, "
-        "`only:` before the list forbids every other one. Without it the best-ranked engine that passes its self-test.",
-        "simd",
-    ),
-    Key("accel.aead", ENGINES, "Engines for encryption, as `accel.fec`.", "'?cryptography'"),
-    Key(
-        "accel.allow_emulated",
-        BOOLEAN,
-        "Whether an emulator or stand-in that is named in `accel` may serve.",
-        "false",
-        "false",
-    ),
+    *ACCEL_KEYS,
     Key(
         "log.level",
         choice("debug", "info", "warning", "error"),

@@ -170,6 +170,13 @@ class AskSnapshot:
 
 
 @dataclass(frozen=True)
+class Retune:
+    """Look at the profile of the engines again and serve by it; ``clear`` = test anew those that were wrong."""
+
+    clear: bool = False
+
+
+@dataclass(frozen=True)
 class Ping:
     """Answered by Pong with the same number: the worker's loop turns."""
 
@@ -189,8 +196,6 @@ class Ready:
     """Kernels are loaded, engines are chosen and tested: commands are served from now on."""
 
     engines: dict[str, str]
-    compiled: str = ""
-    """Why kernels were compiled at the start and not ahead of time, and the next step; empty if they were not."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +240,7 @@ Command = (
     | LimitUsers
     | AskSnapshot
     | Ping
+    | Retune
     | Stop
     | TunCommand
     | UdpCommand
@@ -273,6 +279,7 @@ MESSAGES: dict[str, type[Message]] = {
     "limit users": LimitUsers,
     "ask snapshot": AskSnapshot,
     "ping": Ping,
+    "retune": Retune,
     "stop": Stop,
     "ready": Ready,
     "failed": Failed,

@@ -7,17 +7,20 @@ from pathlib import Path
 
 import click
 
+from vantun.cli.accel_option import accel_option, chosen
 from vantun.config import ClientConfig, load_client
 
 
 @click.command("client", short_help="Run a client.")
 @click.option("-c", "--config", "file", type=click.Path(path_type=Path), required=True, help="client.yaml")
+@accel_option
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Whatever log.format says.")
-def command(file: Path, log_format: str | None) -> int | None:
+def command(file: Path, accel: str | None, log_format: str | None) -> int | None:
     """Run a client until SIGINT or SIGTERM. `vantun config init client` writes a file to start from."""
 
     def load() -> ClientConfig:
         config = load_client(file)
+        config = replace(config, accel=chosen(config.accel, accel))
         return replace(config, log_format=log_format) if log_format else config
 
     config = load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vantun.cli import render
+from vantun.cli.accel_option import accel_option, chosen
+from vantun.config_accel import ENVIRONMENT, AccelConfig
 from vantun.config_units import parse_size
 from vantun.demo.scene import DOWN, Settings
 from vantun.errors import EXIT_OK, VerificationError
@@ -37,8 +40,9 @@ def _size(_context: click.Context, _parameter: click.Parameter, text: str) -> in
 @click.option(
     "--size", default=f"{DOWN // 10**6} MB", show_default=True, callback=_size, help="Of a download; uploads are half."
 )
+@accel_option
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True, help="Of losses and contents.")
-def command(as_json: bool, size: int, seed: int) -> int:  # noqa: FBT001 - click's calling convention
+def command(as_json: bool, size: int, accel: str | None, seed: int) -> int:  # noqa: FBT001 - click's calling convention
     """Run a server and a client with two emulated lossy paths between them, and load them through SOCKS5.
 
     Three times: without parity, with parity, and with parity while a path is cut. Every transfer's digest is checked;
@@ -46,6 +50,9 @@ def command(as_json: bool, size: int, seed: int) -> int:  # noqa: FBT001 - click
     """
     from vantun.demo.run import Demo
 
+    chosen(AccelConfig(), accel)
+    if accel is not None:
+        os.environ[ENVIRONMENT] = accel  # for the appliances, which are processes of their own
     demo = Demo(Settings(down=size, up=size // 2, seed=seed))
     progress = demo.play()
     try:

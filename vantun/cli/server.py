@@ -7,17 +7,20 @@ from pathlib import Path
 
 import click
 
+from vantun.cli.accel_option import accel_option, chosen
 from vantun.config import ServerConfig, load_server
 
 
 @click.command("server", short_help="Run a server.")
 @click.option("-c", "--config", "file", type=click.Path(path_type=Path), required=True, help="server.yaml")
+@accel_option
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Whatever log.format says.")
-def command(file: Path, log_format: str | None) -> int | None:
+def command(file: Path, accel: str | None, log_format: str | None) -> int | None:
     """Run a server until SIGINT or SIGTERM. `vantun config init server` writes a file to start from."""
 
     def load() -> ServerConfig:
         config = load_server(file)
+        config = replace(config, accel=chosen(config.accel, accel))
         return replace(config, log_format=log_format) if log_format else config
 
     config = load()

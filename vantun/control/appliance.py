@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from vantun import __version__
 from vantun.config import ClientConfig, ServerConfig, default_status_socket
 from vantun.config_schema import Role
+from vantun.control.calibrator import Calibrator
 from vantun.control.drain import drain
 from vantun.control.logs import set_up_logging
 from vantun.control.metrics import Exporter
@@ -96,6 +97,7 @@ class Appliance(ABC):
         self._reloader: Reloader | None = None
         self._deaths = Deaths(self._loop.time)
         self._sleep = SleepWatch()
+        self._calibrator = Calibrator(config.accel, self._retune)
 
     # --- what a role adds
 
@@ -139,6 +141,14 @@ class Appliance(ABC):
             When it cannot be used; then nothing has changed.
         """
         set_up_logging(config.log_level, config.log_format)
+        if self.link is not None:
+            self.link.retune(clear=True)
+
+    def _retune(self) -> None:
+        """Serve by what was measured."""
+        if self.link is not None:
+            log.info("engines were measured: they serve by that from now on")
+            self.link.retune()
 
     @abstractmethod
     def touch(self, session: int, path: int) -> None:
@@ -225,10 +235,11 @@ class Appliance(ABC):
         await self.prepare()
         settings = worker_settings(self._common)
         self._lost = self._loop.create_future()
-        log.info("starting the data worker")
+        log.info("starting the data worker; after an installation or update this compiles, which takes minutes")
         link = self.link = await WorkerLink.start(settings, self._common.accel, self)
         self.begin(link)
         notify("READY=1")
+        self._calibrator.start()
         while True:
             self._deaths.last = await self._keep()
             log.error("the data worker is lost: %s; another one takes over", self._deaths.last)
@@ -274,6 +285,7 @@ class Appliance(ABC):
     async def _stop(self) -> None:
         if self._reloader is not None:
             await self._reloader.close()
+        await self._calibrator.close()
         await self.finish()
         link, self.link = self.link, None
         if link is not None:
@@ -300,6 +312,7 @@ class Appliance(ABC):
             "uptime": round(self._loop.time() - self._started, 3),
             "ready": self.link is not None and self.link.serving and self.ready(),
             "workers": self._workers(),
+            "calibration": self._calibrator.report(),
             "fallbacks": [
                 *(fallbacks if isinstance(fallbacks, list) else []),
                 *self.sockets.fallbacks(),

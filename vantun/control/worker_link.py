@@ -8,7 +8,6 @@ While there is none, new flows wait for it; other commands do nothing but close 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections import deque
 from dataclasses import asdict
@@ -42,6 +41,7 @@ from vantun.worker_messages import (
     OpenFlow,
     RefuseFlow,
     RemoveSocket,
+    Retune,
     SnapshotTaken,
     Stop,
     StreamReply,
@@ -68,8 +68,6 @@ class WorkerListener(Protocol):
 
     def on_worker_lost(self, reason: str) -> None:
         """Learn, once per worker, that it died or does not answer: its flows are gone, ``replace`` brings the next."""
-
-log = logging.getLogger(__name__)
 
 
 class WorkerLink(UdpLink, TunLink, UserLink):
@@ -143,8 +141,6 @@ class WorkerLink(UdpLink, TunLink, UserLink):
         channel = WorkerChannel(process, ours, self.patience, self._take)
         ready = await channel.begin(Configure(asdict(self._config), asdict(self._accel), self._started))
         self.engines = ready.engines
-        if ready.compiled and self._started == 1:
-            log.warning("the data worker compiled its kernels when it started: %s", ready.compiled)
         return channel
 
     def _serve_by(self, channel: WorkerChannel) -> None:
@@ -287,6 +283,10 @@ class WorkerLink(UdpLink, TunLink, UserLink):
         """Reset every flow of a session and forget it."""
         self._keeper.end(session)
         self._post(EndSession(session))
+
+    def retune(self, *, clear: bool = False) -> None:
+        """Have the worker serve by the profile of now; ``clear`` = also test anew the engines that were wrong."""
+        self._post(Retune(clear))
 
     def open_flow(self, session: int, target: str, sock: socket.socket, reply: StreamReply, first: bytes = b"") -> None:
         """Open a flow to ``target`` for a TCP socket, which is the worker's from now on and closed here.

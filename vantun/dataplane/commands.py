@@ -34,6 +34,7 @@ from vantun.worker_messages import (
     Pong,
     RefuseFlow,
     RemoveSocket,
+    Retune,
     SnapshotTaken,
     Stop,
 )
@@ -46,6 +47,8 @@ class Commands:
     ----------
     stopping
         Whether the worker was asked to end.
+    retune
+        Serves by another profile of the engines.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Commands:
         clock: Callable[[], float],
     ) -> None:
         self.stopping = False
+        self.retune: Callable[[bool], None] = lambda _clear: None
         self._plane = plane
         self._ports = ports
         self._udp = udp
@@ -109,6 +113,8 @@ class Commands:
                     self._rates = {}
             case AskSnapshot(number):
                 control.post(SnapshotTaken(number), _in_memory(cbor2.dumps(snapshot())))
+            case Retune(clear):
+                self.retune(clear)
             case Ping(number):
                 control.post(Pong(number))
             case Stop():

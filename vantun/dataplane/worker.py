@@ -33,16 +33,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(control: socket.socket, floors: int) -> int:
-    # Everything below may compile kernels, for which the cache folder must be set.
+    # Everything below imports numba, which must find the cache folder set.
     from drivers.errors import DriverError
-    from drivers.kernel import KernelError, compiled_because
     from drivers.linux.wait import die_with_parent, set_timer_slack
     from drivers.shared import SharedPage
     from vantun.config import AccelConfig
     from vantun.dataplane.config import DataplaneConfig
     from vantun.dataplane.pipeline import Dataplane
     from vantun.dataplane.warm import warm
-    from vantun.dataplane.worker_engines import choose_engines, open_engines
+    from vantun.dataplane.worker_engines import EngineRoom
     from vantun.dataplane.worker_loop import WorkerLoop
     from vantun.errors import VantunError
     from vantun.plain_values import from_plain
@@ -62,22 +61,23 @@ def _serve(control: socket.socket, floors: int) -> int:
             raise VantunError(f"the first message was {type(settings).__name__}, not Configure; restart the appliance")
         config = from_plain(DataplaneConfig, settings.dataplane)
         accel = from_plain(AccelConfig, settings.accel)
-        chosen = choose_engines(accel)
-        warm(lambda: open_engines(chosen))
+        room = EngineRoom(accel)
+        warm(room.open)
         page = SharedPage.attach(floors, floors_dtype, (1,))
-        plane = Dataplane(config, open_engines(chosen), floors=page.array)
+        plane = Dataplane(config, room.open(), floors=page.array)
         plane.begin_handles(settings.incarnation)
-    except (VantunError, DriverError, ValueError, OSError, MemoryError, KernelError) as error:
+    except (VantunError, DriverError, ValueError, OSError, MemoryError) as error:
         control.send(encode(Failed(str(error)[:4000] or type(error).__name__)))
         return 1
     try:
-        serving = {operation.value: choice.engine.name for operation, choice in chosen.items()}
-        control.send(encode(Ready(serving, compiled_because())))
+        control.send(encode(Ready(room.names())))
     except OSError:  # the control process has ended meanwhile
         return 1
     gc.collect()
     gc.freeze()  # what start-up left stays; the collector need not look at it again
-    WorkerLoop(plane, control).run()
+    loop = WorkerLoop(plane, control)
+    loop.retune_by(lambda clear: room.retune(plane.context.engines, clear=clear))
+    loop.run()
     return 0
 
 

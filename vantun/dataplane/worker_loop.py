@@ -68,6 +68,10 @@ class WorkerLoop:
         self._rest = False
         self._idle_turns = 0
 
+    def retune_by(self, retune: Callable[[bool], None]) -> None:
+        """Have ``retune`` called when engines were measured (False), or also cleared of what they did (True)."""
+        self._commands.retune = retune
+
     def run(self) -> None:
         """Serve until told to stop, or until the control process is gone."""
         while not self._control.closed and not self._stopped():

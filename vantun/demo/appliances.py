@@ -184,7 +184,11 @@ class Appliances:
     def _write(self, role: str, document: dict[str, object]) -> Path:
         import yaml
 
-        common = {"fec": {"mode": self._fec}, "status": {"socket": str(self._socket(role))}}
+        common = {
+            "fec": {"mode": self._fec},
+            "status": {"socket": str(self._socket(role))},
+            "accel": {"calibration": "off"},  # it would take from what the demo measures
+        }
         path = self._place.folder / f"{role}.yaml"
         path.write_text(yaml.safe_dump({**document, **common}, sort_keys=False))
         return path
