@@ -36,7 +36,7 @@ class _State:
     find: Callable[[], KernelLibrary | NoLibrary] | None = None
     library: KernelLibrary | NoLibrary | None = None
     observer: Observer | None = None
-    told = False
+    because = ""
     preparations: list[Callable[[], None]]
 
 
@@ -80,6 +80,11 @@ def observe(observer: Observer | None) -> None:
     Must be called before the first kernel: it is how a rehearsal learns what the library must hold.
     """
     _state.observer = observer
+
+
+def compiled_because() -> str:
+    """Return why numba had to compile a kernel in this process, and the next step; empty if it did not have to."""
+    return _state.because
 
 
 def before_compiling(preparation: Callable[[], None]) -> Callable[[], None]:
@@ -156,19 +161,19 @@ class Kernel:
         """Return numba's code for the kernel, unless numba must not be used."""
         if mode() == "native":
             raise KernelError(f"kernel {self.name}: {why}; {next_step}")
-        if not _state.told and mode() != "jit":
-            _state.told = True
-            import logging  # for this line alone
-
-            _log = logging.getLogger(__name__)
-            _log.info("kernels are compiled by numba, first %s: %s; to avoid that: %s", self.name, why, next_step)
         try:
-            return self.dispatcher
+            found = self.dispatcher
         except ImportError as error:
             raise KernelError(
                 f"kernel {self.name} is not in a library ({why}), and numba, which would compile it, is missing; "
-                f"{next_step}, or pip install 'vantun[jit]'"
+                f"{next_step or 'vantun accel warm'}, or pip install 'vantun[jit]'"
             ) from error
+        if not _state.because and mode() != "jit":
+            _state.because = f"{self.name}: {why}; {next_step or 'vantun accel warm'}"
+            import logging  # for this line alone
+
+            logging.getLogger(__name__).info("kernels are compiled by numba, first %s", _state.because)
+        return found
 
 
 def kernel(function: Function) -> Function:

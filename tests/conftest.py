@@ -16,7 +16,7 @@ from vantun.kernel_cache import use_kernel_cache
 if "NUMBA_CACHE_DIR" not in os.environ and sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK):
     # Before anything imports numba. Processes that tests start inherit it, so only the first one compiles.
     os.environ.setdefault("CACHE_DIRECTORY", str(Path(sys.prefix) / "state"))
-    use_kernel_cache()
+use_kernel_cache()  # in every process: it also says where the library is
 
 if sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK):
     os.environ.setdefault("XDG_STATE_HOME", str(Path(sys.prefix) / "state"))

@@ -31,7 +31,6 @@ SHARED_KERNELS = (
     "accel/engine.py",
     "accel/gf256",
     "accel/kernels",
-    "drivers/kernel.py",
     "vantun/dataplane/udp_table.py",
     "drivers/linux/tun_kernel.py",
     "vantun/dataplane/tun_filter.py",

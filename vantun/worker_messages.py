@@ -196,6 +196,8 @@ class Ready:
     """Kernels are loaded, engines are chosen and tested: commands are served from now on."""
 
     engines: dict[str, str]
+    compiled: str = ""
+    """Why kernels were compiled at the start and not ahead of time, and the next step; empty if they were not."""
 
 
 @dataclass(frozen=True)

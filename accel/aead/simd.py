@@ -36,6 +36,7 @@ class KeyTable:
 
     def __init__(self) -> None:
         self._install = function("aead", "install")
+        self._scrub = function("aead", "scrub")
         self.records = _make_records(_SLOTS)
 
     def put(self, slot: int, spec: KeySpec) -> None:
@@ -54,13 +55,15 @@ class KeyTable:
         self._install(ctypes.addressof(context))
 
     def drop(self, slot: int) -> None:
-        """Wipe a slot, if there is such a one."""
+        """Wipe a slot, if there is such a one, and what kernels left of it on the stack of this thread."""
         if 0 <= slot < len(self.records):
             self.records[slot] = 0
+            self._scrub(0)
 
     def wipe(self) -> None:
-        """Wipe all slots."""
+        """Wipe all slots, and what kernels left of them on the stack of this thread."""
         self.records[:] = 0
+        self._scrub(0)
 
 
 def _make_records(count: int) -> NDArray[np.uint8]:

@@ -51,7 +51,7 @@ class SimdFec(Synchronous):
         if isa is not None and isa not in ISAS:
             raise ValueError(f"engine simd of FEC has no variant {isa!r}; there are {', '.join(ISAS)}")
         self._isa = isa
-        self._blocks = JobBlocks()
+        self._address = JobBlocks().address
 
     def open(self, operation: Operation) -> EngineSession:
         """Load the kernel.
@@ -67,6 +67,6 @@ class SimdFec(Synchronous):
 
     def submit(self, session: EngineSession, job: Job) -> Ticket:
         """Do the job; every span has its status on return."""
-        assert isinstance(session, _Session), "this session is of another engine"
-        session.kernel(self._blocks.address(job))
+        assert type(session) is _Session, "this session is of another engine"
+        session.kernel(self._address(job))
         return FINISHED

@@ -1,8 +1,8 @@
 """Seal and open of packets, by every instruction set: AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305.
 
 Exported, for each name ``isa`` in accel.ir.aead_layout.ISAS: ``seal_isa`` and ``open_isa`` do a job, ``raw_seal_isa``
-and ``raw_open_isa`` one text without header protection; and ``install`` for all. Everything is constant in time for
-what is secret: no look-up by it, no branch on it but the verdict on a packet.
+and ``raw_open_isa`` one text without header protection; ``install`` and ``scrub`` are for all. Everything is constant
+in time for what is secret: no look-up by it, no branch on it but the verdict on a packet.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ _WIDTHS = {
 _FORMS = {"avx512": FUSED, "vaes": SHORT, "avx2": SHORT}
 """Forms of Poly1305's numbers in vectors; without one it works on 64-bit integers."""
 _CHACHA = 3
+_FRAMES = 16384
+"""Bytes of stack, far more than a kernel takes beside its batch."""
 
 
 def text(machine: str = "") -> str:
@@ -49,10 +51,31 @@ def text(machine: str = "") -> str:
         aead_plain.cipher("cipher_plain", "", declared),
         aead_plain.dot("dot_plain", "", declared),
         aead_plain.install(declared),
+        _scrub(declared),
     ]
     for isa, features in _FEATURES.items() if x86 else [("plain", "")]:
         functions += _variant(isa, f'"target-features"="{features}"' if features else "", declared)
     return "\n".join([aead_gcm_end.tables(), *functions, *sorted(declared)])
+
+
+def _scrub(declared: set[str]) -> str:
+    """Return ``scrub``, which zeroes the stack as deep as a kernel reaches: there lie keys that found no register.
+
+    It can only do so for the thread that calls it, and from where that is; the context is not looked at.
+    """
+    size = aead_batch.BYTES + _FRAMES
+    code = Code(declared)
+    code.label("entry")
+    code.do(f"%room = alloca [{size} x i8], align 64")
+    code.goto("loop")
+    code.label("loop")
+    place = code.phi("place", "i64", [(0, "entry"), ("%next", "loop")])
+    code.do(f"store volatile <2 x i64> zeroinitializer, ptr {code.at('%room', place)}, align 16")
+    code.do(f"%next = add i64 {place}, 16")
+    code.branch(code.math("icmp ult", "i64", "%next", size), "loop", "done")
+    code.label("done")
+    code.do("ret i64 0")
+    return code.function("i64 @scrub(ptr %context)", "")
 
 
 def _variant(isa: str, attributes: str, declared: set[str]) -> list[str]:
@@ -89,8 +112,8 @@ def _variant(isa: str, attributes: str, declared: set[str]) -> list[str]:
 def _gcm(variant: Variant, declared: set[str]) -> list[str]:
     if variant.lanes.count != 2:
         return [aead_gcm.function(variant, declared)]
-    short = Variant(f"{variant.name}_short", ONE, variant.rounds, variant.opening, variant.attributes)
-    wide = Variant(variant.name, variant.lanes, variant.rounds, variant.opening, variant.attributes, short.name)
+    short = replace(variant, name=f"{variant.name}_short", lanes=ONE, short=True)
+    wide = replace(variant, narrow=short.name)
     return [aead_gcm.function(short, declared), aead_gcm.function(wide, declared)]
 
 

@@ -80,17 +80,12 @@ class Code:
         return self.op(f"shufflevector {kind} {a}, {kind} {b}, <{len(indices)} x i32> <{mask}>")
 
     def pin(self, kind: str, values: Sequence[Value]) -> list[Value]:
-        """Return the same vectors, all of which are there before anything that is pinned later.
+        """Return the same vectors, which are computed in this order, and before anything that is pinned later.
 
         LLVM's scheduler knows registers but not latencies: it would put the rounds of a block one after the other. An
         empty text of assembly is what it cannot look into; it costs no instruction.
         """
-        count = len(values)
-        kinds = "{ " + ", ".join([kind] * count) + " }" if count > 1 else kind
-        constraints = ",".join([*["=v"] * count, *(str(i) for i in range(count))])
-        given = ", ".join(f"{kind} {value}" for value in values)
-        all_ = self.op(f'call {kinds} asm sideeffect "", "{constraints}"({given})')
-        return [self.op(f"extractvalue {kinds} {all_}, {i}") for i in range(count)] if count > 1 else [all_]
+        return [self.op(f'call {kind} asm sideeffect "", "=v,0"({kind} {value})') for value in values]
 
     def branch(self, condition: Value, yes: str, no: str) -> None:
         """End a basic block."""

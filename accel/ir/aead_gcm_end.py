@@ -30,24 +30,22 @@ def _table(name: str, values: list[int]) -> str:
 
 def part_blocks(row: Row, total: Product) -> None:
     """Emit what follows the last whole vector of one or two lanes: a block and a part of one, either may be none."""
-    code, wide = row.code, row.lanes
-    one = row.narrow()
-    total = ghash.fold(code, wide, total)
-    counters = code.cast(wide.lane(code, code.cast("%r.counters", wide.dwords, wide.words), 0), _BLOCK, "<4 x i32>")
-    names = ("counters", "left", "source", "target", "powers", *Product._fields)
-    kinds = ("<4 x i32>", "i64", "ptr", "ptr", "ptr", _BLOCK, _BLOCK, _BLOCK)
-    given = (counters, "%r.left", "%r.source", "%r.target", "%r.powers", *total)
+    code = row.code
+    total = ghash.fold(code, row.lanes, total)
+    names = ("left", "source", "target", "powers", "stream", *Product._fields)
+    kinds = ("i64", "ptr", "ptr", "ptr", "ptr", _BLOCK, _BLOCK, _BLOCK)
+    given = (*(f"%r.{name}" for name in names[:5]), *total)
     code.goto("blocks")
     code.label("blocks")
     code.branch(code.math("icmp uge", "i64", "%r.left", 16), "block", "bytes")
     code.label("block")
     text = code.load(_BLOCK, "%r.source")
-    crypted = code.xor(_BLOCK, text, one.stream([counters])[0])
+    crypted = code.xor(_BLOCK, text, code.load(_BLOCK, "%r.stream", 0, 16))
     code.store(_BLOCK, crypted, "%r.target")
     product = _weigh(code, row.pick(text, crypted), "%r.powers")
     behind = (
-        one.ahead(counters, 1), code.math("sub", "i64", "%r.left", 16),
-        *(code.at(pointer, 16) for pointer in given[2:5]), *ghash.add(code, ONE, total, product),
+        code.math("sub", "i64", "%r.left", 16),
+        *(code.at(pointer, 16) for pointer in given[1:5]), *ghash.add(code, ONE, total, product),
     )  # fmt: skip
     code.goto("bytes")
     code.label("bytes")
@@ -56,7 +54,7 @@ def part_blocks(row: Row, total: Product) -> None:
     total = Product(*(f"%b.{name}" for name in Product._fields))
     code.branch(code.math("icmp ne", "i64", "%b.left", 0), "part", "tag")
     code.label("part")
-    with_part = ghash.add(code, ONE, total, _part(one))
+    with_part = ghash.add(code, ONE, total, _part(row))
     code.goto("finish")
     code.label("tag")
     code.goto("finish")
@@ -68,22 +66,22 @@ def _weigh(code: Code, block: Value, power: Value) -> Product:
     return ghash.multiply(code, ONE, ONE.reverse(code, block), code.load(_BLOCK, power, 0, 16))
 
 
-def _part(one: Row) -> Product:
+def _part(row: Row) -> Product:
     """Emit the 1 to 15 bytes that end the text; return their product."""
-    code = one.code
-    stream = one.stream(["%b.counters"])[0]
+    code = row.code
+    stream = code.load(_BLOCK, "%b.stream", 0, 16)
     before = code.math("sub", "i64", "%b.left", 16)
     ended = code.load(_BLOCK, "%b.source", before)
     given = _slide(code, ended, code.math("sub", "i64", 32, "%b.left"))
     crypted = code.xor(_BLOCK, given, stream)
-    if one.variant.opening:
+    if row.variant.opening:
         kept = _keep(code, code.load(_BLOCK, "%b.target", before), "%b.left")
         moved = _slide(code, crypted, "%b.left")
         code.store(_BLOCK, code.math("or", _BLOCK, kept, moved), "%b.target", before)
     else:
         crypted = _keep(code, crypted, code.math("sub", "i64", 0, before))
         code.store(_BLOCK, crypted, "%b.target")  # the tag will overwrite what is too much
-    return _weigh(code, one.pick(given, crypted), "%b.powers")
+    return _weigh(code, row.pick(given, crypted), "%b.powers")
 
 
 def _slide(code: Code, block: Value, place: Value) -> Value:

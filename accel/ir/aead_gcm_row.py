@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from accel.ir.aead_code import ONE, Code, Lanes, Value, constant
+from accel.ir.aead_code import Code, Lanes, Value, constant
+
+GROUP = 8
+"""Vectors per reduction."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,8 @@ class Variant:
     rounds: int
     opening: bool
     attributes: str
+    short: bool = False
+    """Whether it is for payloads below four blocks only."""
     narrow: str = ""
     """The function of one lane that does payloads below two vectors; only for two lanes."""
 
@@ -44,16 +49,14 @@ class Row:
                 states = code.pin(lanes.words, states)
         return [lanes.aes(code, state, self.keys[-1], last=True) for state in states]
 
-    def ahead(self, counters: Value, blocks: int) -> Value:
-        """Return counters that are so many blocks later."""
-        step = constant("i32", [blocks, 0, 0, 0] * self.lanes.count)
-        return self.code.math("add", self.lanes.dwords, counters, step)
+    def step(self, vectors: int) -> str:
+        """Return what is to be added to counters that many vectors later."""
+        return constant("i32", [vectors * self.lanes.count, 0, 0, 0] * self.lanes.count)
+
+    def ahead(self, counters: Value, vectors: int) -> Value:
+        """Return counters that many vectors later."""
+        return self.code.math("add", self.lanes.dwords, counters, self.step(vectors))
 
     def pick(self, given: Value, crypted: Value) -> Value:
         """Return which of the two is the ciphertext, which GHASH takes."""
         return given if self.variant.opening else crypted
-
-    def narrow(self) -> Row:
-        """Return the same for single blocks."""
-        keys = [self.lanes.lane(self.code, key, 0) for key in self.keys]
-        return Row(self.code, self.variant, ONE, keys)

@@ -84,5 +84,16 @@ def _rebuild() -> str:
     ones = both(code, single, code.set(f"icmp eq i8 {code.load('i8', '%rows')}, 0"))
     code.store("i64", code.set(f"zext i1 {ones} to i64"), code.at("%work", work.ONES))
     code.store("ptr", targets, code.at("%work", work.TARGETS))
-    code.do(f"call void @closed_form(ptr %work, i64 {k}, i64 {m}, i64 {column}, ptr %rows, ptr %lost)")
+
+    def solve() -> Values:
+        code.do(f"call void @closed_form(ptr %work, i64 {k}, i64 {m}, i64 {column}, ptr %rows, ptr %lost)")
+        return []
+
+    def add() -> Values:
+        code.store("ptr", "@matrix", code.at("%work", work.ROWS))
+        return []
+
+    # Parity row 0 is the sum of all units, so one lost unit is the sum of all others and the parity: row 0 again.
+    code.when(ones, [], add)
+    code.when(code.set(f"xor i1 {ones}, true"), [], solve)
     return code.text()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from accel.ir import fec_work as work
 from accel.ir.fec_code import Code, Typed, Values
 
-STRIP = 1 << 14
+STRIP = 1 << 15
 """Bytes of all sources together that one group of targets after the other is made from, while they lie in L1."""
 _LINE = 64
 _FEW = 4
@@ -74,9 +74,9 @@ class Variant:
 _AVX2 = "+avx2,+bmi2"
 _AVX512 = "+avx512f,+avx512bw,+avx512dq,+avx512vl,+avx2,+bmi2"
 VARIANTS = (
-    Variant("gfni512", f"+gfni,{_AVX512}", 64, (4, 4, 4, 4, 3, 3, 2, 2)),
-    Variant("gfni256", f"+gfni,{_AVX2}", 32, (4, 4, 2, 2, 2, 1, 1, 1)),
-    Variant("avx512", _AVX512, 64, (4, 4, 4, 4, 3, 3, 2, 2)),
+    Variant("gfni512", f"+gfni,{_AVX512}", 64, (4, 4, 4, 4, 2, 2, 2, 2)),
+    Variant("gfni256", f"+gfni,{_AVX2}", 32, (4, 4, 3, 2)),
+    Variant("avx512", _AVX512, 64, (4, 4, 4, 4)),
     Variant("avx2", _AVX2, 32, (4, 2, 2, 2)),
 )
 

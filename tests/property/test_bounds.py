@@ -25,7 +25,11 @@ def run_tests(environment: dict[str, str], *arguments: str) -> None:
 
 @pytest.mark.slow
 def test_codecs_without_compiler() -> None:
-    run_tests({"NUMBA_DISABLE_JIT": "1"}, "tests/property/test_wire.py", "tests/property/test_checksum.py")
+    run_tests(
+        {"NUMBA_DISABLE_JIT": "1", "VANTUN_KERNELS": "jit"},
+        "tests/property/test_wire.py",
+        "tests/property/test_checksum.py",
+    )
 
 
 @pytest.mark.soak  # it compiles every kernel once more: four minutes
@@ -34,7 +38,7 @@ def test_codecs_without_compiler() -> None:
 def test_session_with_bounds_checks(tmp_path: Path) -> None:
     cache = Path(os.environ.get("NUMBA_CACHE_DIR") or tmp_path) / "bounds"
     run_tests(
-        {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(cache)},
+        {"NUMBA_BOUNDSCHECK": "1", "VANTUN_KERNELS": "jit", "NUMBA_CACHE_DIR": str(cache)},
         "tests/property/test_received.py",
         "tests/property/test_span_store.py",
         "tests/property/test_flows.py",

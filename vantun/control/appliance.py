@@ -235,7 +235,7 @@ class Appliance(ABC):
         await self.prepare()
         settings = worker_settings(self._common)
         self._lost = self._loop.create_future()
-        log.info("starting the data worker; after an installation or update this compiles, which takes minutes")
+        log.info("starting the data worker")
         link = self.link = await WorkerLink.start(settings, self._common.accel, self)
         self.begin(link)
         notify("READY=1")

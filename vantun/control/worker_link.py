@@ -8,6 +8,7 @@ While there is none, new flows wait for it; other commands do nothing but close 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections import deque
 from dataclasses import asdict
@@ -68,6 +69,8 @@ class WorkerListener(Protocol):
 
     def on_worker_lost(self, reason: str) -> None:
         """Learn, once per worker, that it died or does not answer: its flows are gone, ``replace`` brings the next."""
+
+log = logging.getLogger(__name__)
 
 
 class WorkerLink(UdpLink, TunLink, UserLink):
@@ -141,6 +144,8 @@ class WorkerLink(UdpLink, TunLink, UserLink):
         channel = WorkerChannel(process, ours, self.patience, self._take)
         ready = await channel.begin(Configure(asdict(self._config), asdict(self._accel), self._started))
         self.engines = ready.engines
+        if ready.compiled and self._started == 1:
+            log.warning("the data worker compiled its kernels when it started: %s", ready.compiled)
         return channel
 
     def _serve_by(self, channel: WorkerChannel) -> None:

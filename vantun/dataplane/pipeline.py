@@ -21,6 +21,7 @@ from vantun.dataplane.flows import AnyPort, FlowBook
 from vantun.dataplane.ports import RefusalCode
 from vantun.dataplane.restarts import Restarts
 from vantun.dataplane.sessions import SessionBook
+from vantun.dataplane.shares import Shares
 from vantun.dataplane.snapshot import snapshot
 from vantun.dataplane.stages.accept import AcceptStage
 from vantun.dataplane.stages.decode import DecodeStage
@@ -77,6 +78,7 @@ class Dataplane:
         self.sessions = SessionBook(self.context)
         self.flows = FlowBook(self.context)
         self._restarts = Restarts(self.context, self.sessions, self.flows)
+        self._shares = Shares(self.context, self.sessions.users)
         self._open = OpenStage(self.context, _RECEIVE_BATCH)
         self._accept = AcceptStage(self.context, self._open.arrivals)
         self._decode = DecodeStage(self.context)
@@ -213,6 +215,9 @@ class Dataplane:
         """Return the packets to be sent now, at most one batch, valid until the next call; call until none come."""
         self.flows.run_signals(now)
         self.sessions.run_late(now)
+        excess = self._shares.look(now)
+        if excess is not None:
+            self._events.append(excess)
         self._decode.run(now)  # what found no rows when it arrived
         wake_packets(self.context.tables.root, now)
         self._deliver.run(now)

@@ -42,7 +42,7 @@ _NEW_CHANNEL = {
     "largest_seq": -1,
     "expiry": float("inf"),
 }
-RESTARTS_TOO_OFTEN = 10
+RESTARTS_TOO_OFTEN, TOO_MUCH_MEMORY = 10, 11
 VIOLATIONS = {
     1: "stream data beyond its credit",
     2: "a flow id that it may not use, or too many flows",
@@ -54,6 +54,7 @@ VIOLATIONS = {
     9: "more receipts in a packet than a session has paths",
     8: "packets in a stream, a stream among packets, or a packet of an impossible length",
     RESTARTS_TOO_OFTEN: "RESTART again and again",
+    TOO_MUCH_MEMORY: "memory is short, and its user's sessions hold more than half of it",
 }
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vantun.dataplane.context import Context
 from vantun.session.users import set_rates
 
@@ -32,6 +35,10 @@ class UserBook:
             row = self._enter(user)
         self._sessions[row] += 1
         return row
+
+    def named(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Tell which of these rows are those of one user each, not of all who share a password, or a row."""
+        return ~np.isin(rows, [OTHERS, self._rows.get("", OTHERS)])
 
     def end(self, row: int) -> None:
         """Count one session less."""

@@ -33,8 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(control: socket.socket, floors: int) -> int:
-    # Everything below imports numba, which must find the cache folder set.
+    # Everything below may compile kernels, for which the cache folder must be set.
     from drivers.errors import DriverError
+    from drivers.kernel import KernelError, compiled_because
     from drivers.linux.wait import die_with_parent, set_timer_slack
     from drivers.shared import SharedPage
     from vantun.config import AccelConfig
@@ -66,11 +67,11 @@ def _serve(control: socket.socket, floors: int) -> int:
         page = SharedPage.attach(floors, floors_dtype, (1,))
         plane = Dataplane(config, room.open(), floors=page.array)
         plane.begin_handles(settings.incarnation)
-    except (VantunError, DriverError, ValueError, OSError, MemoryError) as error:
+    except (VantunError, DriverError, ValueError, OSError, MemoryError, KernelError) as error:
         control.send(encode(Failed(str(error)[:4000] or type(error).__name__)))
         return 1
     try:
-        control.send(encode(Ready(room.names())))
+        control.send(encode(Ready(room.names(), compiled_because())))
     except OSError:  # the control process has ended meanwhile
         return 1
     gc.collect()

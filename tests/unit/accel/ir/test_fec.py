@@ -44,6 +44,19 @@ def test_affine_matrices_multiply() -> None:
         assert product == multiply(factor, value)
 
 
+def test_orders_are_their_own_inverses_and_keep_k_units() -> None:
+    """Encode looks them up one way, decode the other."""
+    found = re.search(r'@orders = private constant \[16384 x i8\] c"([^"]*)"', fec_tables.text())
+    assert found is not None
+    orders = np.frombuffer(bytes.fromhex(found[1].replace("\\", "")), np.uint8).reshape(128, 128)
+    for k in range(1, 129):
+        order = orders[k - 1, :k].tolist()
+        assert sorted(order) == list(range(k))
+        assert [order[place] for place in order] == list(range(k))
+        steps = np.diff(order)
+        assert k < 6 or k > 16 or len(set(steps.tolist())) > 2  # no load instruction walks at one distance
+
+
 def test_loops_and_branches_of_code() -> None:
     """Sum of i * i for odd i below n, by the text that Code writes."""
     import llvmlite.binding as llvm

@@ -127,7 +127,7 @@ def test_a_map_with_other_fields_is_no_message(name: str, fields: dict[str, obje
         ({"is": "attach flow"}, "expected the fields"),
         ({"is": "refuse flow", "handle": 1, "code": 99}, "99 is no RefusalCode"),
         ({"is": "misses", "number": 0, "datagrams": [[b"", "h"]]}, "expected 3 items, found 2"),
-        ({"is": "ready", "engines": {1: "x"}}, "expected a map with names"),
+        ({"is": "ready", "engines": {1: "x"}, "compiled": ""}, "expected a map with names"),
         ([], "no map"),
     ],
 )
