@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 
-from accel.ir import fec_closed_form, fec_plain, fec_tables, fec_vector, fec_walk
+from accel.ir import fec_closed_form, fec_gfni_form, fec_plain, fec_tables, fec_vector, fec_walk
 from accel.ir.fec_code import Code, Values
 
 _X86 = ("x86_64", "AMD64")
@@ -20,16 +20,21 @@ def text(machine: str = "") -> str:
     parts.append("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
     parts += [fec_closed_form.text(), fec_walk.text(), fec_plain.text()]
     widths = {fec_plain.NAME: fec_plain.WIDTH}
+    solvers: dict[str, str] = {}
     if (machine or platform.machine()) in _X86:
-        parts += [fec_vector.intrinsics(), fec_vector.constants()]
+        parts += [fec_vector.intrinsics(), fec_gfni_form.intrinsics(), fec_vector.constants()]
         for variant in fec_vector.VARIANTS:
             parts.append(fec_vector.text(variant))
             widths[variant.name] = variant.width
+            if variant.affine:
+                parts.append(fec_gfni_form.text(variant))
+                solvers[variant.name] = variant.name
         parts.append(_bare())
     for name, width in widths.items():
         for operation in ("encode", "decode"):
             code = Code(f"define i64 @fec_{operation}_{name}(ptr %context) nounwind")
-            code.do(f"call void @walk_{operation}(ptr %context, ptr @combine_{name}, i64 {width})")
+            functions = f"ptr @combine_{name}, ptr @solve_{solvers.get(name, fec_plain.NAME)}"
+            code.do(f"call void @walk_{operation}(ptr %context, {functions}, i64 {width})")
             parts.append(code.text("ret i64 0"))
     return "\n".join(parts)
 

@@ -23,9 +23,9 @@ _MANY = 256 * MODULUS
 
 
 def text() -> str:
-    """Return ``closed_form(work, k, m, column, rows, lost)``, which writes MATRIX of the working area."""
+    """Return ``solve_plain(work, k, m, column, rows, lost)``, which writes MATRIX of the working area."""
     code = Code(
-        "define internal void @closed_form(ptr %work, i64 %k, i64 %m, i64 %column, ptr %rows, ptr %lost) nounwind"
+        "define internal void @solve_plain(ptr %work, i64 %k, i64 %m, i64 %column, ptr %rows, ptr %lost) nounwind"
     )
     form = _Form(code)
     code.loop(0, "%k", [], form.unit)

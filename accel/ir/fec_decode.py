@@ -85,8 +85,9 @@ def _rebuild() -> str:
     code.store("i64", code.set(f"zext i1 {ones} to i64"), code.at("%work", work.ONES))
     code.store("ptr", targets, code.at("%work", work.TARGETS))
 
-    def solve() -> Values:
-        code.do(f"call void @closed_form(ptr %work, i64 {k}, i64 {m}, i64 {column}, ptr %rows, ptr %lost)")
+    def multiply() -> Values:
+        solve = code.load("ptr", code.at("%work", work.SOLVE))
+        code.do(f"call void {solve}(ptr %work, i64 {k}, i64 {m}, i64 {column}, ptr %rows, ptr %lost)")
         return []
 
     def add() -> Values:
@@ -95,5 +96,5 @@ def _rebuild() -> str:
 
     # Parity row 0 is the sum of all units, so one lost unit is the sum of all others and the parity: row 0 again.
     code.when(ones, [], add)
-    code.when(code.set(f"xor i1 {ones}, true"), [], solve)
+    code.when(code.set(f"xor i1 {ones}, true"), [], multiply)
     return code.text()

@@ -34,7 +34,7 @@ def text() -> str:
             _bytes("matrix", matrix),
             _bytes("orders", (place for k in range(1, COLUMNS + 1) for place in _order(k))),
             _bytes("nibbles", (value for factor in range(256) for value in _nibbles(factor))),
-            _words("affine", (_affine(factor) for factor in range(256))),
+            _words("affine", (affine_word([multiply(factor, 1 << bit) for bit in range(8)]) for factor in range(256))),
             "",
         )
     )
@@ -75,9 +75,8 @@ def _nibbles(factor: int) -> list[int]:
     return [multiply(factor, value) for value in range(16)] + [multiply(factor, value << 4) for value in range(16)]
 
 
-def _affine(factor: int) -> int:
-    """Return the matrix whose byte 7 - i has, as bit j, bit i of ``factor`` times 2^j."""
-    columns = [multiply(factor, 1 << j) for j in range(8)]
+def affine_word(columns: list[int]) -> int:
+    """Return what GF2P8AFFINEQB takes for the 8x8 bit matrix with these columns: byte 7 - i has row i."""
     return sum(
         sum((columns[j] >> i & 1) << j for j in range(8)) << 8 * (7 - i)
         for i in range(8)

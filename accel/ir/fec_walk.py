@@ -18,7 +18,7 @@ _STAGE_UNIT = 64
 
 
 def text() -> str:
-    """Return ``walk_encode`` and ``walk_decode`` (context, combine, width) and what they call."""
+    """Return ``walk_encode`` and ``walk_decode`` (context, combine, solve, width) and what they call."""
     return "\n".join(
         (fec_encode.text(), fec_decode.text(), _copy(), _staged(), _run(), _walk("encode"), _walk("decode"))
     )
@@ -98,11 +98,12 @@ def _run() -> str:
 
 
 def _walk(operation: str) -> str:
-    code = Code(f"define internal void @walk_{operation}(ptr %context, ptr %combine, i64 %width) nounwind")
+    code = Code(f"define internal void @walk_{operation}(ptr %context, ptr %combine, ptr %solve, i64 %width) nounwind")
     job = Job(code)
     area = code.set(f"alloca [{work.SIZE} x i8], align 64")
     code.store("i64", 0, code.at(area, work.K))
     code.store("ptr", job.column("memory"), code.at(area, work.BASE))
+    code.store("ptr", "%solve", code.at(area, work.SOLVE))
     statuses = job.column("status")
 
     def span(i: str, _: Values) -> Values:

@@ -31,6 +31,8 @@ COLUMN = SWAP + 8
 """i64, encoding: column of the first unit."""
 ORDER = COLUMN + 8
 """ptr to i8 [k]: the place among SOURCES of each unit of the span, and the other way round (fec_tables)."""
+SOLVE = ORDER + 8
+"""ptr to the closed form of the instruction set, decoding."""
 ROWS = 128
 """ptr [ROOM] the k coefficients of each target, a byte each."""
 NUMBERS = ROWS + 8 * ROOM
@@ -40,10 +42,12 @@ OWN_SOURCES = NUMBERS + ROOM
 OWN_TARGETS = OWN_SOURCES + 8 * COLUMNS
 """i64 [ROOM] for TARGETS."""
 POINTS = OWN_TARGETS + 8 * ROOM
-"""i8 [128] points of the units that go in, while decoding."""
+"""i8 [2][128] points of the units that go in, and of the lost ones, while decoding."""
 HEADS = POINTS + 2 * COLUMNS
-"""i8 [128] logarithms, while decoding."""
-SEEN = HEADS + 2 * COLUMNS
+"""i8 [2][128] factors of the units that go in, and of the lost ones, while decoding."""
+PARITIES = HEADS + 2 * COLUMNS
+"""i8 [128] points of the parity units, while decoding."""
+SEEN = PARITIES + COLUMNS
 """i64 [8] a bit for each row and each lost position that was named."""
 MATRIX = SEEN + 64
 """i8 [ROOM][128] coefficients to decode with."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from functools import reduce
+from operator import xor
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from accel.gf256 import multiply
 from accel.ir import fec, fec_tables
 from accel.ir.fec_code import Code
+from accel.ir.fec_gfni_form import aes_product, inverted, isomorphism
 from accel.native import function
 from drivers.cpu import read_cpu
 
@@ -55,6 +58,31 @@ def test_orders_are_their_own_inverses_and_keep_k_units() -> None:
         assert [order[place] for place in order] == list(range(k))
         steps = np.diff(order)
         assert k < 6 or k > 16 or len(set(steps.tolist())) > 2  # no load instruction walks at one distance
+
+
+def test_the_field_of_aes_is_ours_by_another_name() -> None:
+    """Products in our field, made in the field of AES (FIPS 197, section 4.2: {57} times {83} is {c1})."""
+    assert aes_product(0x57, 0x83) == 0xC1
+    there, back = isomorphism(), inverted(isomorphism())
+
+    def mapped(value: int, columns: list[int]) -> int:
+        return reduce(xor, (columns[bit] for bit in range(8) if value >> bit & 1), 0)
+
+    for a in range(0, 256, 5):
+        for b in range(0, 256, 7):
+            assert mapped(aes_product(mapped(a, there), mapped(b, there)), back) == multiply(a, b)
+
+
+def test_the_module_compiles_for_arm() -> None:
+    """Nothing in it is of one machine but what text() leaves out there."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    module = llvm.parse_assembly(fec.text("aarch64"))
+    module.verify()
+    machine = llvm.Target.from_triple("aarch64-linux-gnu").create_target_machine(reloc="pic")
+    assert b"\x7fELF" in machine.emit_object(module)[:4]
 
 
 def test_loops_and_branches_of_code() -> None:
