@@ -36,25 +36,34 @@ def target_machine(*, jit: bool) -> Any:
     return target.create_target_machine(opt=3, reloc="pic", codemodel="default")
 
 
-def compiled_module(module: str) -> Any:
-    """Return an IR module, parsed and verified, ready for code generation."""
+def compiled_module(module: str, function: str = "") -> Any:
+    """Return an IR module, parsed and verified, ready for code generation; of a big one, what ``function`` needs."""
     import llvmlite.binding as llvm
 
-    parsed = llvm.parse_assembly(importlib.import_module(f"accel.ir.{module}").text())
+    source = importlib.import_module(f"accel.ir.{module}")
+    part = source.part_of(function) if function and hasattr(source, "part_of") else ""
+    parsed = llvm.parse_assembly(source.text(part=part) if part else source.text())
     parsed.triple = llvm.get_default_triple()
     parsed.data_layout = str(target_machine(jit=False).target_data)
     parsed.verify()
     return parsed
 
 
-@cache
-def _engine(module: str) -> Any:
-    """Compile an IR module; the object keeps the code alive."""
+_engines: dict[str, list[Any]] = {}
+"""What was compiled here, by module; the objects keep the code alive."""
+
+
+def _address(module: str, name: str) -> int:
+    """Return the address of a function that is compiled, unless it was before."""
     import llvmlite.binding as llvm
 
-    engine = llvm.create_mcjit_compiler(compiled_module(module), target_machine(jit=True))
+    for engine in _engines.get(module, []):
+        if address := engine.get_function_address(name):
+            return int(address)
+    engine = llvm.create_mcjit_compiler(compiled_module(module, name), target_machine(jit=True))
     engine.finalize_object()
-    return engine
+    _engines.setdefault(module, []).append(engine)
+    return int(engine.get_function_address(name))
 
 
 @cache
@@ -80,7 +89,7 @@ def _compile(module: str, name: str, why: str) -> int:
     if mode() == "native":
         raise KernelError(f"{module}.{name} is not in the library of kernels ({reason}); vantun accel warm")
     try:
-        return int(_engine(module).get_function_address(name))
+        return _address(module, name)
     except ImportError as error:
         raise KernelError(
             f"{module}.{name} is not in the library of kernels ({reason}), and llvmlite, which would compile it, is "

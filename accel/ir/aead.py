@@ -43,17 +43,26 @@ _FRAMES = 16384
 """Bytes of stack, far more than a kernel takes beside its batch."""
 
 
-def text(machine: str = "") -> str:
-    """Return the module for ``machine`` (as ``uname -m`` says; default: this one): elsewhere than x86 plain alone."""
+def part_of(name: str) -> str:
+    """Return which part of the module has a function: an instruction set, or ``"plain"`` for what all share."""
+    isa = name.rpartition("_")[2]
+    return isa if isa in _FEATURES else "plain"
+
+
+def text(machine: str = "", part: str = "") -> str:
+    """Return the module for ``machine`` (as ``uname -m`` says; default: this one), or one part of it.
+
+    Elsewhere than on x86, ``plain`` is all there is.
+    """
     x86 = (machine or platform.machine()) in ("x86_64", "AMD64")
+    parts = [isa for isa in (_FEATURES if x86 else ["plain"]) if part in ("", isa)]
     declared: set[str] = set()
-    functions = [
-        aead_plain.cipher("cipher_plain", "", declared),
-        aead_plain.dot("dot_plain", "", declared),
-        aead_plain.install(declared),
-        _scrub(declared),
-    ]
-    for isa, features in _FEATURES.items() if x86 else [("plain", "")]:
+    functions = []
+    if "plain" in parts:
+        functions += [aead_plain.cipher("cipher_plain", "", declared), aead_plain.dot("dot_plain", "", declared)]
+        functions += [aead_plain.install(declared), _scrub(declared)]
+    for isa in parts:
+        features = _FEATURES[isa]
         functions += _variant(isa, f'"target-features"="{features}"' if features else "", declared)
     return "\n".join([aead_gcm_end.tables(), *functions, *sorted(declared)])
 

@@ -65,6 +65,13 @@ def test_a_variant_that_it_does_not_have() -> None:
         SimdAead("avx3")
 
 
+@pytest.mark.parametrize("name", ["install", "scrub", *(f"open_{isa}" for isa in ISAS)])
+def test_a_part_of_the_module_has_its_functions(name: str) -> None:
+    part = aead.text("x86_64", aead.part_of(name))
+    assert f"@{name}(" in part
+    assert len(part) < len(aead.text("x86_64")) / 2
+
+
 def test_another_machine_gets_plain_kernels_only() -> None:
     text = aead.text("aarch64")
     assert "@seal_plain(" in text
