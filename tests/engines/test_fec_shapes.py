@@ -159,6 +159,26 @@ def test_thousands_of_spans_in_one_job(engine: Engine) -> None:
     assert not difference(finish(engine, DECODE, lost), done)
 
 
+@st.composite
+def shapes(draw: st.DrawFn) -> SpanRow:
+    """Return a span of any shape that can be decoded: rows in any order, losses anywhere, units over many vectors."""
+    k, length = draw(st.one_of(st.integers(1, 40), st.integers(120, 128))), draw(st.integers(1, 600))
+    generator = np.random.default_rng(draw(st.integers(0, 1 << 30)))
+    m = draw(st.integers(0, min(k, 20)))
+    rows, lost = generator.permutation(127)[:m].tolist(), generator.permutation(k)[:m].tolist()
+    if m and 0 not in rows and draw(st.booleans()):
+        rows[generator.integers(0, m)] = 0
+    units = tuple(generator.bytes(length) for _ in range(k))
+    return SpanRow(units, draw(st.integers(0, 127)), tuple(rows), tuple(lost))
+
+
+@each_variant
+@settings(max_examples=40)
+@given(rows=st.lists(shapes(), min_size=1, max_size=3))
+def test_any_shape(engine: Engine, rows: list[SpanRow]) -> None:
+    check(engine, rows)
+
+
 def _mixed(generator: np.random.Generator, count: int) -> list[tuple[int, int, int]]:
     k, m = generator.choice((1, 2, 3, 7, 10, 33), count), generator.integers(0, 9, count)
     return [(*shape,) for shape in np.stack((k, m, generator.integers(1, 150, count)), 1).tolist()]
