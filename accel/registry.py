@@ -124,7 +124,9 @@ class Registry(Gates):
         self, kind: Kind, preferences: Preferences, ask: Callable[[str, Operation], Verdict]
     ) -> dict[Operation, Choice]:
         key = f"accel.{kind.value}"
-        names = [row.name for row in self.rows.values() if kind in row.kinds]
+        names = [
+            row.name for row in sorted(self.rows.values(), key=lambda row: _lateness(row, kind)) if kind in row.kinds
+        ]
         preference = parse(preferences.of(kind), names, key)
         candidates = self._candidates(kind, names, preference)
         chosen: dict[Operation, Choice] = {}
@@ -303,3 +305,8 @@ def survey(preferences: Preferences, sysroot: Path = ROOT) -> Survey:
 def probe_all(preferences: Preferences, sysroot: Path = ROOT) -> list[EngineReport]:
     """Return every row; never raises."""
     return list(survey(preferences, sysroot).reports)
+
+
+def _lateness(row: Row, kind: Kind) -> int:
+    """Return 0 for an engine that ranks where it stands, 1 for one behind those, 2 for the reference."""
+    return 2 if row.name == LAST else int(row.late(kind))

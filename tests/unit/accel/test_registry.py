@@ -51,6 +51,12 @@ def names(choices: dict[Operation, Choice]) -> list[str]:
     return [choices[operation].engine.name for operation in Operation]
 
 
+def test_without_instructions_for_aes_the_wheel_encrypts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VANTUN_CPU", "plain")
+    assert names(Registry(BARE).choose(Preferences())) == ["simd", "simd", "cryptography", "cryptography"]
+    assert names(Registry(BARE).choose(Preferences(aead="!cryptography"))) == ["simd"] * 4
+
+
 def test_the_default() -> None:
     chosen = choose(Preferences())
     assert names(chosen) == ["simd"] * 4
