@@ -92,6 +92,16 @@ def test_a_thousand_packets(engine: SimdAead) -> None:
     fuzz(engine, 1000, seed=1)
 
 
+def test_rows_that_fill_a_batch_and_one_that_is_longer(engine: SimdAead) -> None:
+    """ChaCha20 of many rows is done together as far as memory for its key stream goes."""
+    pair, slots = Pair(engine), list(SUITE_SLOT.values())
+    sizes = [9000, 40_000, 8000, 9000, 100, 1321, 4, 24_513, 24_512, 1321] * 2
+    rows = [SealRow(slots[-1 - i % 2], i, packet(i, 0, bytes([i]) * size)) for i, size in enumerate(sizes)]
+    sealed = rows_of(pair.compare(seal_job(rows)))
+    opened = pair.compare(open_job([OpenRow(r.slot, r.number - 1, s) for r, s in zip(rows, sealed, strict=True)]))
+    assert opened.status.tolist() == [Status.DONE] * len(rows)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_a_million_packets(engine: SimdAead) -> None:

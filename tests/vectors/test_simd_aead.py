@@ -77,11 +77,11 @@ def test_wycheproof(raw: RawAead) -> None:
 
 @pytest.mark.parametrize("suite", Suite, ids=lambda suite: suite.value)
 def test_every_length(raw: RawAead, suite: Suite) -> None:
-    """Each length up to two groups of blocks, and some around multiples of it, against the wheel."""
+    """Lengths up to two groups of blocks, around multiples of it, and beyond a batch, against the wheel."""
     key, nonce = bytes(range(suite.key_length)), bytes(range(12))
     theirs = ChaCha20Poly1305(key) if suite is Suite.CHACHA20_POLY1305 else AESGCM(key)
-    text = bytes(i * i * 7 & 0xFF for i in range(9100))
-    lengths = [*range(0, 300, 7), *range(500, 580), *range(1000, 1060), 1321, 1472, 4096, 8999, 9100]
+    text = bytes(i * i * 7 & 0xFF for i in range(70_000))
+    lengths = [*range(0, 300, 7), *range(500, 580), *range(1000, 1060), 1321, 1472, 4096, 8999, 24_512, 24_513, 70_000]
     for length in lengths if raw.isa != "plain" else lengths[::9]:
         sealed = theirs.encrypt(nonce, text[:length], b"thirteen byte")
         assert raw.seal(suite, key, nonce, b"thirteen byte", text[:length]) == sealed, length
