@@ -36,7 +36,7 @@ def _span() -> str:
     def check() -> Values:
         for word in range(8):
             code.store("i64", 0, code.at("%work", work.SEEN + 8 * word))
-        sign = code.set(f"or i64 {span.take(work.OWN_SOURCES, 0)}, {code.set(f'sub i64 {span.k}, {span.m}')}")
+        sign = code.set(f"or i64 {span.take(0)}, {code.set(f'sub i64 {span.k}, {span.m}')}")
         sign, again = code.loop(0, span.m, [("i64", sign), ("i64", "0")], parity)
         good = both(code, code.set(f"icmp sge i64 {sign}, 0"), code.set(f"icmp eq i64 {again}, 0"))
         some = both(code, code.set(f"icmp sgt i64 {span.m}, 0"), code.set(f"icmp sgt i64 {span.length}, 0"))

@@ -47,7 +47,7 @@ def _span() -> str:
         return [code.set(f"call i1 @turns(ptr %work, {arguments})")]
 
     def check() -> Values:
-        sign = span.take(work.OWN_SOURCES, _LINES)
+        sign = span.take(_LINES)
         sign, unlike = code.loop(0, span.m, [("i64", sign), ("i8", "0")], parity)
         inside = code.set(f"icmp sge i64 {sign}, 0")
         same = [code.set(f"icmp eq i8 {unlike}, 0"), inside, code.set(f"icmp sgt i64 {span.length}, 0")]

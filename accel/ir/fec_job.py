@@ -69,14 +69,14 @@ class Span:
         both = code.set(f"or i64 {code.set(f'sub i64 {self.limit}, {offset}')}, {offset}")
         return code.set(f"or i64 {both}, {before}")
 
-    def take(self, places: int, lines: int) -> str:
-        """Write the sources at ``places`` of the working area in their order; return a negative i64 if one is outside.
+    def take(self, lines: int) -> str:
+        """Write the sources into the working area, in their order; return an i64, negative if one is outside.
 
-        The first ``lines`` of 64 bytes of each are asked for meanwhile; what an address is worth does not matter there.
+        The first ``lines`` of 64 bytes of each are asked for meanwhile; a prefetch from a wrong address does nothing.
         """
         code = self._code
         line = code.set(f"mul i64 {code.set(f'sub i64 {self.k}, 1')}, {COLUMNS}")
-        order, own = code.at("@orders", line), code.at("%work", places)
+        order, own = code.at("@orders", line), code.at("%work", work.OWN_SOURCES)
         base = self.job.column("memory")
         code.store("ptr", order, code.at("%work", work.ORDER))
         code.store("ptr", own, code.at("%work", work.SOURCES))

@@ -28,7 +28,7 @@ KNOWN = ONES + 8
 SWAP = KNOWN + 8
 """i64, encoding: the parity unit that changed places with the first one, so that a row 0 is first."""
 COLUMN = SWAP + 8
-"""i64, encoding: column of the first unit."""
+"""i64 column of the first unit."""
 ORDER = COLUMN + 8
 """ptr to i8 [k]: the place among SOURCES of each unit of the span, and the other way round (fec_tables)."""
 SOLVE = ORDER + 8
@@ -38,9 +38,9 @@ ROWS = 128
 NUMBERS = ROWS + 8 * ROOM
 """i8 [ROOM], encoding: the rows as the job has them. With K, M and COLUMN, they say what WORDS holds."""
 OWN_SOURCES = NUMBERS + ROOM
-"""i64 [128] for SOURCES when the job's own list will not do."""
+"""i64 [128] for SOURCES."""
 OWN_TARGETS = OWN_SOURCES + 8 * COLUMNS
-"""i64 [ROOM] for TARGETS."""
+"""i64 [ROOM] for TARGETS, when the job's own list will not do."""
 POINTS = OWN_TARGETS + 8 * ROOM
 """i8 [2][128] points of the units that go in, and of the lost ones, while decoding."""
 HEADS = POINTS + 2 * COLUMNS
