@@ -19,6 +19,7 @@ import yaml
 
 from tests.net.appliances import Pair, Process, curl, free_port, make_pair, origin, wait_for
 from tests.net.conftest import furnish
+from tests.net.test_death import standby
 
 pytestmark = [
     pytest.mark.slow,
@@ -298,6 +299,7 @@ def test_programs_that_say_nothing_harm_nobody(site: Site) -> None:
 @pytest.mark.parametrize("role", ["client", "server"])
 def test_udp_forwards_outlive_a_worker(site: Site, role: str) -> None:
     victim = getattr(site.pair, role)
+    standby(victim)
     before = victim.worker
     os.kill(before, signal.SIGKILL)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

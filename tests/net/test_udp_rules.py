@@ -16,6 +16,7 @@ import pytest
 
 from tests.net.appliances import Pair, free_port, make_pair, wait_for
 from tests.net.conftest import furnish
+from tests.net.test_death import standby
 from tests.net.test_proxies import answered, reconfigure, udp_echo
 from vantun import cli
 from vantun.udp_address import encode_address
@@ -143,6 +144,7 @@ def test_a_reload_reaches_associations_that_are_open(site: Site) -> None:
 def test_an_association_outlives_a_worker(site: Site, role: str) -> None:
     site.follow(f"direct(127.0.0.0/8, udp/{site.direct})")
     victim = getattr(site.pair, role)
+    standby(victim)
     with associated(site.pair.socks) as (sock, relay):
         for port in (site.tunnelled, site.direct):
             ask(sock, relay, "127.0.0.1", port)
