@@ -210,11 +210,19 @@ class Registry(Gates):
         preference: Preference,
         ask: Callable[[str, Operation], Verdict],
     ) -> tuple[Engine, ...]:
-        """Return who stands in: the first CPU engine by rank that is another one and usable, and the reference."""
+        """Return who stands in: the first of VANTUN's own CPU engines that is another one, and the reference.
+
+        None of a foreign library: it would be loaded, in each process, for the case of a case.
+        """
         kind = kind_of(operation)
         found: list[Engine] = []
         for row in self.rows.values():
-            if preference.only or row.name in (engine.name, *preference.forbidden) or kind not in row.make:
+            if (
+                preference.only
+                or row.foreign
+                or row.name in (engine.name, *preference.forbidden)
+                or kind not in row.make
+            ):
                 continue
             last = row.name == LAST
             if row.provenance is Provenance.CPU and (last or not found) and ask(row.name, operation).passed:

@@ -83,7 +83,10 @@ class Serving:
     @property
     def engine(self) -> Engine:
         """The engine that serves large batches now, if it is well."""
-        return self._who[-1].engine
+        rung = self._who[-1]
+        if rung.life.state is State.SUSPECT:
+            rung = self._spare_for(rung) or rung
+        return rung.engine
 
     def run(self, job: Job) -> None:
         """Do ``job`` now: every row has its status on return."""
@@ -164,7 +167,8 @@ class Serving:
             "operation": self.operation.value,
             "engine": self.engine.name,
             "wanted": wanted.name,
-            "fallback": self._rung_of(_TABLE) is not wanted,
+            "fallback": not wanted.serves,
+            "reason": wanted.life.reason,
             "rungs": [rung.report() for rung in self.session.rungs],
             **self.counts,
         }

@@ -116,6 +116,16 @@ _TUN_CLIENTS: tuple[Column, ...] = (
     ("networks", lambda row: _list(row.get("prefixes"))),
     (">MTU", _number("mtu")),
 )
+_ENGINES: tuple[Column, ...] = (
+    ("operation", _text("operation")),
+    ("engine", _text("engine")),
+    ("state", _text("state")),
+    ("reason", _text("reason")),
+    (">batches", _number("batches")),
+    (">late", _number("late")),
+    (">slowness", _number("slowness", 1)),
+    ("failures", lambda row: _fallback(row.get("failures")) or render.MISSING),
+)
 _STAGES: tuple[Column, ...] = (
     ("stage", _text("name")),
     (">calls", _number("calls")),
@@ -167,6 +177,26 @@ def _tun(status: Row) -> list[Text | Table]:
     return parts
 
 
+def _engines(status: Row) -> list[Text | Table]:
+    """Return the engines that are watched, when one of them has failed or was asked twice."""
+    from rich.text import Text
+
+    watch = rows_of(status, "engine_watch")
+    rungs: list[Row] = [
+        {"operation": each.get("operation"), **rung} for each in watch for rung in rows_of(each, "rungs")
+    ]
+    if not any(rung.get("failures") for rung in rungs):
+        return []
+    sums = {name: sum(_count(each, name) for each in watch) for name in ("redone", "audited", "mismatched", "lost")}
+    said = ", ".join(f"{count} {name}" for name, count in sums.items())
+    return [_table("Engines", _ENGINES, rungs), Text(f"Packets and spans that software did again: {said}")]
+
+
+def _count(row: Row, name: str) -> int:
+    value = row.get(name)
+    return value if isinstance(value, int) else 0
+
+
 def document(status: Row) -> Group:
     """Return everything that a person wants to see of a status."""
     from rich.console import Group
@@ -186,6 +216,7 @@ def document(status: Row) -> Group:
     parts += _tun(status)
     if stages:
         parts.append(_table("Stages", _STAGES, stages))
+    parts += _engines(status)
     fallbacks = status.get("fallbacks")
     if isinstance(fallbacks, list) and fallbacks:
         parts += [Text("Fallbacks in force", style="bold"), *(Text(f"  {_fallback(row)}") for row in fallbacks)]

@@ -12,6 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from vantun.control.metrics_engines import engines
+
 Document = Mapping[str, object]
 Row = Mapping[str, object]
 
@@ -161,7 +163,7 @@ class Exporter(Collector):
         yield from _counters(_PACKET_COUNTERS, self._packets, ())
         yield from _counters(_USER_COUNTERS, self._users, ("user",))
         yield from _lane_gauges(document, self._lanes)
-        yield from _engines(document)
+        yield from engines(document)
         yield from _stages(document)
         yield from _worker(document)
 
@@ -203,14 +205,6 @@ def _lane_gauges(document: Document, totals: Totals) -> Iterator[Metric]:
     for label, lane in lanes.items():
         up.add_metric(label, float(lane.get("state") == "active"))
     yield up
-
-
-def _engines(document: Document) -> Iterator[Metric]:
-    family = InfoMetricFamily("vantun_engine", "The engine that serves an operation.", labels=("kind", "name"))
-    engines = document.get("engines")
-    for kind, name in engines.items() if isinstance(engines, Mapping) else ():
-        family.add_metric((str(kind), str(name)), {})
-    yield family
 
 
 def _stages(document: Document) -> Iterator[Metric]:

@@ -70,6 +70,7 @@ class WorkerListener(Protocol):
     def on_worker_lost(self, reason: str) -> None:
         """Learn, once per worker, that it died or does not answer: its flows are gone, ``replace`` brings the next."""
 
+
 log = logging.getLogger(__name__)
 
 

@@ -104,6 +104,20 @@ def snapshot(plane: Dataplane) -> dict[str, object]:
     }
 
 
+def engine_fallbacks(plane: Dataplane) -> list[dict[str, object]]:
+    """Return every operation whose chosen engine is out of service, and why."""
+    return [
+        {
+            "operation": report["operation"],
+            "what": f"{report['engine']} instead of {report['wanted']}",
+            "reason": report["reason"],
+            "times": report["redone"],
+        }
+        for report in (serving.report() for serving in plane.context.engines)
+        if report["fallback"]
+    ]
+
+
 def _columns(table: NDArray[Any], names: Iterable[str]) -> list[dict[str, int]]:
     """Return integer fields of each row; by column, because a thousand lanes have thirty thousand of them."""
     names = tuple(names)

@@ -23,6 +23,7 @@ from vantun.dataplane.events import SocketFailed
 from vantun.dataplane.flow_ports import FlowPorts
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.poller import Poller
+from vantun.dataplane.snapshot import engine_fallbacks
 from vantun.dataplane.steady_clock import SteadyClock
 from vantun.dataplane.tun_port import TunPorts
 from vantun.dataplane.udp_ports import UdpPorts
@@ -174,7 +175,7 @@ class WorkerLoop:
             "udp": self._sockets.snapshot(),
             "tun": self._tun.snapshot(),
             "udp_flows": self._udp.snapshot(),
-            "fallbacks": self._sockets.fallbacks(),
+            "fallbacks": [*self._sockets.fallbacks(), *engine_fallbacks(self._plane)],
             "worker": {
                 "pid": os.getpid(),
                 "rss_bytes": pages * resource.getpagesize(),

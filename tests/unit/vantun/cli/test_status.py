@@ -210,3 +210,18 @@ def test_a_tun_device_that_waits_says_why() -> None:
     tun = {"name": "vantun0", "addresses": [], "mtu": 1280, "state": "refused", "reason": "no address is free"}
     shown = "\n".join(str(part) for part in document({"tun": tun}).renderables)
     assert "no address, MTU 1280, refused: no address is free" in shown
+
+
+def test_engines_are_shown_when_one_has_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    rungs = [
+        {"engine": "qat", "state": "quarantined", "reason": "a batch missed its deadline", "failures": {"timeout": 2}},
+        {"engine": "simd", "state": "serving", "failures": {}},
+    ]
+    watch = [{"operation": "aead.seal", "redone": 64, "audited": 3, "mismatched": 0, "lost": 0, "rungs": rungs}]
+    render.show(document({**STATUS, "engine_watch": watch}))
+    out = capsys.readouterr().out
+    assert "timeout: 2" in out
+    assert "64 redone, 3 audited, 0 mismatched, 0 lost" in out
+    rungs[0]["failures"] = {}
+    render.show(document({**STATUS, "engine_watch": watch}))
+    assert "redone" not in capsys.readouterr().out

@@ -32,6 +32,17 @@ def document(**changes: Any) -> dict[str, Any]:
         "channels": [{"session": "1f", "channel": 2, "class": "bulk", "rx_recovered": 3}],
         "packets": [{"session": "1f", "packets_in": 20, "packets_out": 30, "expired": 2, "holes": 1}],
         "engines": {"fec.encode": "simd"},
+        "engine_watch": [
+            {
+                "operation": "fec.encode",
+                "fallback": True,
+                "redone": 7,
+                "rungs": [
+                    {"engine": "qat", "state": "quarantined", "late": 3, "full": 2, "failures": {"timeout": 4}},
+                    {"engine": "simd", "state": "serving", "slowness": 1.5},
+                ],
+            }
+        ],
         "stages": [{"name": "seal", "calls": 2, "packets": 64, "ns": 5_000}],
         "drops": {"replay": 4},
         "flows": {"open": 9},
@@ -58,6 +69,13 @@ def test_names_units_and_labels() -> None:
     assert found["vantun_path_up", path] == 1
     assert found["vantun_fec_recovered_packets_total", (("class", "bulk"),)] == 3
     assert found["vantun_fec_residual_packets_total", ()] == 2
+    device, software = (("kind", "fec.encode"), ("name", "qat")), (("kind", "fec.encode"), ("name", "simd"))
+    assert found["vantun_engine_failures_total", (("cause", "timeout"), *device)] == 4
+    assert (found["vantun_engine_state", device], found["vantun_engine_state", software]) == (0, 2)
+    assert (found["vantun_engine_late_tickets", device], found["vantun_engine_full_total", device]) == (3, 2)
+    assert found["vantun_engine_slowness_ratio", software] == 1.5
+    assert found["vantun_engine_rows_total", (("kind", "fec.encode"), ("outcome", "redone"))] == 7
+    assert found["vantun_engine_fallback", (("kind", "fec.encode"),)] == 1
     assert found["vantun_packets_receive_total", ()] == 30
     assert found["vantun_engine_info", (("kind", "fec.encode"), ("name", "simd"))] == 1
     assert found["vantun_stage_seconds_total", (("stage", "seal"),)] == 5e-6
