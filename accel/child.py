@@ -12,12 +12,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from accel.engine import Operation
 from accel.profile import Finding
 
+MODULE = "accel.child_main"
 LIMIT = 20.0
 """Seconds for each engine and operation; a checkout compiles meanwhile."""
 
@@ -25,12 +26,18 @@ Trial = tuple[str, Operation]
 """An engine, by name, and what it is tried for."""
 
 
-def try_in_child(trials: Sequence[Trial], plugins: Sequence[str] = (), limit: float = LIMIT) -> dict[Trial, Finding]:
-    """Return the self-tests' verdicts; a crash, an abort or a time-out is a verdict, and the rest goes on."""
+def try_in_child(
+    trials: Sequence[Trial], plugins: Sequence[str] = (), limit: float = LIMIT, module: str = MODULE
+) -> dict[Trial, Finding]:
+    """Return the self-tests' verdicts; a crash, an abort or a time-out is a verdict, and the rest goes on.
+
+    ``module`` is the child's program: MODULE, or one that prepares for it.
+    """
     left = list(trials)
     found: dict[Trial, Finding] = {}
     while left:
-        told, ending = _run([f"{name}={operation.value}" for name, operation in left], plugins, limit)
+        names = [f"{name}={operation.value}" for name, operation in left]
+        told, ending = _run(command("--plugins", ",".join(plugins), "try", *names, module=module), limit)
         answered = [(trial, told[key]) for trial in left if (key := f"{trial[0]}={trial[1].value}") in told]
         found |= dict(answered)
         left = [trial for trial in left if trial not in found]
@@ -40,9 +47,9 @@ def try_in_child(trials: Sequence[Trial], plugins: Sequence[str] = (), limit: fl
     return found
 
 
-def command(*arguments: str) -> list[str]:
+def command(*arguments: str, module: str = MODULE) -> list[str]:
     """Return the command line of a child."""
-    return [sys.executable, "-P", "-m", "accel.child_main", *arguments]
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def environment() -> dict[str, str]:
@@ -52,9 +59,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, **quiet, "PYTHONPATH": os.pathsep.join(dict.fromkeys(here))}
 
 
-def _run(trials: Iterable[str], plugins: Sequence[str], limit: float) -> tuple[dict[str, Finding], str]:
+def _run(line: Sequence[str], limit: float) -> tuple[dict[str, Finding], str]:
     """Return what a child has answered, and why it answered no more."""
-    line = command("--plugins", ",".join(plugins), "try", *trials)
     try:
         child = subprocess.Popen(
             line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()

@@ -15,18 +15,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from accel.engine import Engine, EngineSession, Job, OpenJob, Operation, Status, Ticket
+from accel.engine import Engine, EngineSession, Job, Operation, Status, Ticket
 from accel.finished import FINISHED, Finished
-from accel.isolation import Isolation, pick, pick_done
-from accel.key_board import Keys
+from accel.isolation import Isolation
 from accel.life import PROBATION_SHARE, Cause, State
 from accel.rung import Clock, Failure, Rung, Step, unfinished
+from accel.software import Rows, Software, all_rows
 from drivers.errors import DriverError
 
 AUDIT_SHARE = 1024
-"""One row in so many is computed twice, on average."""
+"""One row in so many is computed twice, on average; of rebuilt spans, whose shards have a CRC each, fewer."""
+_REBUILT_SHARE = 8 * AUDIT_SHARE
+_LOOK_EVERY = 0.05
+"""Seconds between looks at everybody's health, while there are packets."""
 _TABLE = 1024
 """Rows of a batch beyond which it does not matter how many there are."""
 _LEAST_TIMED = 20_000
@@ -34,15 +36,10 @@ _LEAST_TIMED = 20_000
 _DONE = [bytes([Status.DONE]) * count for count in range(_TABLE + 1)]
 _SETTLED = Finished()
 """The ticket of a batch that has had all the care there is."""
-COUNTS = ("redone", "audited", "mismatched", "confirmed", "disputed", "lost")
-"""Rows done again in software; computed twice; that differed; rejections of devices looked at again; that somebody who
-used them found wrong; that nobody could do."""
-
-Rows = NDArray[np.int64]
 _Submit = Callable[[Any, Any], Ticket | None]
 
 
-class Serving:
+class Serving(Software):
     """An operation, whoever computes it.
 
     Attributes
@@ -65,17 +62,15 @@ class Serving:
         seed: int | None = None,
     ) -> None:
         """Serve by ``engine``, of which ``session`` is one; ``spares`` are CPU engines that stand in, best first."""
-        self.operation = session.operation
-        self.counts = dict.fromkeys(COUNTS, 0)
-        self.session = Keys(self.operation)
-        self.session.on_failure = self._failed
-        self._clock = clock
+        super().__init__(session.operation, clock)
         self._random = random.Random(seed)
         self._size = 0.0
+        self._class = 0
         self._turn = 0
+        self._looked = 0.0
         first = Rung(engine, session, clock)
-        self._spares = [Rung(spare, spare.open(self.operation), clock) for spare in spares if spare is not engine]
-        self.session.rungs = [first, *self._spares]
+        self.spares = [Rung(spare, spare.open(self.operation), clock) for spare in spares if spare is not engine]
+        self.session.rungs = [first, *self.spares]
         self._ladders: dict[int, list[tuple[int, Rung]]] = {0: [(0, first)]}
         self._left = self._next_audit()
         self._rebuild()
@@ -141,7 +136,7 @@ class Serving:
         self._ladders = {
             size: [(step.from_rows, every[id(step.engine)]) for step in steps] for size, steps in ladders.items()
         }
-        used = [id(rung) for steps in self._ladders.values() for _, rung in steps] + [id(rung) for rung in self._spares]
+        used = [id(rung) for steps in self._ladders.values() for _, rung in steps] + [id(rung) for rung in self.spares]
         for rung in list(every.values()):
             if id(rung) not in used and rung.serves:  # whoever is in disgrace stays, so that it is not forgotten
                 del every[id(rung.engine)]
@@ -175,21 +170,22 @@ class Serving:
 
     # --- whom to call
 
-    def _now(self) -> float:
-        return self._clock() * 1e-9
-
     def _next_audit(self) -> int:
-        return 1 + int(self._random.expovariate(1 / AUDIT_SHARE))
+        share = _REBUILT_SHARE if self.operation is Operation.FEC_DECODE else AUDIT_SHARE
+        return 1 + int(self._random.expovariate(1 / share))
+
+    def _size_class(self) -> int:
+        return max((size for size in self._ladders if size <= self._size), default=min(self._ladders))
 
     def _wanted(self, count: int) -> Rung:
-        size = max((size for size in self._ladders if size <= self._size), default=min(self._ladders))
-        return max((step for step in self._ladders[size] if step[0] <= count), key=lambda step: step[0])[1]
+        return max((step for step in self._ladders[self._class] if step[0] <= count), key=lambda step: step[0])[1]
 
     def _rung_of(self, count: int) -> Rung:
         return self._who[min(count, _TABLE)]
 
     def _rebuild(self) -> None:
         """Write down, for every size of batch, whom to call."""
+        self._class = self._size_class()
         self._who: list[Rung] = []
         self._table: list[tuple[_Submit, Any]] = []
         entries: dict[int, tuple[_Submit, Any]] = {}
@@ -209,21 +205,12 @@ class Serving:
             return self._on_probation, rung
         return (rung.engine.submit, rung.session) if rung.trusted else (self._by_device, rung)
 
-    def _spare_for(self, rung: Rung) -> Rung | None:
-        """Return the software engine that stands in for another one: the best that is well, else a suspect one."""
-        others = [other for other in (*self._spares, *self.session.rungs) if other.trusted and other is not rung]
-        for state in (State.SERVING, State.SUSPECT):
-            for other in others:
-                if other.life.state is state:
-                    return other
-        return None
-
     # --- what befalls a batch
 
     def _raised(self, job: Job, error: Exception) -> None:
         rung = self._rung_of(len(job.status))
         self._failed(rung, Failure(Cause.FAULT, f"{type(error).__name__}: {error}"))
-        self._in_software(rung, job, _all(job))
+        self._in_software(rung, job, all_rows(job))
 
     def _settle(self, job: Job, ticket: Ticket | None) -> None:
         """Look at a batch of the fast path that was not all good."""
@@ -232,7 +219,7 @@ class Serving:
         rung = self._rung_of(len(job.status))
         if ticket is None or not ticket.done:
             self._failed(rung, Failure(Cause.FAULT, "it returned before its work was done"))
-            self._in_software(rung, job, _all(job))
+            self._in_software(rung, job, all_rows(job))
             return
         bad = unfinished(job.status)
         if len(bad):
@@ -246,7 +233,7 @@ class Serving:
 
     def _by_nobody(self, rung: Rung, job: Job) -> Ticket:
         """Leave a batch undone: the only engine is a device that is out, and no other one may serve."""
-        self._in_software(rung, job, _all(job))
+        self._in_software(rung, job, all_rows(job))
         return _SETTLED
 
     def _on_probation(self, rung: Rung, job: Job) -> Ticket:
@@ -254,7 +241,7 @@ class Serving:
         self._turn += 1
         spare = self._spare_for(rung)
         if self._turn % PROBATION_SHARE and spare is not None:
-            self._in_software(rung, job, _all(job), redo=False)
+            self._in_software(rung, job, all_rows(job), redo=False)
         elif not rung.trusted:
             self._at_device(rung, job, whole=True)
         else:
@@ -263,7 +250,7 @@ class Serving:
                 rung.life.worked(self._now())
                 self._rebuild()
             elif spare is not None:
-                self._in_software(rung, job, _all(job))
+                self._in_software(rung, job, all_rows(job))
         return _SETTLED
 
     def _at_device(self, rung: Rung, job: Job, *, whole: bool) -> None:
@@ -273,16 +260,16 @@ class Serving:
             failure = Failure(Cause.GUARD, "it wrote outside of its rows")
         if failure is not None:
             self._failed(rung, failure)
-            self._in_software(rung, job, _all(job))
+            self._in_software(rung, job, all_rows(job))
             return
         bad = unfinished(isolation.job.status)
-        good = np.setdiff1d(_all(job), bad)
+        good = np.setdiff1d(all_rows(job), bad)
         isolation.write_back(good)
         if len(bad):
             self._failed(rung, Failure(Cause.FAULT, f"{len(bad)} of {len(job.status)} rows have no verdict"))
             self._in_software(rung, job, bad)
         if len(good) and self._differing(rung, job, self._suspicious(isolation, good, whole=whole)):
-            self._in_software(rung, job, _all(job))
+            self._in_software(rung, job, all_rows(job))
         elif whole and not len(bad):
             rung.life.worked(self._now())
             self._rebuild()
@@ -299,58 +286,10 @@ class Serving:
         self.counts["confirmed"] += len(rejected)
         return np.union1d(rejected, good[[self._random.randrange(len(good))]])
 
-    def _differing(self, rung: Rung, job: Job, rows: Rows | None = None) -> bool:
-        """Return whether software computes other results than a job holds; that is the end of the engine's service."""
-        spare = self._spare_for(rung)
-        if spare is None:
-            return False
-        again = Isolation(job if rows is None else pick_done(job, rows), self.operation)
-        self.counts["audited"] += len(again.job.status)
-        try:
-            spare.engine.submit(spare.session, again.job)
-        except Exception as error:  # the auditor is sick, not the audited
-            self._failed(spare, Failure(Cause.FAULT, f"{type(error).__name__}: {error}"))
-            return False
-        wrong = again.differing()
-        if len(wrong):
-            self.counts["mismatched"] += len(wrong)
-            reason = f"{len(wrong)} of {len(again.job.status)} rows differ from what {spare.name} computes"
-            self._failed(rung, Failure(Cause.WRONG, reason))
-        return len(wrong) > 0
-
-    def _in_software(self, rung: Rung, job: Job, rows: Rows, *, redo: bool = True) -> None:
-        """Do rows in the place of an engine, from the untouched source, under the same packet numbers."""
-        self.counts["redone"] += len(rows) if redo else 0
-        again = job if len(rows) == len(job.status) else pick(job, rows)
-        again.status[:] = Status.PENDING
-        for _ in self.session.rungs:
-            spare = self._spare_for(rung)
-            if spare is None:
-                break
-            try:
-                spare.engine.submit(spare.session, again)
-            except Exception as error:  # then the next one
-                self._failed(spare, Failure(Cause.FAULT, f"{type(error).__name__}: {error}"))
-                continue
-            break
-        lost = unfinished(again.status)
-        again.status[lost] = Status.FAULT
-        self.counts["lost"] += len(lost)
-        if again is not job:
-            job.status[rows] = again.status
-            if isinstance(job, OpenJob) and isinstance(again, OpenJob):
-                job.number[rows] = again.number
-
-    def _failed(self, rung: Rung, failure: Failure) -> None:
-        if failure.cause is Cause.FULL and not failure.reason:
-            return  # back-pressure is no fault
-        rung.life.failed(failure.cause, failure.reason, self._now())
-        self._rebuild()
-
     # --- the watch
 
     def _watched(self, job: Job, count: int) -> None:
-        """Do a batch, compute one row of it again, measure it, and look after everybody."""
+        """Do a batch, compute one row of it again, measure it, and now and then look after everybody."""
         place = self._left + count - 1
         self._left = self._next_audit()
         rung = self._rung_of(count)
@@ -362,19 +301,21 @@ class Serving:
             self._raised(job, error)
             return
         took = time.thread_time_ns() - begun
-        self._settle(job, ticket)
+        if ticket is not FINISHED or job.status.tobytes() != (_DONE[count] if count <= _TABLE else b""):
+            self._settle(job, ticket)
+        size = int(job.length[place])
         if rung.trusted and rung.serves:
-            self._differing_row(rung, job, place)
-            size = float(job.length.mean())
             if rung.expect is not None and rung.expect.batch_ns(count, size) >= _LEAST_TIMED:
                 rung.timed(count, size, took)
-        self._look_after()
-        self._fit(job)
-
-    def _differing_row(self, rung: Rung, job: Job, row: int) -> None:
-        rows = np.array([row], np.int64)
-        if len(unfinished(job.status[rows])) == 0 and self._differing(rung, job, rows):
-            self._in_software(rung, job, _all(job))
+            if not self._audited(rung, job, place):
+                self._in_software(rung, job, all_rows(job))
+        now = self._now()
+        if not 0 <= now - self._looked < _LOOK_EVERY:
+            self._looked = now
+            self._look_after()
+        self._size += (size - self._size) * 0.25
+        if len(self._ladders) > 1 and self._size_class() != self._class:
+            self._rebuild()
 
     def _look_after(self) -> None:
         now = self._now()
@@ -386,13 +327,3 @@ class Serving:
                 failure = rung.look_after(now)
                 if failure is not None:
                     self._failed(rung, failure)
-
-    def _fit(self, job: Job) -> None:
-        """Follow the size of the rows, if there is a ladder for more than one."""
-        self._size += (float(job.length.mean()) - self._size) * 0.25
-        if len(self._ladders) > 1:
-            self._rebuild()
-
-
-def _all(job: Job) -> Rows:
-    return np.arange(len(job.status))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
+from accel.child import command, try_in_child
 from accel.fingerprint import fingerprint
 from accel.planning import Goal
+from accel.plugins import catalogue_with
 from accel.profile import FILE, NoProfile, Profile, load_profile
-from accel.registry import Preferences
+from accel.registry import Preferences, Registry
 from vantun.config_accel import AccelConfig
 from vantun.control.volumes import volume_folder
+from vantun.engine_child import MODULE
 
 
 def preferences(config: AccelConfig) -> Preferences:
@@ -22,6 +26,22 @@ def preferences(config: AccelConfig) -> Preferences:
         goal=Goal(config.goal),
         plugins=config.plugins,
     )
+
+
+def make_registry(config: AccelConfig, profile: Profile | NoProfile) -> Registry:
+    """Return a registry that knows the plug-ins of a configuration."""
+    return Registry(
+        catalogue=catalogue_with(config.plugins),
+        profile=profile,
+        plugins=config.plugins,
+        attempt=partial(try_in_child, module=MODULE),
+    )
+
+
+def calibration_command(config: AccelConfig, *options: str) -> list[str]:
+    """Return the command line of a child process that measures every engine and writes the profile."""
+    plugins = ",".join(config.plugins)
+    return command("--plugins", plugins, "calibrate", *options, str(profile_file()), module=MODULE)
 
 
 def profile_file() -> Path:

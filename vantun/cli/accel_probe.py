@@ -52,11 +52,10 @@ def command(file: Path | None, accel: str | None, deep: bool, as_json: bool, ver
 
 def measure(config: AccelConfig) -> None:
     """Measure every engine in a child process, which writes the profile. Raises VantunError."""
-    from accel.child import command, environment
-    from vantun.accel_choice import profile_file
+    from accel.child import environment
+    from vantun.accel_choice import calibration_command
 
-    options = ["--plugins", ",".join(config.plugins)]
-    line = command(*options, "calibrate", "--budget", str(DEEP_SECONDS), str(profile_file()))
+    line = calibration_command(config, "--budget", str(DEEP_SECONDS))
     done = subprocess.run(line, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         last = " ".join(done.stderr.strip().splitlines()[-1:])

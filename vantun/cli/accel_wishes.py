@@ -30,9 +30,7 @@ def registry_of(config: AccelConfig) -> tuple[Registry, Profile | NoProfile]:
     """Return the registry that an appliance with this configuration would have, and what it knows by measurement."""
     from dataclasses import replace
 
-    from accel.plugins import catalogue_with
-    from accel.registry import Registry
-    from vantun.accel_choice import known_profile
+    from vantun.accel_choice import known_profile, make_registry
 
     known = known_profile(replace(config, calibration="auto"))  # off means that nothing new is measured; show what is
-    return Registry(catalogue=catalogue_with(config.plugins), profile=known, plugins=config.plugins), known
+    return make_registry(config, known), known

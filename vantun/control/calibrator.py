@@ -10,7 +10,6 @@ import fcntl
 import logging
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 from vantun.config_accel import AccelConfig
 
@@ -86,15 +85,16 @@ class Calibrator:
             if not known_profile(self._config):
                 self.state = "measuring"
                 log.info("measuring engines in the background: %s", self.reason)
-                await self._child(file)
+                await self._child()
         if self.state != "failed":
             self.state = "measured"
             self._done()
 
-    async def _child(self, file: Path) -> None:
-        from accel.child import command, environment
+    async def _child(self) -> None:
+        from accel.child import environment
+        from vantun.accel_choice import calibration_command
 
-        line = command("--plugins", ",".join(self._config.plugins), "calibrate", str(file))
+        line = calibration_command(self._config)
         child = await asyncio.create_subprocess_exec(
             *line,
             stdin=subprocess.DEVNULL,

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from accel.engine import Operation
-from accel.plugins import catalogue_with
-from accel.registry import Choice, Registry
+from accel.registry import Choice
 from accel.serving import Serving
 from drivers.errors import DriverError
-from vantun.accel_choice import known_profile, preferences
+from vantun.accel_choice import known_profile, make_registry, preferences
 from vantun.config_accel import AccelConfig
 from vantun.dataplane.context import Engines
 
@@ -29,9 +28,7 @@ class EngineRoom:
         """Choose; raises DriverError."""
         self._config = config
         self._preferences = preferences(config)
-        self._registry = Registry(
-            catalogue=catalogue_with(config.plugins), profile=known_profile(config), plugins=config.plugins
-        )
+        self._registry = make_registry(config, known_profile(config))
         self.problem = ""
         self.chosen = self._registry.choose(self._preferences)
 

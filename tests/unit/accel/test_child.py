@@ -37,7 +37,7 @@ for trial in sys.argv[1:]:
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "child.py"
     file.write_text(SCRIPT)
-    monkeypatch.setattr(child, "command", lambda *told: [sys.executable, "-I", "-S", str(file), *told[3:]])
+    monkeypatch.setattr(child, "command", lambda *told, **_: [sys.executable, "-I", "-S", str(file), *told[3:]])
 
 
 @pytest.mark.usefixtures("script")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from accel import child
 from accel.fingerprint import fingerprint
 from accel.profile import Profile, save_profile
+from vantun import accel_choice
 from vantun.config_accel import AccelConfig
 from vantun.control.calibrator import Calibrator
 
@@ -32,7 +32,8 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def use_child(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    monkeypatch.setattr(child, "command", lambda *told: [sys.executable, "-I", "-S", "-c", script, told[-1]])
+    line = [sys.executable, "-I", "-S", "-c", script]
+    monkeypatch.setattr(accel_choice, "command", lambda *told, **_: [*line, told[-1]])
 
 
 def run(*calibrators: Callable[[], Calibrator], until: set[str]) -> list[Calibrator]:

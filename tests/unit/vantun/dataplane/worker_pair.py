@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from accel.engine import Suite
 from drivers.linux.udp_bind import bind_udp
-from vantun.config import AccelConfig
+from vantun.config_accel import DEFAULT_ACCEL, AccelConfig
 from vantun.control.worker_link import StreamReply, WorkerLink
 from vantun.dataplane.config import DataplaneConfig
 from vantun.dataplane.events import Event, FlowOpened
@@ -113,9 +113,9 @@ class WorkerPair:
         self._targets = 0
 
     @classmethod
-    async def start(cls, config: DataplaneConfig = SMALL) -> WorkerPair:
+    async def start(cls, config: DataplaneConfig = SMALL, accel: AccelConfig = DEFAULT_ACCEL) -> WorkerPair:
         heard = Recorder(), Recorder()
-        links = await asyncio.gather(*(WorkerLink.start(config, AccelConfig(), each) for each in heard))
+        links = await asyncio.gather(*(WorkerLink.start(config, accel, each) for each in heard))
         pair = cls((links[0], links[1]), heard)
         await pair.connect()
         return pair
