@@ -58,14 +58,16 @@ def _missing_site(site: MasqueradeConfig) -> list[str]:
 
 def wrong_engines(config: ServerConfig | ClientConfig) -> list[str]:
     """Return a sentence for each list of engines that the worker would refuse when it starts."""
-    from accel.catalogue import CATALOGUE, Kind
+    from accel.catalogue import Kind
+    from accel.plugins import catalogue_with
     from accel.preference import parse
     from drivers.errors import DriverError
 
     problems = []
+    rows = catalogue_with(config.accel.plugins)
     for kind, text in ((Kind.FEC, config.accel.fec), (Kind.AEAD, config.accel.aead)):
         try:
-            parse(text, [row.name for row in CATALOGUE if kind in row.kinds], f"accel.{kind.value}")
+            parse(text, [row.name for row in rows if kind in row.kinds], f"accel.{kind.value}")
         except DriverError as error:
             problems.append(str(error))
     return problems
