@@ -144,6 +144,12 @@ class Serving(Software):
         self.session.rungs = list(every.values())
         self._rebuild()
 
+    def quarantine(self, name: str, reason: str) -> None:
+        """Take the engine ``name`` out until somebody clears it: it was wrong, as another process has seen."""
+        for rung in self.session.rungs:
+            if rung.name == name:
+                self._failed(rung, Failure(Cause.WRONG, reason))
+
     def clear(self, name: str = "") -> None:
         """Have the engine ``name``, or every one, tested anew that stays out until somebody clears it."""
         for rung in self.session.rungs:

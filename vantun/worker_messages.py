@@ -177,6 +177,15 @@ class Retune:
 
 
 @dataclass(frozen=True)
+class Quarantine:
+    """An engine was wrong in the worker before this one, and nobody has cleared it since."""
+
+    operation: str
+    engine: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Ping:
     """Answered by Pong with the same number: the worker's loop turns."""
 
@@ -243,6 +252,7 @@ Command = (
     | AskSnapshot
     | Ping
     | Retune
+    | Quarantine
     | Stop
     | TunCommand
     | UdpCommand
@@ -282,6 +292,7 @@ MESSAGES: dict[str, type[Message]] = {
     "ask snapshot": AskSnapshot,
     "ping": Ping,
     "retune": Retune,
+    "quarantine": Quarantine,
     "stop": Stop,
     "ready": Ready,
     "failed": Failed,

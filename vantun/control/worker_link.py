@@ -22,7 +22,7 @@ from vantun.control.tun_link import Carried, TunLink
 from vantun.control.udp_link import UdpLink
 from vantun.control.user_link import UserLink
 from vantun.control.worker_channel import WorkerChannel, ended_error
-from vantun.control.worker_process import read_snapshot, spawn_worker
+from vantun.control.worker_process import disgraced, read_snapshot, spawn_worker
 from vantun.dataplane.events import LaneRefused
 from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ResourceError, WorkerError
@@ -40,6 +40,7 @@ from vantun.worker_messages import (
     Message,
     Misses,
     OpenFlow,
+    Quarantine,
     RefuseFlow,
     RemoveSocket,
     Retune,
@@ -108,6 +109,7 @@ class WorkerLink(UdpLink, TunLink, UserLink):
         self._asked = 0
         self._snapshots: dict[int, asyncio.Future[dict[str, object]]] = {}
         self._closing = False
+        self._disgraced: dict[tuple[str, str], str] = {}
 
     @classmethod
     async def start(cls, config: DataplaneConfig, accel: AccelConfig, listener: WorkerListener) -> WorkerLink:
@@ -166,6 +168,8 @@ class WorkerLink(UdpLink, TunLink, UserLink):
             channel.post(AddLane(spec))
         for number, sock in sockets.items():
             channel.post(AddSocket(number), sock)
+        for (operation, engine), why in self._disgraced.items():
+            channel.post(Quarantine(operation, engine, why))
         for spec in over:
             reason = "too many lanes were open to note their packet numbers; it is set up again"
             self._loop.call_soon(self._listener.on_event, LaneRefused(spec.session, spec.path, reason))
@@ -292,6 +296,8 @@ class WorkerLink(UdpLink, TunLink, UserLink):
 
     def retune(self, *, clear: bool = False) -> None:
         """Have the worker serve by the profile of now; ``clear`` = also test anew the engines that were wrong."""
+        if clear:
+            self._disgraced.clear()
         self._post(Retune(clear))
 
     def open_flow(self, session: int, target: str, sock: socket.socket, reply: StreamReply, first: bytes = b"") -> None:
@@ -357,6 +363,8 @@ class WorkerLink(UdpLink, TunLink, UserLink):
         elif isinstance(message, SnapshotTaken):
             future = self._snapshots.get(message.number)
             if future is not None and not future.done() and descriptors:
-                future.set_result(read_snapshot(descriptors[0]))
+                snapshot = read_snapshot(descriptors[0])
+                self._disgraced |= disgraced(snapshot)
+                future.set_result(snapshot)
         else:
             self._listener.on_event(message)  # type: ignore[arg-type]

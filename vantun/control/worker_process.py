@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import cbor2
 
@@ -60,3 +61,17 @@ def read_snapshot(descriptor: int) -> dict[str, object]:
     if not isinstance(document, dict):
         raise ProtocolError("the data worker's snapshot is no map; restart the appliance")
     return document
+
+
+def disgraced(snapshot: Mapping[str, object]) -> dict[tuple[str, str], str]:
+    """Return (operation, engine) -> why, of the engines that a worker keeps out until somebody clears them."""
+    return {
+        (str(serving.get("operation")), str(rung.get("engine"))): str(rung.get("reason"))
+        for serving in _maps(snapshot.get("engine_watch"))
+        for rung in _maps(serving.get("rungs"))
+        if rung.get("until_cleared")
+    }
+
+
+def _maps(value: object) -> list[Mapping[str, object]]:
+    return [row for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []

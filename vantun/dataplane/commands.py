@@ -32,6 +32,7 @@ from vantun.worker_messages import (
     OpenFlow,
     Ping,
     Pong,
+    Quarantine,
     RefuseFlow,
     RemoveSocket,
     Retune,
@@ -113,6 +114,10 @@ class Commands:
                     self._rates = {}
             case AskSnapshot(number):
                 control.post(SnapshotTaken(number), _in_memory(cbor2.dumps(snapshot())))
+            case Quarantine(operation, engine, reason):
+                for serving in self._plane.context.engines:
+                    if serving.operation.value == operation:
+                        serving.quarantine(engine, reason)
             case Retune(clear):
                 self.retune(clear)
             case Ping(number):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,5 +87,37 @@ def test_a_device_fails_in_a_worker(
         hurt = [each for each in watch if each["operation"] in ("aead.seal", "aead.open")]
         assert all(each["fallback"] and each["redone"] for each in hurt)
         assert all("instead of drill" in str(report["fallbacks"]) for report in reports)
+
+    asyncio.run(scenario())
+
+
+def test_a_new_worker_knows_who_was_wrong(accel: AccelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until somebody clears it: then it is tested, and is suspect first."""
+    monkeypatch.setenv("DRILL", str(tmp_path / "mood"))
+
+    def device(snapshot: dict[str, Any]) -> dict[str, Any]:
+        rungs = next(each for each in snapshot["engine_watch"] if each["operation"] == "aead.seal")["rungs"]
+        found: dict[str, Any] = next(rung for rung in rungs if rung["engine"] == "drill")
+        return found
+
+    async def scenario() -> None:
+        pair = await WorkerPair.start(accel=accel)
+        try:
+            program, target = await pair.stream()
+            (tmp_path / "mood").write_text("denying")
+            await asyncio.gather(send(program, bytes(SIZE)), receive(target, SIZE))
+            assert device(await pair.client.snapshot())["until_cleared"]
+            (tmp_path / "mood").unlink()
+            os.kill(pair.client.pid, signal.SIGKILL)
+            await pair.client_heard.until(lambda: bool(pair.client_heard.lost))
+            await pair.client.replace()
+            again = device(await pair.client.snapshot())
+            assert (again["state"], again["until_cleared"]) == ("quarantined", True)
+            pair.client.retune(clear=True)
+            assert device(await pair.client.snapshot())["state"] == "suspect"
+            program.close()
+            target.close()
+        finally:
+            await pair.close()
 
     asyncio.run(scenario())
