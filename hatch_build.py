@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,8 @@ class KernelHook(BuildHookInterface[Any]):
         """Compile, unless the install is editable or the wheel is to be pure."""
         if version == "editable" or self.target_name != "wheel" or os.environ.get("VANTUN_PURE_WHEEL") == "1":
             return
-        folder = Path(tempfile.mkdtemp(prefix="vantun-kernels-")) / "compiled"
+        self._work = tempfile.TemporaryDirectory(prefix="vantun-kernels-")  # until finalize
+        folder = Path(self._work.name) / "compiled"
         # PYTHONPATH already holds the packages of an isolated build.
         paths = [self.root, *filter(None, [os.environ.get("PYTHONPATH")])]
         cache = str(folder.parent / "cache")
@@ -36,6 +38,13 @@ class KernelHook(BuildHookInterface[Any]):
         )
         if done.returncode:
             raise RuntimeError("the kernels could not be compiled (see above); VANTUN_PURE_WHEEL=1 leaves them out")
+        shutil.rmtree(cache)
         build_data["force_include"][str(folder)] = "vantun/compiled"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-linux_{platform.machine()}"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove what was packed."""
+        work = getattr(self, "_work", None)
+        if work is not None:
+            work.cleanup()

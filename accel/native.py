@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from drivers.kernel import KernelError, library, mode
+from drivers.kernel import KernelError, library, mode, note_compiled
 
 _Function = Callable[[int], int]
 
@@ -78,20 +78,22 @@ def function(module: str, name: str) -> _Function:
         When it is not in the library, and must not or cannot be compiled here.
     """
     found = library()
-    address = found.address(exported_name(module, name)) or _compile(module, name, found.reason)
+    address = found.address(exported_name(module, name)) or _compile(module, name, found.reason, found.next_step)
     if not address:
         raise KeyError(f"the IR module {module} has no function {name}")
     return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(address)
 
 
-def _compile(module: str, name: str, why: str) -> int:
+def _compile(module: str, name: str, why: str, next_step: str) -> int:
     reason = why or "it is of another version"
     if mode() == "native":
         raise KernelError(f"{module}.{name} is not in the library of kernels ({reason}); vantun accel warm")
     try:
-        return _address(module, name)
+        address = _address(module, name)
     except ImportError as error:
         raise KernelError(
             f"{module}.{name} is not in the library of kernels ({reason}), and llvmlite, which would compile it, is "
             "missing; vantun accel warm, or pip install 'vantun[jit]'"
         ) from error
+    note_compiled(f"accel.ir.{module}.{name}", reason, next_step)
+    return address

@@ -24,6 +24,7 @@ LEVELS: dict[str, frozenset[str]] = {
             "bmi2",
             "f16c",
             "movbe",
+            "abm",
             "avx512f",
             "avx512bw",
             "avx512cd",
@@ -31,10 +32,10 @@ LEVELS: dict[str, frozenset[str]] = {
             "avx512vl",
         ]
     ),
-    "x86-64-v3": frozenset(["avx", "avx2", "fma", "bmi1", "bmi2", "f16c", "movbe"]),
+    "x86-64-v3": frozenset(["avx", "avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"]),
     "x86-64": frozenset(),
 }
-"""Flags of each level of the x86-64 psABI beyond v2, widest first (abm = LZCNT is implied by them)."""
+"""Flags of each level of the x86-64 psABI beyond v2, widest first (``abm`` stands for LZCNT)."""
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,15 @@ def compiled_because() -> str:
     return _state.because
 
 
+def note_compiled(name: str, why: str, next_step: str) -> None:
+    """Note, and log once in a process, that something was compiled that a library should have had."""
+    if not _state.because and mode() != "jit":
+        _state.because = f"{name}: {why}; {next_step or 'vantun accel warm'}"
+        import logging  # for this line alone
+
+        logging.getLogger(__name__).info("kernels are compiled in this process, first %s", _state.because)
+
+
 def before_compiling(preparation: Callable[[], None]) -> Callable[[], None]:
     """Run ``preparation`` once before numba compiles anything: for what a module must tell numba (decorator)."""
     _state.preparations.append(preparation)
@@ -168,14 +177,13 @@ class Kernel:
                 f"kernel {self.name} is not in a library ({why}), and numba, which would compile it, is missing; "
                 f"{next_step or 'vantun accel warm'}, or pip install 'vantun[jit]'"
             ) from error
-        if not _state.because and mode() != "jit":
-            _state.because = f"{self.name}: {why}; {next_step or 'vantun accel warm'}"
-            import logging  # for this line alone
-
-            logging.getLogger(__name__).info("kernels are compiled by numba, first %s", _state.because)
+        note_compiled(self.name, why, next_step)
         return found
 
 
 def kernel(function: Function) -> Function:
-    """Return ``function`` compiled; what it may say is numba's nopython subset."""
+    """Return ``function`` compiled; what it may say is numba's nopython subset.
+
+    It must not be called by a signal handler or a finaliser: those may run while the same kernel's arguments are laid.
+    """
     return cast(Function, Kernel(function))

@@ -146,7 +146,8 @@ class _Caller:
         self._tuples.append(kept)
         # A tuple never changes, and lives while it is kept: its items are laid once.
         self._lines += [f"{indent}if {name} is not {kept}:", f"{indent}    {kept} = None"]
-        self._lines.append(f"{indent}    if len({name}) != {len(kind[1])}: raise ValueError('items of a tuple')")
+        good = f"isinstance({name}, tuple) and len({name}) == {len(kind[1])}"
+        self._lines.append(f"{indent}    if not ({good}): raise TypeError('no tuple of {len(kind[1])}')")
         for i, item in enumerate(kind[1]):
             place = self._lay(f"{name}[{i}]", item, place, indent + "    ")
         self._lines.append(f"{indent}    {kept} = {name}")

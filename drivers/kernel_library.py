@@ -73,6 +73,8 @@ class KernelLibrary:
             return None
         if name not in self._made:
             address = self.address(known["symbol"])
+            if not address:
+                return None
             self._made[name] = Entry(name, address, tuple(known["arguments"]), known["result"])
         return self._made[name]
 
@@ -109,6 +111,8 @@ def open_library(folder: Path, root: Path, marks: Path | None) -> KernelLibrary 
         return NoLibrary(fault, "use CPython with its global lock, 64-bit, and a released numpy")
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
+        if not isinstance(manifest["entries"], dict):
+            return NoLibrary(f"the library in {folder} names no kernels", build)
         if manifest["format"] != FORMAT or manifest["machine"] != platform.machine():
             of = f"{manifest['machine']}, format {manifest['format']}"
             return NoLibrary(f"the library in {folder} is for {of}", build)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from accel.aot.emit import emit_object, levels_of, link
+from accel.aot.emit import emit_object, levels_of, link, require_linker
 from accel.aot.failure import BuildError
 from accel.aot.ir_modules import ir_object
 from accel.aot.merge import merge
@@ -21,9 +24,11 @@ from accel.ir import MODULES
 from accel.kernels.crc32c import crc32c
 from drivers.kernel import observe
 from drivers.kernel_library import FORMAT, MANIFEST, digest
+from drivers.linux.exchange import exchange
 from vantun.kernel_cache import ROOT
 
 _PACKAGES = ("drivers", "accel", "vantun")
+_OURS = re.compile(r"library\.json|kernels-.*\.so|tried-[0-9a-f]+")
 Say = Callable[[str], None]
 
 
@@ -38,6 +43,41 @@ def build_library(folder: Path, say: Say, levels: Sequence[str] = ()) -> list[st
     BuildError
         What cannot be compiled or linked, and the next step.
     """
+    _check(folder)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone(folder, say):
+        return _build(folder, say, levels or levels_of(platform.machine()))
+
+
+def _check(folder: Path) -> None:
+    """Find out before minutes of compiling what would fail after them."""
+    for name in ("NUMBA_BOUNDSCHECK", "NUMBA_DISABLE_JIT", "NUMBA_DEBUGINFO"):
+        if os.environ.get(name, "0") not in ("", "0"):
+            raise BuildError(f"{name} is set, and would be compiled into the library; unset it")
+    require_linker()
+    if folder.is_symlink() or folder.exists():
+        strangers = [] if folder.is_dir() else [folder.name]
+        if folder.is_dir():
+            strangers = sorted(path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name))
+        if strangers:
+            raise BuildError(f"{folder} is no library ({strangers[0]} is in it) and is left alone; name another folder")
+
+
+@contextmanager
+def _alone(folder: Path, say: Say) -> Iterator[None]:
+    """Hold the lock of a folder, and remove what builds that were killed have left of it."""
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another process is building it; waiting")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        for path in folder.parent.glob(f".{folder.name}.*.building"):
+            shutil.rmtree(path, ignore_errors=True)
+        yield
+
+
+def _build(folder: Path, say: Say, levels: Sequence[str]) -> list[str]:
     recorder = Recorder()
     observe(recorder)
     say("compiling kernels (minutes, unless numba has them in its cache)")
@@ -47,12 +87,11 @@ def build_library(folder: Path, say: Say, levels: Sequence[str] = ()) -> list[st
         observe(None)
     recorded = [recorder.seen[name] for name in sorted(recorder.seen)]
     module, entries = merge(recorded, _compiled_crc32c())
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".building", dir=folder.parent))
     try:
         modules = _write_ir(work)
         objects = {}
-        for level in levels or levels_of(platform.machine()):
+        for level in levels:
             say(f"emitting {len(entries)} kernels for {level}")
             objects[level] = _write_level(work, module, level, modules)
         manifest = {
@@ -138,19 +177,23 @@ def _write_ir(work: Path) -> list[Path]:
 
 
 def _write_level(work: Path, module: Any, level: str, others: Sequence[Path]) -> dict[str, str]:
-    path = work / f"kernels-{level}.so"
+    made = work / f"{level}.so"
     part = work / f"{level}.o"
     part.write_bytes(emit_object(module, level))
-    link([part, *others], path)
+    link([part, *others], made)
     part.unlink()
+    # The name has the digest: a manifest that was read before another build took its place leads to no file of that.
+    path = made.rename(work / f"kernels-{level}-{digest(made)}.so")
     return {"file": path.name, "digest": digest(path)}
 
 
 def _replace(work: Path, folder: Path) -> None:
-    """Put ``work`` in the place of ``folder``; a process that uses the old one keeps its open files."""
-    old = work.with_name(f"{work.name}.old")
+    """Put ``work`` in the place of ``folder``, in one step; who has the old files open keeps them."""
+    for path in work.iterdir():
+        path.chmod(0o644)
     work.chmod(0o755)
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(work, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    if not folder.exists():
+        os.rename(work, folder)
+    else:
+        exchange(work, folder)
+        shutil.rmtree(work)

@@ -31,7 +31,16 @@ SHARED_KERNELS = (
     "accel/engine.py",
     "accel/gf256",
     "accel/kernels",
+    "drivers/arena.py",
+    "drivers/batch.py",
+    "drivers/linux/libc.py",
+    "drivers/linux/tun.py",
+    "vantun/dataplane/context.py",
+    "vantun/dataplane/tun_tables.py",
+    "vantun/dataplane/udp_bodies.py",
     "vantun/dataplane/udp_table.py",
+    "vantun/tun_messages.py",
+    "vantun/udp_messages.py",
     "drivers/linux/tun_kernel.py",
     "vantun/dataplane/tun_filter.py",
     "vantun/dataplane/tun_parse.py",
@@ -41,12 +50,15 @@ SHARED_KERNELS = (
     "vantun/session",
     "vantun/wire",
 )
-"""Files and folders whose kernels are compiled into kernels of other files; tests/layering finds what is missing."""
+"""Files and folders whose kernels or constants are compiled into kernels of other files; tests/layering finds what is
+missing."""
+_COMPILER = ("BOUNDSCHECK", "CPU_FEATURES", "CPU_NAME", "DEBUGINFO", "DISABLE_JIT", "OPT")
+"""Settings of numba (``NUMBA_...``) that make other code of the same source, which numba's cache does not look at."""
 
 
 def source_digest() -> str:
     """Return hex digits that change whenever one of SHARED_KERNELS does (by size and time)."""
-    facts = [str(ROOT)]
+    facts = [str(ROOT), *(os.environ.get(f"NUMBA_{name}", "") for name in _COMPILER)]
     for name in SHARED_KERNELS:
         place = ROOT / name
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from drivers.kernel_library import MANIFEST, KernelLibrary, NoLibrary, open_library
@@ -13,27 +14,37 @@ SHIPPED = ROOT / "vantun" / "compiled"
 
 
 def find_library(shipped: Path = SHIPPED) -> KernelLibrary | NoLibrary:
-    """Return the library that was shipped or, if there is none, the one that was built here. Never raises."""
+    """Return the library that was built here or, if there is none that fits, the one that was shipped. Never raises."""
+    built: Path | None = None
     try:
         built = library_folder()
+        found = _built_library(built) if (built / MANIFEST).exists() else None
     except RuntimeError as error:
-        return NoLibrary(f"there is no folder to look in: {error}", "set CACHE_DIRECTORY to a folder of this user")
+        found = NoLibrary(f"there is no folder to look in: {error}", "set CACHE_DIRECTORY to a folder of this user")
+    except OSError as error:
+        found = NoLibrary(f"{built}: {error.strerror}", "set CACHE_DIRECTORY to a folder of this user")
+    if isinstance(found, KernelLibrary) or (found is not None and not (shipped / MANIFEST).exists()):
+        return found
     if (shipped / MANIFEST).exists():
-        found = open_library(shipped, ROOT, built)
-        if isinstance(found, KernelLibrary) or not (built / MANIFEST).exists():
-            return found
-    foreign = _foreign(built)
-    if foreign:
-        return NoLibrary(foreign, "set CACHE_DIRECTORY to a folder that only this user may write")
-    return open_library(built, ROOT, built)
+        return open_library(shipped, ROOT, built)
+    assert built is not None
+    return open_library(built, ROOT, built)  # says what is missing where
 
 
-def _foreign(folder: Path) -> str:
-    """Return why code in a folder cannot be trusted; empty if only this user or root could have put it there."""
-    try:
-        facts = folder.stat()
-    except OSError:
-        return ""  # what is not there is no danger
-    if facts.st_uid not in (os.geteuid(), 0) or facts.st_mode & 0o022:
-        return f"{folder} can be written by other users"
+def _built_library(folder: Path) -> KernelLibrary | NoLibrary:
+    for path in (folder, *folder.parents, *folder.iterdir()):
+        foreign = _foreign(path)
+        if foreign:
+            return NoLibrary(foreign, "set CACHE_DIRECTORY to a folder that only this user may write")
+    return open_library(folder, ROOT, folder)
+
+
+def _foreign(path: Path) -> str:
+    """Return why others could have put code at a path; empty if only this user, its own group or root could."""
+    facts = path.stat()
+    if facts.st_uid not in (os.geteuid(), 0):
+        return f"{path} belongs to another user"
+    everybody = facts.st_mode & stat.S_IWOTH and not facts.st_mode & stat.S_ISVTX
+    if everybody or (facts.st_mode & stat.S_IWGRP and facts.st_gid not in (os.getegid(), 0)):
+        return f"{path} can be written by other users"
     return ""

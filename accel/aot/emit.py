@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,12 @@ def emit_object(module: Any, level: str) -> bytes:
     return made
 
 
+def require_linker() -> None:
+    """Raise BuildError when there is no linker."""
+    if shutil.which("ld") is None:
+        raise BuildError("the linker ld is missing; apt-get install binutils")
+
+
 def link(objects: Sequence[Path], target: Path) -> None:
     """Link object files into the shared object ``target``.
 
@@ -45,10 +52,8 @@ def link(objects: Sequence[Path], target: Path) -> None:
     """
     command = ["ld", "-shared", "-z", "now", "-z", "relro", "-z", "noexecstack", "--no-undefined", "--strip-all"]
     command += ["-soname", target.name, "-o", str(target), *map(str, objects), *_system_libraries()]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise BuildError("the linker ld is missing; apt-get install binutils") from None
+    require_linker()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BuildError(f"ld failed on {target.name}: {done.stderr.strip()[-500:]}")
 

@@ -11,39 +11,13 @@ from accel.aot.runtime import RUNTIME, self_test
 from accel.aot.trampoline import trampoline
 from drivers.kernel_library import SELF_TEST
 
-_OF_THE_SYSTEM = frozenset(
-    [
-        "memcpy",
-        "memmove",
-        "memset",
-        "memcmp",
-        "malloc",
-        "free",
-        "pow",
-        "exp",
-        "exp2",
-        "log",
-        "log2",
-        "log10",
-        "sqrt",
-        "floor",
-        "ceil",
-        "fmod",
-        "ldexp",
-        "frexp",
-        "fma",
-        "rint",
-        "trunc",
-        "round",
-        "sin",
-        "cos",
-        "tan",
-        "read",
-        "writev",
-        "__errno_location",
-    ]
-)
+_MEMORY = ("memcpy", "memmove", "memset", "memcmp", "malloc", "free", "read", "writev", "__errno_location")
+_NUMBERS = ("pow", "exp", "exp2", "log", "log2", "log10", "sqrt", "floor", "ceil", "trunc", "rint", "round", "fma")
+_OF_THE_SYSTEM = frozenset(_MEMORY + _NUMBERS)
 """Functions of the C library that kernels may call."""
+_OF_EXCEPTIONS = frozenset(("PyErr_SetString", "PyObject_Hash", "PyTuple_Pack", "PyUnicode_FromKindAndData"))
+"""Functions of Python that numba's code for the text of an exception calls. An entry hands on the status alone, so they
+may return nothing; any other function of Python or numba would give a kernel a wrong result, and is refused."""
 
 
 def entry_symbol(number: int) -> str:
@@ -137,10 +111,10 @@ def _stand_in(module: Any) -> None:
         name = function.name
         if not function.is_declaration or name.startswith("llvm.") or name in _OF_THE_SYSTEM:
             continue
-        if not name.startswith(("Py", "_Py", "numba_", "NRT_")):
+        if name not in _OF_EXCEPTIONS:
             raise BuildError(f"a kernel calls {name}, which neither the C library nor the library of kernels has")
         stubs.append(name)
-    words = [each.name for each in module.global_variables if each.is_declaration and each.name.startswith("Py")]
+    words = [each.name for each in module.global_variables if each.is_declaration and each.name.startswith("PyExc_")]
     text = [f'define ptr @"{name}"() {{\n  ret ptr null\n}}' for name in stubs]
     module.link_in(llvm.parse_assembly("\n".join(text + [f'@"{name}" = global ptr null' for name in words])))
     for name in stubs:

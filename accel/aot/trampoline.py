@@ -54,7 +54,8 @@ class _Writer:
         """Read an argument from the row; return the place of the next one."""
         if kind == "b1":
             word = self.load("i64", "%row", 8 * place)
-            self.given.append(f"i8 {self.add(f'trunc i64 {word} to i8')}")
+            flag = self.add(f"icmp ne i64 {word}, 0")
+            self.given.append(f"i8 {self.add(f'zext i1 {flag} to i8')}")
             return place + 1
         if isinstance(kind, str):
             self.given.append(f"{_LLVM_OF[kind]} {self.load(_LLVM_OF[kind], '%row', 8 * place)}")

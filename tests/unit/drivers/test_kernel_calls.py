@@ -58,6 +58,11 @@ def test_the_same_tuple_sees_what_its_arrays_hold_now(library: KernelLibrary) ->
     assert bound.call(given, 1.0, 0, False).total == 20
 
 
+def test_any_number_but_0_is_true(library: KernelLibrary) -> None:
+    bound = Bound(library, little.add_all)
+    assert [bound.call(columns(3), 1.0, 0, flag).total for flag in (0, 1, 2, 256, -1)] == [3, -3, -3, -3, -3]
+
+
 def test_two_dimensions_and_memory_of_its_own(library: KernelLibrary) -> None:
     bound = Bound(library, little.transpose_sum)
     grid = np.arange(15, dtype=np.uint8).reshape(3, 5)
@@ -120,6 +125,7 @@ def test_arrays_that_cannot_be_written_are_refused(library: KernelLibrary) -> No
         (Columns(np.zeros(3, np.int32), np.zeros(3)), 1.0, 1, False),
         ((np.zeros(3, np.int64),), 1.0, 1, False),
         ((), 1.0, 1, False),
+        ([np.zeros(3, np.int64), np.zeros(3)], 1.0, 1, False),
         (7, 1.0, 1, False),
         (columns(3), "x", 1, False),
         (columns(3), 1.0, 1.5, False),

@@ -34,6 +34,15 @@ def test_a_good_one_opens(tmp_path: Path) -> None:
     assert len(found.entries) == 5
 
 
+def test_an_entry_whose_code_is_missing(tmp_path: Path) -> None:
+    def rename(manifest: dict[str, Any]) -> None:
+        for known in manifest["entries"].values():
+            known["symbol"] = "elsewhere"
+
+    found = opened(write_library(tmp_path / "library", tmp_path, rename), tmp_path)
+    assert [found.entry(name) for name in found.entries] == [None] * 5
+
+
 def test_none(tmp_path: Path) -> None:
     assert "there is no" in refused(tmp_path / "nothing", tmp_path).reason
 
@@ -62,6 +71,7 @@ def test_a_damaged_manifest(tmp_path: Path, text: str) -> None:
         (lambda m: m.update(format=99), "format 99"),
         (lambda m: m.update(machine="pdp11"), "pdp11"),
         (lambda m: m.update(objects={}), "no code for this processor"),
+        (lambda m: m.update(entries=[]), "names no kernels"),
         (lambda m: m.update(objects={level: {} for level in m["objects"]}), "cannot be read"),
     ],
 )
