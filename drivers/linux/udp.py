@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from dataclasses import dataclass
 
 from drivers.batch import PacketBatch
@@ -21,6 +22,10 @@ from drivers.linux.udp_counters import UdpCounters
 
 UDP_SEGMENT = 103
 UDP_GRO = 104
+SO_MEMINFO = 55
+"""linux/socket.h; since Linux 4.12. The socket module has no name for it."""
+_MEMORY = struct.Struct("@9I")
+"""linux/sock_diag.h: SK_MEMINFO_RMEM_ALLOC to SK_MEMINFO_DROPS, the last of which is of interest."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +200,17 @@ class UdpSocket:
     def buffer_warning(self) -> str | None:
         """Return what is wrong with the socket buffers and how to mend it, or None if they are as asked."""
         return buffer_warning(self.socket, *self._asked)
+
+    def kernel_dropped(self) -> int | None:
+        """Return the packets that the kernel dropped on arrival, mostly for want of room in the socket's buffer.
+
+        It counts 2^32 of them at most, then from 0 again. None where the kernel does not tell, or the socket is closed.
+        """
+        try:
+            found = self.socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMORY.size)
+        except OSError:  # ENOPROTOOPT: before Linux 4.12, and sandboxes; EBADF: closed
+            return None
+        return int(_MEMORY.unpack(found)[-1]) if len(found) == _MEMORY.size else None
 
     def _granted(self, name: str, option_name: str, option: int, value: int) -> bool:
         try:

@@ -19,7 +19,21 @@ from vantun.cli import render
 from vantun.errors import EXIT_FAILURE, EXIT_OK, VantunError
 from vantun.kernel_cache import use_kernel_cache
 
-VERBS = ("server", "client", "demo", "status", "ping", "doctor", "check", "config", "cert", "user", "reload", "accel")
+VERBS = (
+    "server",
+    "client",
+    "demo",
+    "status",
+    "top",
+    "ping",
+    "doctor",
+    "check",
+    "config",
+    "cert",
+    "user",
+    "reload",
+    "accel",
+)
 """In the order of the help page."""
 
 

@@ -77,6 +77,11 @@ def show(*parts: RenderableType) -> None:
         target.print(part)
 
 
+def is_terminal() -> bool:
+    """Tell whether standard output is one that can be written over."""
+    return sys.stdout.isatty() and not console().is_dumb_terminal
+
+
 def screen(frames: Iterator[RenderableType]) -> None:
     """Show frames in place until there are no more, or the user interrupts."""
     from rich.live import Live

@@ -54,6 +54,8 @@ _MEASURED = (
     "bandwidth",
     "cwnd",
     "mtu_state",
+    "rate_cap",
+    "limited",
 )
 _LANE_FIELDS = (
     "next_pn",
@@ -89,7 +91,12 @@ def snapshot(plane: Dataplane) -> dict[str, object]:
         "channels": _channels(plane, sessions),
         "packets": _packets(plane, sessions),
         "users": plane.sessions.users.snapshot(),
-        "flows": {"open": len(plane.flows), "streams": plane.flows.streams, "largest": _largest_flows(plane)},
+        "flows": {
+            "open": len(plane.flows),
+            "streams": plane.flows.streams,
+            **_stuck_flows(plane),
+            "largest": _largest_flows(plane),
+        },
         "stages": _stages(plane),
         "drops": {
             name.removeprefix("dropped_"): int(t.pool[0][name])
@@ -132,7 +139,7 @@ def _lanes(plane: Dataplane) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for lane, counted, values in zip(lanes, counters, measured, strict=True):
         spec = plane.sessions.lane_spec(lane)
-        state, srtt, min_rtt, loss, control, mode, pacing, bandwidth, cwnd, search = values
+        state, srtt, min_rtt, loss, control, mode, pacing, bandwidth, cwnd, search, cap, limited = values
         rows.append(
             {
                 "session": f"{spec.session:x}",
@@ -149,7 +156,9 @@ def _lanes(plane: Dataplane) -> list[dict[str, object]]:
                 "mode": MODE_NAMES[mode],
                 "rate_bps": round(pacing * 8),
                 "bandwidth_bps": round(bandwidth * 8),
+                "rate_cap_bps": round(cap * 8),
                 "cwnd": int(cwnd),
+                "limited": bool(limited),
                 "mtu_search": SEARCH_NAMES[search],
                 **counted,
             }
@@ -198,6 +207,16 @@ def _packets(plane: Dataplane, sessions: NDArray[np.int64]) -> list[dict[str, ob
             sessions, waiting, _columns(table, ("rx_recovered", *_PACKET_FIELDS)), strict=True
         )
     ]
+
+
+def _stuck_flows(plane: Dataplane) -> dict[str, int]:
+    """Return the flows that have bytes to send and no credit for them, and those whose program here takes nothing."""
+    table = plane.context.tables.flow
+    used = table["used"] == 1
+    return {
+        "starved": int(np.count_nonzero(used & (table["starved"] == 1))),
+        "blocked": int(np.count_nonzero(used & (table["writable"] == 0) & (table["pending"] > 0))),
+    }
 
 
 def _largest_flows(plane: Dataplane) -> list[dict[str, object]]:

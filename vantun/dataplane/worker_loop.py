@@ -180,6 +180,8 @@ class WorkerLoop:
                 "pid": os.getpid(),
                 "rss_bytes": pages * resource.getpagesize(),
                 "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
+                "cpu_system_s": round(usage.ru_stime, 3),
+                "cpu_wait_s": _waited(),
                 "turns": self.turns,
                 "clock_jumps": self._clock.jumps,
                 "clock_lost_s": round(self._clock.lost, 3),
@@ -188,3 +190,15 @@ class WorkerLoop:
                 "unreadable_messages": self._control.unreadable,
             },
         }
+
+
+def _waited() -> float | None:
+    """Return the seconds that this thread was ready to run and had no processor; None where the kernel does not count.
+
+    Source: sched-stats.rst of the kernel, the second field of /proc/PID/schedstat (CONFIG_SCHED_INFO).
+    """
+    try:
+        with open("/proc/thread-self/schedstat", encoding="ascii") as file:
+            return round(int(file.read().split()[1]) * 1e-9, 3)
+    except (FileNotFoundError, IndexError):
+        return None

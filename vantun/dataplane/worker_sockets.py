@@ -246,6 +246,7 @@ class WorkerSockets:
                 "gso": udp.gso,
                 "gro": udp.gro,
                 "gso_refused_peers": udp.gso_refused_peers,
+                "kernel_dropped": udp.kernel_dropped(),
                 "last_error": self._errors.get(number, ""),
                 **asdict(udp.counters),
             }

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from drivers.errors import DriverError, SystemCallError
 from drivers.linux.address import AddressTable
 from drivers.linux.libc import libc
-from drivers.linux.udp import UdpOptions, UdpSocket
+from drivers.linux.udp import SO_MEMINFO, UdpOptions, UdpSocket
 from drivers.linux.udp_counters import UdpCounters
 from drivers.linux.udp_send import Sender
 from tests.unit.drivers.linux.loopback import drain, ipv6_missing, parcel, row_of
@@ -303,3 +303,20 @@ def test_what_bind_asked_for_is_what_the_warning_compares_with() -> None:
     # The kernel's own ceiling is (2^31 - 1) / 2, so 1 GiB is refused even to root.
     assert "sysctl -w net.core.rmem_max=1073741824" in (greedy.buffer_warning() or "")
     greedy.close()
+
+
+def test_what_found_no_room_in_the_buffer_is_counted() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36)
+        except OSError as error:
+            pytest.skip(f"this kernel has no SO_MEMINFO: {error}")
+        receiver = UdpSocket.bind("127.0.0.1", 0, receive_buffer=4096)
+        assert receiver.kernel_dropped() == 0
+        for _ in range(100):
+            sock.sendto(bytes(1400), receiver.socket.getsockname())
+        dropped = receiver.kernel_dropped()
+        assert dropped
+        assert len(drain(receiver, 100 - dropped)) == 100 - dropped
+        receiver.close()
+        assert receiver.kernel_dropped() is None

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from vantun.cli.top_limits import Finding, Limit, limits
+from vantun.lab.endpoint import MemoryPort
 from vantun.lab.link import LinkProfile
 from vantun.lab.network import Network
 
@@ -19,3 +21,36 @@ def test_an_idle_path_shows_the_loss_that_was_seen_and_not_the_estimate_it_began
     network.cut(1)
     network.run(30.0)
     assert loss_shown(network) > 0.1
+
+
+def started(rate: float, limit: int | None = None) -> Network:
+    """Return a network of ``rate`` bit/s that sends 20 MB down since a second; the client's program takes ``limit``."""
+    network = Network()
+    network.add_path(1, LinkProfile(rate=rate, delay=0.01, queue_bytes=100_000))
+    network.on_accept = lambda _target, port: port.feed(bytes(20_000_000))
+    network.open("origin.example:80", MemoryPort(limit))
+    network.run(1.0)
+    return network
+
+
+def verdict(network: Network, side: str) -> Finding:
+    """Return what `vantun top` says of the next second of an end."""
+    plane = getattr(network, side).plane
+    worker = {"worker": {"pid": 1, "cpu_s": 0.0}}
+    before = {**plane.snapshot(), **worker}
+    network.run(network.now + 1.0)
+    return limits(before, {**plane.snapshot(), **worker}, 1.0)
+
+
+def test_a_full_path_is_named_by_the_end_that_sends() -> None:
+    network = started(20e6)
+    found = verdict(network, "server")
+    assert found.limit in (Limit.RATE, Limit.WINDOW)
+    assert found.subject == "path 1"
+    assert verdict(network, "client").limit is Limit.OTHER_END
+
+
+def test_a_program_that_does_not_read_is_named_by_both_ends() -> None:
+    network = started(200e6, limit=10_000)
+    assert verdict(network, "server").limit is Limit.FAR_PROGRAM
+    assert verdict(network, "client").limit is Limit.NEAR_PROGRAM

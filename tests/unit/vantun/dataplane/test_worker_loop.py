@@ -6,6 +6,7 @@ import math
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -152,3 +153,12 @@ def test_nothing_is_compiled_after_the_rehearsal(rig: Rig) -> None:
     rig.settle()
     after = compiled()
     assert {kernel for kernel in after - before if not kernel[0].startswith("vantun.lab")} == set()
+
+
+def test_the_snapshot_tells_where_processor_time_went(rig: Rig) -> None:
+    worker = rig.loop.snapshot()["worker"]
+    assert isinstance(worker, dict)
+    assert worker["cpu_s"] >= worker["cpu_system_s"] >= 0.0
+    waited = worker["cpu_wait_s"]
+    assert waited is None or waited >= 0.0
+    assert waited is not None or not Path("/proc/thread-self/schedstat").exists()
