@@ -30,7 +30,7 @@ def build_id(file: Path) -> str:
                     found = _find(binary.read(min(length, _MOST_NOTES)))
                     if found:
                         return found
-    except (OSError, struct.error):
+    except (OSError, struct.error, ValueError, OverflowError):  # the last two: offsets that no file has
         return ""
     return ""
 

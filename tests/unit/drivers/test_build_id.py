@@ -4,7 +4,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from drivers.build_id import build_id
@@ -42,6 +42,7 @@ def test_no_note_no_elf_no_file(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=64), st.integers(0, 200))
+@example(bytes(15) + b"\x80", 24)  # a table of headers where no file can have one
 def test_any_damage(tmp_path_factory: pytest.TempPathFactory, junk: bytes, place: int) -> None:
     file = tmp_path_factory.mktemp("elf") / "lib.so"
     good = elf(note(b"GNU\0", 3, b"\xab\xcd"))
