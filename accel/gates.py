@@ -9,6 +9,7 @@ from accel.catalogue import CATALOGUE, Kind, Row
 from accel.child import Trial, try_in_child
 from accel.engine import Engine, Operation
 from accel.profile import Finding, NoProfile, Profile
+from accel.reference.engine import ReferenceEngine
 from accel.selftest import Verdict, self_test
 from accel.sight import Sighting
 from drivers.errors import DriverError
@@ -139,6 +140,8 @@ class Gates:
 
     def _test(self, row: Row, operation: Operation) -> Verdict:
         engine = self._engine(row.name, kind_of(operation))
+        if isinstance(engine, ReferenceEngine):  # to compare it with itself would take half of a worker's start
+            return Verdict(passed=True, reason="it is the definition")
         return Verdict(passed=False, reason=engine) if isinstance(engine, str) else self_test(engine, operation)
 
     def tested(self) -> dict[str, dict[str, Finding]]:

@@ -25,8 +25,9 @@ from accel.software import Rows, Software, all_rows
 from drivers.errors import DriverError
 
 AUDIT_SHARE = 1024
-"""One row in so many is computed twice, on average; of rebuilt spans, whose shards have a CRC each, fewer."""
-_REBUILT_SHARE = 8 * AUDIT_SHARE
+"""One row in so many is computed twice, on average."""
+REBUILT_SHARE = 8 * AUDIT_SHARE
+"""The same of rebuilt spans, each shard of which has a CRC that is looked at anyway."""
 _LOOK_EVERY = 0.05
 """Seconds between looks at everybody's health, while there are packets."""
 _TABLE = 1024
@@ -177,7 +178,7 @@ class Serving(Software):
     # --- whom to call
 
     def _next_audit(self) -> int:
-        share = _REBUILT_SHARE if self.operation is Operation.FEC_DECODE else AUDIT_SHARE
+        share = REBUILT_SHARE if self.operation is Operation.FEC_DECODE else AUDIT_SHARE
         return 1 + int(self._random.expovariate(1 / share))
 
     def _size_class(self) -> int:

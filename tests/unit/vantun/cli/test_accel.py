@@ -173,3 +173,11 @@ def test_accel_option_and_its_mistakes(capsys: pytest.CaptureFixture[str]) -> No
     code, _, err = probe(capsys, "--accel", "aaed=simd")
     assert code == 2
     assert "did you mean 'aead'?" in err
+
+
+@pytest.mark.parametrize("role", ["server", "client"])
+def test_a_mistake_in_the_option_of_an_appliance(role: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / f"{role}.yaml"
+    file.write_text(SERVER if role == "server" else "server: example.org:443\nauth: s3cret\n")
+    assert cli.main([role, "-c", str(file), "--accel", "goal=fastest"]) == 2
+    assert "--accel: goal=fastest: not throughput, cpu or latency" in capsys.readouterr().err
