@@ -69,8 +69,8 @@ def main() -> None:
 def detect(operation: str, rate: float, runs: int, *, trusted: bool) -> Detection:
     """Return how long an engine that errs at ``rate`` serves.
 
-    A CPU engine is audited at one row in 1024, one rebuilt span in 8192: in a tunnel a rebuilt shard's CRC finds the first
-    mistake. Of a device, one row of every batch, and all parity, is computed again.
+    A CPU engine is audited at one row in 1024, one rebuilt span in 8192; in a tunnel a rebuilt shard's CRC finds
+    the first mistake. Of a device, one row of every batch, and all parity, is computed again.
     """
     from accel.serving import AUDIT_SHARE, REBUILT_SHARE
 
