@@ -7,7 +7,7 @@ limit are the programs, or the other end, what everything waits for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -30,6 +30,8 @@ _NEAR = 0.9
 """Share of a configured rate that counts as all of it."""
 _QUIET = 100_000.0
 """Bits per second on all paths below which it is idle: probes, receipts and the control channel need less."""
+_NAMED = 3
+"""Paths that are named in one line."""
 _OPERATIONS = {"encode": "fec.encode", "decode": "fec.decode", "seal": "aead.seal", "open": "aead.open"}
 _OUTSIDE = "sockets and loop"
 
@@ -257,9 +259,9 @@ def _path(found: Rates) -> Finding | None:
     full = [path for path in found.paths if path.state == "active" and _is_full(path, path.session in waiting)]
     if not full:
         return None
-    path = max(full, key=lambda path: path.out_bps)
+    full.sort(key=lambda path: -path.out_bps)
+    path, name = full[0], _names(full)
     queued = sum(row.queued for row in found.channels if row.session == path.session)
-    name = ", ".join(dict.fromkeys(path.name for path in full))
     said = f"{render.rate(path.out_bps)} leave on {path.name}, {render.number(queued)} shards wait"
     if path.control == "brutal" or (path.cap_bps and path.rate_bps >= _NEAR * path.cap_bps):
         cap = f" is configured as {render.rate(path.cap_bps)}" if path.cap_bps else " is configured"
@@ -277,6 +279,13 @@ def _path(found: Rates) -> Finding | None:
     reason = f"{said}: packets are paced at {render.rate(path.rate_bps)}, as measured{trouble}"
     step = "another path adds its rate; if the line is known to do more, say so in `bandwidth`"
     return Finding(Limit.RATE, name, reason, step)
+
+
+def _names(paths: Sequence[PathRate]) -> str:
+    """Name some of ``paths``: a server may have a thousand."""
+    names = list(dict.fromkeys(f"{path.name} of {path.user}" if path.user else path.name for path in paths))
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _is_full(path: PathRate, waiting: bool) -> bool:  # noqa: FBT001 - a fact, not a mode

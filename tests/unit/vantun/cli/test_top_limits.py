@@ -123,11 +123,17 @@ VERDICTS: list[tuple[Callable[[Any], None], Limit, str, str, str]] = [
     (unroutable, Limit.NOT_SENT, "ENETUNREACH", "refused 302.0 packets/s", "routes"),
     (blocking, Limit.SEND_BUFFER, "UDP socket", "full 80.0 times a second", "net.core.wmem_max"),
     (metered, Limit.USER_RATE, "alice", "40.0 Mbit/s to alice, whose limit is 41.0 Mbit/s", "vantun reload"),
-    (full_window, Limit.WINDOW, "dsl", "299.0 kB of its window of 300.0 kB are in flight", "another path"),
-    (paced, Limit.RATE, "dsl", "40.0 Mbit/s leave on dsl, 50 shards wait: packets are paced at 50.0", "`bandwidth`"),
-    (paced_says_an_older_one, Limit.RATE, "dsl", "paced at 50.0 Mbit/s", "another path"),
-    (capped, Limit.CAP, "dsl", "its rate is configured as 50.0 Mbit/s", "raise `bandwidth`"),
-    (brutal, Limit.CAP, "dsl", "its rate is configured", "raise `bandwidth`"),
+    (full_window, Limit.WINDOW, "dsl of alice", "299.0 kB of its window of 300.0 kB are in flight", "another path"),
+    (
+        paced,
+        Limit.RATE,
+        "dsl of alice",
+        "40.0 Mbit/s leave on dsl, 50 shards wait: packets are paced at 50.0",
+        "`bandwidth`",
+    ),
+    (paced_says_an_older_one, Limit.RATE, "dsl of alice", "paced at 50.0 Mbit/s", "another path"),
+    (capped, Limit.CAP, "dsl of alice", "its rate is configured as 50.0 Mbit/s", "raise `bandwidth`"),
+    (brutal, Limit.CAP, "dsl of alice", "its rate is configured", "raise `bandwidth`"),
     (unread, Limit.NEAR_PROGRAM, "programs here", "1 of 3 flows", "the program"),
     (hoarding, Limit.FAR_PROGRAM, "programs there", "2 of 3 flows have bytes to send", "that end"),
     (nothing, Limit.PROGRAMS, "programs here", "40.0 Mbit/s leave", "send no more"),
@@ -185,13 +191,15 @@ def test_a_lane_that_waited_once_while_little_was_sent_is_not_full() -> None:
     assert limits(before, after, 1.0).limit is Limit.PROGRAMS
 
 
-def test_of_several_full_paths_all_are_named() -> None:
+def test_of_several_full_paths_some_are_named() -> None:
     before = status()
-    before["lanes"].append({**before["lanes"][0], "path": 1, "name": "lte"})
+    lane = before["lanes"][0]
+    before["lanes"] += [{**lane, "path": n, "name": f"lte{n}", "user": ""} for n in range(1, 8)]
     after = later(before, out_bps=MANY)
     paced(after)
-    after["lanes"][1]["limited"] = True
-    assert limits(before, after, 1.0).subject == "dsl, lte"
+    for row in after["lanes"][1:]:
+        row["limited"] = True
+    assert limits(before, after, 1.0).subject == "dsl of alice, lte1, lte2 and 5 more"
 
 
 def test_without_an_active_path_the_reasons_are_given() -> None:
