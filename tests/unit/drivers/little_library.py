@@ -120,6 +120,7 @@ def write_library(folder: Path, root: Path, change: Callable[[dict[str, Any]], N
     files = {}
     for level in levels_of(platform.machine()):
         path = folder / f"kernels-{level}.so"
+        path.unlink(missing_ok=True)  # whoever has the old one mapped would crash on other bytes in it
         path.write_bytes((made / path.name).read_bytes())
         files[level] = {"file": path.name, "digest": digest(path)}
     manifest = {
