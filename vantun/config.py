@@ -121,6 +121,8 @@ class ServerConfig:
     rates: dict[str, UserRates] = field(default_factory=dict)
     """What single users may move."""
     sessions_per_user: int = SESSIONS_PER_USER
+    speed_test: bool = True
+    """Whether users may measure the tunnel."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ def load_server(path: str | Path) -> ServerConfig:
         life=life_config(said),
         rates=rates,
         sessions_per_user=said.get("limits.sessionsPerUser", SESSIONS_PER_USER),
+        speed_test=said.get("speedTest", True),
     )
 
 

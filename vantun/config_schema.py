@@ -33,6 +33,7 @@ from vantun.config_mtu import MTU_KEYS
 from vantun.config_paths import PATHS_KEYS
 from vantun.config_proxies import PROXY_KEYS
 from vantun.config_servers import SERVERS_KEYS
+from vantun.config_speed import SPEED_KEYS
 from vantun.config_tun import CLIENT_TUN_KEYS, SERVER_TUN_KEYS
 from vantun.config_users import USERS_KEYS
 from vantun.config_yaml import Key, read_values
@@ -108,6 +109,7 @@ SERVER_KEYS = (
     Key("bandwidth.down", RATE, "The most that a client may send on each of its paths.", "1 gbps"),
     *SERVER_TUN_KEYS,
     *REVERSE_ALLOW_KEYS,
+    *SPEED_KEYS,
     *_COMMON,
 )
 

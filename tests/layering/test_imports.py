@@ -104,7 +104,7 @@ def test_the_command_line_is_light() -> None:
     assert not heavy, f"import vantun.cli pulls in {', '.join(sorted(heavy))}: import it where it is used"
 
 
-VERBS = ["server", "client", "demo", "status", "check", "config", "cert", "user", "reload", "accel"]
+VERBS = ["server", "client", "demo", "status", "speedtest", "check", "config", "cert", "user", "reload", "accel"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

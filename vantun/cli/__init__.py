@@ -26,6 +26,7 @@ VERBS = (
     "status",
     "top",
     "ping",
+    "speedtest",
     "doctor",
     "check",
     "config",

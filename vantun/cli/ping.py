@@ -10,7 +10,7 @@ from typing import cast
 import click
 
 from vantun.cli import render
-from vantun.cli.status import ask, find_socket
+from vantun.cli.own_proxy import find_proxy
 from vantun.config_kinds import Endpoint, parse_endpoint
 from vantun.errors import EXIT_FAILURE, EXIT_OK, VantunError
 from vantun.socks5_client import connect_through
@@ -31,7 +31,7 @@ def command(target: str, file: Path | None, count: int, interval: float, timeout
     The time is that of the whole way: to the server, and from there to the target. Exits with 1 when none succeeds.
     """
     where = _target(target)
-    proxy, login = _proxy(file)
+    proxy, login = find_proxy(file, "ping")
 
     def once() -> None:
         connect_through((proxy.host or "127.0.0.1", proxy.port), (where.host, where.port), login, timeout).close()
@@ -75,20 +75,3 @@ def _target(text: str) -> Endpoint:
         return parse_endpoint(text if ":" in text.rpartition("]")[2] else f"{text}:{_DEFAULT_PORT}")
     except ValueError as error:
         raise click.UsageError(f"{text}: {error}") from None
-
-
-def _proxy(file: Path | None) -> tuple[Endpoint, tuple[str, str] | None]:
-    """Return where the client's SOCKS5 listens, and the login that it asks for."""
-    if file is not None:
-        from vantun.config import load_client
-
-        socks5 = load_client(file).socks5
-        if socks5 is None:
-            raise VantunError(f"{file} has no SOCKS5 proxy, and `vantun ping` goes through it; add socks5.listen")
-        return socks5.listen, (socks5.username, socks5.password) if socks5.username else None
-    status = ask(find_socket("client"))
-    socks = status.get("socks5")
-    listen = socks.get("listen") if isinstance(socks, dict) else None
-    if not isinstance(listen, str):
-        raise VantunError("the client that runs here has no SOCKS5 proxy; name its file with -c")
-    return parse_endpoint(listen), None

@@ -27,13 +27,13 @@ Config = ServerConfig | ClientConfig
 C = TypeVar("C", ServerConfig, ClientConfig)
 
 LIVE: dict[Role, tuple[str, ...]] = {
-    "server": ("auth", "users", "tls", "masquerade", "acl", "reverse", "log"),
+    "server": ("auth", "users", "tls", "masquerade", "acl", "reverse", "speedTest", "log"),
     "client": ("acl", "log"),
 }
 """Keys, or sections, that take effect without a restart."""
 _AT_START = ("masquerade.listenHTTPS", "masquerade.listenHTTP")
 _LIVE_FIELDS: dict[Role, tuple[str, ...]] = {
-    "server": ("auth", "rates", "tls", "masquerade", "acl", "reverse_allow", "log_level", "log_format"),
+    "server": ("auth", "rates", "tls", "masquerade", "acl", "reverse_allow", "speed_test", "log_level", "log_format"),
     "client": ("acl", "log_level", "log_format"),
 }
 

@@ -35,6 +35,7 @@ from vantun.control.session_messages import (
     TunCode,
     TunRequest,
 )
+from vantun.control.speed_service import SpeedService
 from vantun.control.tun_interface import state_folder
 from vantun.control.tun_record import TunRecords
 from vantun.control.tun_server import TunServer
@@ -99,6 +100,7 @@ class Server(Appliance):
         self._paths = ServerPaths(config)
         self._pump: Pump[PathEvent] = Pump(self._paths, self._send, self._on_path_event)
         self._web = WebFront(self._paths, self._pump.wake)
+        self._speed = SpeedService(enabled=config.speed_test)
 
     async def prepare(self) -> None:
         """Create the TUN interface, if there is one, and bind the UDP socket."""
@@ -122,11 +124,7 @@ class Server(Appliance):
         """Serve by a new worker."""
         assert self._socket is not None
         link.add_socket(SOCKET, self._socket)
-        self._connector = self._new_connector(link)
-        self._limit_users(link)
-        if self._tun is not None:
-            self._tun.begin(link)
-        self._udp = UdpConnector(link, self.resolver, self._config.acl)
+        self._connect_by(link)
         self._reverse = ReverseListeners(self._config.reverse_allow, self.resolver, link, self._alive)
         engines = ", ".join(f"{operation} {engine}" for operation, engine in link.engines.items())
         where = Endpoint(self._config.listen.host or "*", self._config.listen.port)
@@ -134,16 +132,16 @@ class Server(Appliance):
 
     def resume(self, link: WorkerLink) -> None:
         """Connect the flows of a new worker."""
-        self._limit_users(link)
-        self._connector = self._new_connector(link)
-        self._udp = UdpConnector(link, self.resolver, self._config.acl)
-        if self._tun is not None:
-            self._tun.begin(link)
+        self._connect_by(link)
         if self._reverse is not None:
             self._reverse.resume()
 
-    def _new_connector(self, link: WorkerLink) -> Connector:
-        return Connector(self.resolver, link.attach_flow, link.refuse_flow, self._config.acl)
+    def _connect_by(self, link: WorkerLink) -> None:
+        self._limit_users(link)
+        self._connector = Connector(self.resolver, link.attach_flow, link.refuse_flow, self._config.acl)
+        self._udp = UdpConnector(link, self.resolver, self._config.acl, built_in=self._speed.udp_address)
+        if self._tun is not None:
+            self._tun.begin(link)
 
     async def abandon(self) -> None:
         """Stop connecting for flows that are gone."""
@@ -162,6 +160,7 @@ class Server(Appliance):
         if self._reverse is not None:
             await self._reverse.close()
             self._reverse = None
+        await self._speed.close()
         await self._web.close()
         self._paths.close(self._loop.time())
         self._pump.flush()
@@ -197,6 +196,7 @@ class Server(Appliance):
             "reverse": self._reverse.status() if self._reverse is not None else [],
             "keys": {"exchange": "X25519+ML-KEM-768"},
             "tun": self._tun.report() if self._tun is not None else {},
+            "speedtest": self._speed.report(),
             **self._web.report(),
         }
 
@@ -218,6 +218,7 @@ class Server(Appliance):
         config = merged(self._config, config, self.role)
         leaving = await self._web.reload(config, self._config)
         self._config = config
+        self._speed.enabled = config.speed_test
         if self._connector is not None:
             self._connector.access = config.acl
         if self._udp is not None:
@@ -294,12 +295,12 @@ class Server(Appliance):
 
     def _open(self, handle: int, session: int, target: str) -> None:
         """Connect a flow of a client."""
-        if target == UDP_TARGET and self._udp is not None and self.link is not None:
-            user = next((path.user for (known, _), path in self._known.items() if known == session), "")
-            code = self._udp.open(handle, session, user)
-            if code is not None:
-                self.link.refuse_flow(handle, code)
-        elif self._connector is not None:
+        if (link := self.link) is None:
+            return
+        if target == UDP_TARGET and self._udp is not None:
+            if (code := self._udp.open(handle, session, self._user(session))) is not None:
+                link.refuse_flow(handle, code)
+        elif not self._speed.open(link, handle, session, target) and self._connector is not None:
             self._connector.open(handle, target)
 
     def _send(self, number: int, data: bytes, peer: tuple[str, int]) -> None:
@@ -331,9 +332,8 @@ class Server(Appliance):
             case ListenRequest():
                 self._later(self._listen(session, number, message))
             case TunRequest() if self._tun is not None:
-                paths = [path for where, path in self._known.items() if where[0] == session]
-                user, peers = next((path.user for path in paths), ""), [path.lane.peer[0] for path in paths]
-                self._reply(session, number, self._tun.request(session, user, peers, message))
+                peers = [path.lane.peer[0] for (known, _), path in self._known.items() if known == session]
+                self._reply(session, number, self._tun.request(session, self._user(session), peers, message))
             case TunRequest():
                 reason = "this server has no `tun`"
                 self._reply(session, number, TunAnswer(TunCode.NOT_OFFERED, reason, (), (), (), 0, 0))
@@ -341,11 +341,13 @@ class Server(Appliance):
     async def _listen(self, session: int, number: int, message: ListenRequest) -> None:
         if self._reverse is None:
             return
-        user = next((path.user for (known, _), path in self._known.items() if known == session), "")
-        answer = await self._reverse.request(session, user, message)
+        answer = await self._reverse.request(session, self._user(session), message)
         self._reply(session, number, answer)
         if not self._alive(session):  # it has ended while the listener was made
             await self._reverse.forget(session)
+
+    def _user(self, session: int) -> str:
+        return next((path.user for (known, _), path in self._known.items() if known == session), "")
 
     def _alive(self, session: int) -> bool:
         return any(known == session for known, _ in self._known)

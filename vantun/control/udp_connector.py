@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import socket
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from vantun.acl import AccessList
@@ -43,8 +44,21 @@ class _Association:
     family: socket.AddressFamily
 
 
+BuiltIn = Callable[[str], tuple[bool, tuple[str, int] | None]]
+"""Says of a name whether it is one of the server's own services, and its address, or None when it is not served now."""
+
+
+def _none_built_in(_host: str) -> tuple[bool, None]:
+    return False, None
+
+
 class UdpConnector:
     """Opens associations and judges their destinations.
+
+    Parameters
+    ----------
+    built_in
+        Names that are neither looked up nor judged.
 
     Attributes
     ----------
@@ -55,13 +69,19 @@ class UdpConnector:
     """
 
     def __init__(
-        self, link: UdpLink, resolver: Resolver, access: AccessList | None = None, limits: UdpLimits | None = None
+        self,
+        link: UdpLink,
+        resolver: Resolver,
+        access: AccessList | None = None,
+        limits: UdpLimits | None = None,
+        built_in: BuiltIn = _none_built_in,
     ) -> None:
         self.access = access if access is not None else AccessList()
         self.denied = 0
         self._link = link
         self._resolver = resolver
         self._limits = limits or UdpLimits()
+        self._built_in = built_in
         self._open: dict[int, _Association] = {}
         self._sessions: Counter[int] = Counter()
         self._users: Counter[str] = Counter()
@@ -114,6 +134,10 @@ class UdpConnector:
         """Answer the worker's question about a destination, now or after a lookup."""
         known = self._open.get(message.handle)
         if known is None:
+            return
+        is_own, address = self._built_in(message.host)
+        if is_own:
+            self._link.udp_target(message.handle, message.number, address)
             return
         written = literal(message.host, message.port)
         if written is not None:

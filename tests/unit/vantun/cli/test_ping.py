@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from vantun.cli import ping
+from vantun.cli import own_proxy, ping
 from vantun.errors import VantunError
 
 
@@ -31,8 +31,8 @@ class Proxy:
 
 def run(monkeypatch: pytest.MonkeyPatch, proxy: Proxy, *arguments: str) -> Result:
     monkeypatch.setattr(ping, "connect_through", proxy)
-    monkeypatch.setattr(ping, "find_socket", lambda _role: Path("x.sock"))
-    monkeypatch.setattr(ping, "ask", lambda _path: {"socks5": {"listen": "127.0.0.1:1080"}})
+    monkeypatch.setattr(own_proxy, "find_socket", lambda _role: Path("x.sock"))
+    monkeypatch.setattr(own_proxy, "ask", lambda _path: {"socks5": {"listen": "127.0.0.1:1080"}})
     return CliRunner().invoke(ping.command, [*arguments, "--interval", "0"], standalone_mode=False)
 
 
@@ -64,8 +64,8 @@ def test_the_login_stands_in_the_client_s_file(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_client_without_a_proxy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ping, "find_socket", lambda _role: Path("x.sock"))
-    monkeypatch.setattr(ping, "ask", lambda _path: {})
+    monkeypatch.setattr(own_proxy, "find_socket", lambda _role: Path("x.sock"))
+    monkeypatch.setattr(own_proxy, "ask", lambda _path: {})
     result = CliRunner().invoke(ping.command, ["example.org"], standalone_mode=False)
     assert isinstance(result.exception, VantunError)
 

@@ -168,3 +168,18 @@ def test_lookups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert link.posted[-1] == UdpTarget(1, 2, "", 0)
 
     scenario(play)
+
+
+def test_a_service_of_the_server_s_own_is_neither_looked_up_nor_judged() -> None:
+    async def run() -> None:
+        link = Link()
+        served = {"own.invalid": (True, ("127.0.0.1", 9)), "idle.invalid": (True, None)}
+        connector = UdpConnector(link, Resolver(look_up), built_in=lambda host: served.get(host, (False, None)))
+        connector.open(1, 7, "alice")
+        assert await ask(connector, link, "own.invalid") == ("127.0.0.1", 9)
+        assert await ask(connector, link, "idle.invalid") == ("", 0)
+        assert await ask(connector, link, "127.0.0.1") == ("", 0)  # the same address by its own name
+        assert connector.denied == 1
+        await connector.close()
+
+    asyncio.run(run())
