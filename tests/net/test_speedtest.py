@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from tests.net.appliances import Pair, wait_for
+from tests.net.test_proxies import reconfigure
+from vantun import cli
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -47,3 +50,46 @@ def test_datagrams_both_ways(running: Pair) -> None:
         assert account["lost"] == account["sent"] - account["received"]
         assert account["duplicated"] == 0
     wait_for(lambda: running.server.status()["speedtest"]["flows"] == 0, "every flow of the test has ended")
+
+
+def under_way(pair: Pair) -> bool:
+    """Tell whether a stream and the exchanges beside it are open: the download has begun."""
+    return bool(pair.server.status()["speedtest"]["flows"] == 2)
+
+
+def test_interrupted_it_prints_what_it_has(running: Pair) -> None:
+    process = speedtest(running, "--duration", "30", "--streams", "1")
+    wait_for(lambda: under_way(running), "the download has begun")
+    process.send_signal(signal.SIGINT)
+    code, found, error = finish(process)
+    assert code == 1
+    assert "interrupted" in error
+    assert found["interrupted"] is True
+    assert found["idle"]["count"] > 0
+    assert found["upload"] is None
+
+
+def test_switched_off_by_a_reload_and_a_server_that_dies(pair: Pair) -> None:
+    pair.start()
+    reconfigure(pair.server, speedTest=False)
+    assert cli.main(["reload", "--socket", str(pair.server.socket)]) == 0
+    wait_for(lambda: not pair.server.status()["speedtest"]["enabled"], "the server has read its file again")
+    code, found, error = finish(speedtest(pair, "--duration", "0.5"))
+    assert code == 1
+    assert "speedTest: false" in error
+    assert "speedTest: false" in found["error"]
+
+    reconfigure(pair.server, speedTest=True)
+    assert cli.main(["reload", "--socket", str(pair.server.socket)]) == 0
+    wait_for(lambda: pair.server.status()["speedtest"]["enabled"], "the server has read its file again")
+    process = speedtest(pair, "--duration", "60", "--streams", "1")
+    wait_for(lambda: under_way(pair), "the download has begun")
+    pair.server.kill()
+    code, found, error = finish(process)
+    assert code == 1
+    assert found["error"]
+    assert found["download"] is not None
+    pair.client.kill()
+    code, _, error = finish(speedtest(pair))
+    assert code == 1
+    assert "no client listens on" in error
