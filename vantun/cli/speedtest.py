@@ -92,7 +92,7 @@ def command(file: Path | None, proxy: Endpoint | None, as_json: bool, **options:
     from vantun.cli.own_proxy import find_proxy
     from vantun.cli.speedtest_view import view
     from vantun.speedtest.outcome import Outcome
-    from vantun.speedtest.way import Way
+    from vantun.speedtest.way import Way, broken
 
     load = _Load(**options)
     try:
@@ -110,6 +110,8 @@ def command(file: Path | None, proxy: Endpoint | None, as_json: bool, **options:
         outcome.interrupted = True
     except VantunError as error:
         outcome.error = str(error)
+    except OSError as error:
+        outcome.error = str(broken(error))
     if as_json:
         render.json({**load.document(), **outcome.document()})
     elif outcome.idle.times:

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vantun.errors import ConnectError
 from vantun.speedtest.account import Arrivals, Pace
@@ -48,7 +48,7 @@ def measure_datagrams(way: Way, outcome: Outcome, request: Request) -> None:
             # an association first: the relay exists when the server begins
             relay = way.associate(stack)
             flow, echo = way.open_all([asked, echo_request(request.seconds)], stack)
-            run = _Run(flow, relay, echo, asked, found)
+            run = Run(flow, relay, echo, asked, found)
             if mode is Mode.DATAGRAMS_DOWN:
                 outcome.download = found
                 asyncio.run(run.download())
@@ -67,14 +67,24 @@ def unwrap(data: bytes) -> bytes:
 
 
 @dataclass(frozen=True)
-class _Run:
-    """One direction."""
+class Run:
+    """One direction.
+
+    Attributes
+    ----------
+    flow, relay, echo
+        None of them blocks: the flow of the measurement, the UDP socket to the proxy's relay, the flow of exchanges.
+    found
+        Filled while it runs.
+    """
 
     flow: socket.socket
     relay: socket.socket
     echo: socket.socket
     request: Request
     found: Datagrams
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whether the server has ended it."""
 
     async def upload(self) -> None:
         """Send, and hear from the server what has arrived."""
@@ -95,6 +105,7 @@ class _Run:
             with suppress(OSError):  # it has ended already: what it said last counts
                 self.flow.shutdown(socket.SHUT_WR)
             await hear
+            self._must_be_over()
             await load
         finally:
             await _end(hear, load)
@@ -108,6 +119,7 @@ class _Run:
         try:
             hear = self._hear(PROGRESS_SIZE)
             await together([hear, self._knock(token, arrivals)], self.request.seconds + SETTLE + PATIENCE)
+            self._must_be_over()
             await asyncio.sleep(SETTLE)
             await load
         finally:
@@ -166,6 +178,11 @@ class _Run:
                 self.found.receipt = Receipt.decode(record)
             elif record is not None:
                 self.found.sent = Progress.decode(record).count
+        self.is_over.set()
+
+    def _must_be_over(self) -> None:
+        if not self.is_over.is_set():  # what has not arrived is not lost: nobody has counted it
+            raise ConnectError("the server has not ended the measurement: it, or its path, is gone")
 
 
 def _read(data: bytes) -> tuple[Datagram, int]:

@@ -104,16 +104,21 @@ async def _upload(flows: list[socket.socket], echo: socket.socket, found: Stream
                 said[place] = Progress.decode(record)
                 found.octets = sum(progress.count for progress in said)
                 found.seconds = max(progress.microseconds for progress in said) / 1e6
+                heard[place] = time.perf_counter()
         if not is_end:
             raise ConnectionResetError("the server has ended a stream")
 
     records = [Records(PROGRESS_SIZE) for _ in flows]
+    heard = [time.perf_counter()] * len(flows)
     works = [exchange(echo, found.loaded), *(write(sock) for sock in flows)]
     await _watched([*works, *(read(place, sock) for place, sock in enumerate(flows))], found, seconds)
     for sock in flows:
         sock.shutdown(socket.SHUT_WR)
     # what is in buffers has to arrive, and to be counted; on a slow path the last account before counts
+    began = time.perf_counter()
     await together([read(place, sock, is_end=True) for place, sock in enumerate(flows)], PATIENCE)
+    if min(heard) < began:  # a server that lives says something all the time
+        raise ConnectError(f"the server has said nothing for {PATIENCE:g} s: it, or its path, is gone")
 
 
 async def _watched(works: list[Coroutine[None, None, None]], found: Streams, seconds: float) -> None:

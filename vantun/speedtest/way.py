@@ -82,9 +82,8 @@ class Way:
 
 def broken(error: OSError) -> ConnectError:
     """Return what to say about a flow that has ended in the middle."""
-    return ConnectError(
-        f"the measurement broke in the middle ({error.strerror or error}): the server, its client or the path ended"
-    )
+    reason = error.strerror or str(error) or "no answer in time"
+    return ConnectError(f"the measurement broke in the middle ({reason}): the server, its client or the path ended")
 
 
 async def read_token(sock: socket.socket) -> bytes:

@@ -10,12 +10,14 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from vantun.control.loopback_pair import loopback_pair
 from vantun.control.relay import relay
 from vantun.control.speed_service import SpeedService
 from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ConnectError, NotRunningError, VantunError
-from vantun.speedtest.messages import HOST, TARGET, Mode, Request
-from vantun.speedtest.outcome import Outcome, Streams
+from vantun.speedtest.datagrams import Run
+from vantun.speedtest.messages import HOST, TARGET, TOKEN, Mode, Receipt, Request
+from vantun.speedtest.outcome import Datagrams, Outcome, Streams
 from vantun.speedtest.streams import measure_idle, measure_streams
 from vantun.speedtest.way import Way
 
@@ -29,11 +31,13 @@ class Tunnel:
     Attributes
     ----------
     flows
-        After so many, each flow is reset as soon as it carries something.
+        After so many, each flow is reset as soon as it carries something; or, if the tunnel is to fall silent, is
+        never served.
     """
 
-    def __init__(self, flows: int = 1000) -> None:
+    def __init__(self, flows: int = 1000, *, silent: bool = False) -> None:
         self.flows = flows
+        self._silent = silent
         self._service = SpeedService(enabled=True)
         self._waiting: dict[int, socket.socket] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -45,6 +49,8 @@ class Tunnel:
         program = self._waiting.pop(handle)
         self._sockets += [program, sock]
         program.send(REPLY % 0)
+        if handle > self.flows and self._silent:
+            return
         if handle > self.flows:
             task = asyncio.create_task(self._break(program, sock))
         else:
@@ -140,6 +146,35 @@ def test_a_server_that_dies_in_the_middle_leaves_what_was_measured() -> None:
     assert outcome.download.octets > 0
     assert isinstance(outcome.upload, Streams)
     assert outcome.document()["download"]
+
+
+def test_a_server_that_falls_silent_is_no_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vantun.speedtest.streams.PATIENCE", 0.2)
+    with serving(Tunnel(flows=2, silent=True)) as way, pytest.raises(ConnectError, match="said nothing for"):
+        measure_streams(way, Outcome(), 1, 0.1)
+
+
+def test_datagrams_that_nobody_counted_are_not_called_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vantun.speedtest.datagrams.PATIENCE", 0.1)
+    monkeypatch.setattr("vantun.speedtest.datagrams.SETTLE", 0.05)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as relay_end:
+        relay_end.bind(("127.0.0.1", 0))
+
+        async def play() -> Datagrams:
+            flow, server = loopback_pair()
+            echo, answers = loopback_pair()
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            sock.connect(relay_end.getsockname())
+            found = Datagrams()
+            with flow, server, echo, answers, sock:
+                server.send(bytes(TOKEN) + Receipt(received=3).encode())
+                with pytest.raises(ConnectError, match="has not ended"):
+                    await Run(flow, sock, echo, Request(Mode.DATAGRAMS_UP, 0.1, 100, 80_000), found).upload()
+            return found
+
+        found = asyncio.run(play())
+    assert found.sent > 0
+    assert found.receipt == Receipt(received=3)
 
 
 @pytest.mark.parametrize(
