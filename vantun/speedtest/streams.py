@@ -58,17 +58,22 @@ def echo_request(seconds: float) -> Request:
 async def exchange(sock: socket.socket, found: Exchanges) -> None:
     """Time one exchange after the other, until cancelled. Raises OSError when the flow ends."""
     loop = asyncio.get_running_loop()
-    while True:
-        began = time.perf_counter()
-        await loop.sock_sendall(sock, bytes(MESSAGE))
-        got = 0
-        while got < MESSAGE:
-            part = await loop.sock_recv(sock, MESSAGE - got)
-            if not part:
-                raise ConnectionResetError("the server has ended the exchanges")
-            got += len(part)
-        found.times.append(time.perf_counter() - began)
-        await asyncio.sleep(BETWEEN)
+    began = 0.0
+    try:
+        while True:
+            began = time.perf_counter()
+            await loop.sock_sendall(sock, bytes(MESSAGE))
+            got = 0
+            while got < MESSAGE:
+                part = await loop.sock_recv(sock, MESSAGE - got)
+                if not part:
+                    raise ConnectionResetError("the server has ended the exchanges")
+                got += len(part)
+            found.times.append(time.perf_counter() - began)
+            began = 0.0
+            await asyncio.sleep(BETWEEN)
+    finally:
+        found.waiting = time.perf_counter() - began if began else 0.0
 
 
 async def _download(flows: list[socket.socket], echo: socket.socket, found: Streams, seconds: float) -> None:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from vantun.speedtest.account import BURST, LATE_AFTER, Arrivals, Pace, percentile
 from vantun.speedtest.messages import Receipt
-from vantun.speedtest.outcome import Datagrams, Outcome, Streams
+from vantun.speedtest.outcome import Datagrams, Exchanges, Outcome, Streams
 
 STAMP = st.integers(0, 2**64 - 1)
 
@@ -93,6 +93,12 @@ def test_what_is_not_known_is_not_invented() -> None:
     assert isinstance(upload, dict)
     assert upload["sent"] == 5
     assert all(upload[name] is None for name in ("received", "lost", "loss", "late", "jitter_ms", "bits_per_second"))
+
+
+def test_an_exchange_that_waits_in_vain_is_seen() -> None:
+    assert Exchanges([0.001], waiting=3.0).document() == {"count": 1, "p50_ms": 1.0, "p99_ms": 3000.0}
+    assert Exchanges([0.002], waiting=0.001).document() == {"count": 1, "p50_ms": 2.0, "p99_ms": 2.0}
+    assert Exchanges(waiting=0.5).document() == {"count": 0, "p50_ms": 500.0, "p99_ms": 500.0}
 
 
 def test_loss_is_what_was_sent_and_is_not_there() -> None:
