@@ -21,6 +21,9 @@ from vantun.control import messages, own_lookup, strict_cbor
 from vantun.control.connector import parse_target
 from vantun.control.messages import Goodbye, Hello, Refuse, RefuseCode, Welcome
 from vantun.errors import ProtocolError
+from vantun.speedtest import messages as speedtest
+from vantun.speedtest.datagrams import unwrap
+from vantun.udp_address import encode_address
 from vantun.wire.frames import MAX_RANGES, get_ranges
 from vantun.wire.records import get_record
 from vantun.wire.varint import get_varint
@@ -35,6 +38,14 @@ LINKS = [
 ]
 TARGETS = [b"example.org:443", b"[2001:db8::1]:80", b"192.0.2.1:65535"]
 RULES = [b"reject(10.0.0.0/8, tcp/22)", b"direct(suffix:example.org)", b"allow(2001:db8::/32, udp/1000-2000)"]
+SPEED_TESTS = [
+    speedtest.Request(speedtest.Mode.UPLOAD, 5.0).encode(),
+    speedtest.Request(speedtest.Mode.DATAGRAMS_DOWN, 5.0, 1200, 50_000_000).encode(),
+]
+RELAYED = [
+    bytes(3) + encode_address(host, 1) + speedtest.Datagram(bytes(16), 7, 1 << 40).encode()
+    for host in ("127.0.0.1", "2001:db8::1", "a.example")
+]
 ASKED = own_lookup.question(7, "vpn.example.org", own_lookup.A)
 ANSWERS = [
     ASKED[:2] + bytes.fromhex("8180 0001 0002 0000 0000") + ASKED[12:] + bytes.fromhex(records)
@@ -78,6 +89,8 @@ PARSERS: list[tuple[str, list[bytes], Callable[[bytes], object], tuple[type[Exce
     ("link", LINKS, lambda data: parse_link(data.decode("latin-1")), (ValueError,)),
     ("DNS", ANSWERS, lambda data: own_lookup.answer(data, ASKED), (ValueError,)),
     ("target", TARGETS, lambda data: parse_target(data.decode("utf-8", "replace")), (ValueError,)),
+    ("speed test", SPEED_TESTS, speedtest.Request.decode, (ValueError,)),
+    ("relayed datagram", RELAYED, lambda data: speedtest.Datagram.decode(unwrap(data)), (ValueError,)),
     ("rule", RULES, lambda data: AccessList.parse([data.decode("utf-8", "replace")]), (ValueError,)),
 ]
 
