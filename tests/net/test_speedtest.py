@@ -19,7 +19,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 def speedtest(pair: Pair, *options: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "vantun", "speedtest", "-c", str(pair.client.config_file), "--json", *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # A shell starts what runs in its background with SIGINT ignored; from a terminal it is not.
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def finish(process: subprocess.Popen[bytes]) -> tuple[int, dict[str, Any], str]:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_tests(environment: dict[str, str], *arguments: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=500", *arguments]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=1100", *arguments]
     # no options of the outer run: they may need the plugin that is switched off here
     settings = {"HYPOTHESIS_PROFILE": "dev", "PYTEST_ADDOPTS": ""} | environment
     done = subprocess.run(command, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, check=False)
@@ -32,9 +32,8 @@ def test_codecs_without_compiler() -> None:
     )
 
 
-@pytest.mark.soak  # it compiles every kernel once more: four minutes
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)  # it compiles every kernel once more: four minutes, where nothing else runs
 def test_session_with_bounds_checks(tmp_path: Path) -> None:
     cache = Path(os.environ.get("NUMBA_CACHE_DIR") or tmp_path) / "bounds"
     run_tests(
