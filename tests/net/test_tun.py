@@ -101,8 +101,8 @@ def measured(client: Client, *options: str) -> dict[str, Any]:
     raise AssertionError(f"iperf3 gives no report: {said}")
 
 
-def test_what_does_not_fit_is_answered_by_its_size(alice: Client) -> None:
-    mtu = alice.tun["mtu"]
+def test_what_does_not_fit_is_answered_by_its_size(place: Town, alice: Client) -> None:
+    mtu = place.mtu_of("alice")
     assert mtu >= 1280
     for target, head in ((TARGET, 28), (TARGET6, 48)):
         alice.host.output("ping", "-c", "1", "-W", "5", "-M", "do", "-s", str(mtu - head), target)

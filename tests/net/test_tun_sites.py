@@ -56,7 +56,7 @@ def test_clients_reach_each_other_where_it_is_allowed(sites: Town) -> None:
 
 
 def test_too_big_is_answered_by_the_machine_before_the_tunnel(sites: Town) -> None:
-    mtu = sites.clients["alice"].tun["mtu"]
+    mtu = sites.mtu_of("alice")
     lan = sites.clients["alice"].lan
     for target, head in (("192.168.8.2", 28), ("fd08::2", 48)):
         shown = lan.run("ping", "-c", "2", "-i", "0.05", "-W", "2", "-M", "do", "-s", "1400", target)

@@ -11,6 +11,7 @@ The target has no way back to the clients' networks outside the tunnel, so what 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -77,6 +78,22 @@ class Town:
         for client in self.clients.values():
             client.process.wait_ready()
             wait_for(lambda client=client: client.tun.get("state") == "up", "the tunnel is up")  # type: ignore[misc]
+
+    def mtu_of(self, user: str) -> int:
+        """Return the MTU of a client's tunnel when both ends have found what the path carries, and say the same."""
+        client = self.clients[user]
+
+        def both() -> tuple[int, int]:
+            rows = [row for row in self.tun["clients"] if row["user"] == user]
+            return int(client.tun["mtu"]), int(rows[0]["mtu"])
+
+        def settled() -> bool:
+            texts = [json.dumps(process.status()) for process in (self.process, client.process)]
+            found = all('"mtu_search": "complete"' in text and '"searching"' not in text for text in texts)
+            return found and len(set(both())) == 1
+
+        wait_for(settled, "both ends know the MTU")
+        return both()[0]
 
     def logs(self) -> str:
         """Return the logs of all appliances."""
