@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +21,7 @@ used them found wrong; that nobody could do."""
 Rows = NDArray[np.int64]
 
 
-class Software:
+class Software(ABC):
     """The base of :class:`accel.serving.Serving`.
 
     Attributes
@@ -120,9 +122,9 @@ class Software:
         rung.life.failed(failure.cause, failure.reason, self._now())
         self._rebuild()
 
+    @abstractmethod
     def _rebuild(self) -> None:
         """Write down anew whom to call, after somebody's state has changed."""
-        raise NotImplementedError
 
 
 def all_rows(job: Job) -> Rows:

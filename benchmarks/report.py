@@ -45,7 +45,7 @@ def cpu_model() -> str:
 def circumstances() -> dict[str, object]:
     """Return what a figure is worth nothing without."""
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(word).name if word.startswith("/") else word for word in sys.argv],  # no paths of a machine
         "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": cpu_model(),

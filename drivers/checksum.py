@@ -1,4 +1,4 @@
-"""Checksums that notice accidents, not attackers. hashlib would load OpenSSL: 3.6 MB and 10 ms in every process."""
+"""Checksums that notice accidents, not attackers. hashlib would load OpenSSL: 3.6 MB in every process."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A running appliance finds its kernels in a library that was compiled ahead of time (:mod:`drivers.kernel_library`) and
 imports no compiler. Where there is no library, or a call does not fit it, numba compiles the same source when it is
-called first: half a second and 110 MB for numba itself, and minutes for all kernels the first time.
+called first, which takes numba's import in every process, and minutes for all kernels the first time.
 
 ``VANTUN_KERNELS`` chooses: ``auto`` (default) as above, ``jit`` always numba, ``native`` never numba: what the library
 cannot do is a :class:`KernelError`.

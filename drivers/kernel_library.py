@@ -149,7 +149,7 @@ def _trial(path: Path, wanted: str, marks: Path | None) -> str:
             return ""
     except OSError:
         pass  # not tried yet
-    import subprocess  # 10 ms, once for each start of the machine
+    import subprocess  # once for each start of the machine
 
     command = [sys.executable, "-I", "-S", "-c", _TRIAL, str(path), SELF_TEST]
     try:
