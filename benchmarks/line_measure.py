@@ -1,0 +1,121 @@
+"""What is measured of one subject: throughput by iperf3, processor time and memory from /proc."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.line_subjects import Running
+from benchmarks.line_town import LineError, Program, Town, run
+
+PORT = 5201
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One iperf3 run.
+
+    Attributes
+    ----------
+    mbit_s
+        Goodput at the receiver.
+    cpu_s_per_gbit
+        Processor time of all tunnel processes for a gigabit of goodput; 0 without a tunnel.
+    retransmits
+        TCP segments sent again by the inner connections.
+    """
+
+    mbit_s: float
+    cpu_s_per_gbit: float
+    retransmits: int
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Return the processor time that processes have used so far, with that of children they have waited for."""
+    total = 0
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            total += sum(map(int, fields[11:15]))
+    return total / _TICK
+
+
+def pss_bytes(pids: Iterable[int]) -> int:
+    """Return the memory of processes, pages that several share divided among them."""
+    total = 0
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            total += parse_pss(Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8"))
+    return total
+
+
+def parse_pss(text: str) -> int:
+    """Return the bytes that a smaps_rollup file tells.
+
+    Raises
+    ------
+    LineError
+        When it tells none.
+    """
+    found = re.search(r"^Pss:\s+(\d+) kB$", text, re.MULTILINE)
+    if found is None:
+        raise LineError("smaps_rollup has no line Pss; Linux 4.14 or newer is needed")
+    return int(found[1]) * 1024
+
+
+def start_iperf(town: Town) -> Program:
+    """Start iperf3 servers on side b, for all subjects."""
+    run("iperf3", "--version")
+    return town.spawn("b", "iperf3", "-s", "-p", str(PORT))
+
+
+def iperf(town: Town, target: str, seconds: float, *options: str) -> dict[str, Any]:
+    """Run an iperf3 client on side a and return its report.
+
+    Raises
+    ------
+    LineError
+        When it fails, with what it said.
+    """
+    command = ["iperf3", "-J", "-c", target, "-p", str(PORT), "-t", f"{max(round(seconds), 1)}", *options]
+    for attempt in range(3):
+        program = town.spawn("a", *command, name="iperf3-client")
+        try:
+            program.process.wait(seconds + 20)
+        finally:
+            town.end([program])
+        report: dict[str, Any] = json.loads(program.log.read_text(encoding="utf-8") or "{}")
+        problem = str(report.get("error", "" if "end" in report else "no report"))
+        if not problem:
+            return report
+        if "busy" not in problem or attempt == 2:
+            raise LineError(f"iperf3 to {target}: {problem}")
+        time.sleep(0.5)
+    raise AssertionError
+
+
+def parse_transfer(report: dict[str, Any], cpu_s: float) -> Transfer:
+    """Return what an iperf3 report of TCP and the processor time meanwhile tell."""
+    got = report["end"]["sum_received"]
+    gigabits = got["bytes"] * 8 / 1e9
+    return Transfer(
+        round(got["bits_per_second"] / 1e6, 1),
+        round(cpu_s / gigabits, 4) if gigabits else 0.0,
+        int(report["end"].get("sum_sent", {}).get("retransmits", 0)),
+    )
+
+
+def transfer(town: Town, running: Running, seconds: float, streams: int, *, down: bool) -> Transfer:
+    """Measure TCP through a subject."""
+    options = ["-P", str(streams), *(["-R"] if down else [])]
+    before = cpu_seconds(running.all_pids())
+    report = iperf(town, running.target, seconds, *options)
+    return parse_transfer(report, cpu_seconds(running.all_pids()) - before)
