@@ -35,7 +35,7 @@ from vantun.config_servers import ClientTlsConfig, ServerEntry, read_servers
 from vantun.config_tun import ClientTunConfig, ServerTunConfig, read_client_tun, read_server_tun
 from vantun.config_users import SESSIONS_PER_USER, UserRates, read_rates
 from vantun.config_yaml import missing_keys, read_values
-from vantun.errors import ConfigError
+from vantun.errors import ConfigError, Problem
 
 __all__ = [
     "AccelConfig",
@@ -77,10 +77,12 @@ class CongestionConfig:
 
 @dataclass(frozen=True)
 class FecConfig:
-    """Whether to send parity, and the fraction of packets that may stay lost."""
+    """Whether to send parity, the fraction of packets that may stay lost, and how much parity there is in any case."""
 
     enabled: bool = True
     residual_loss: float = DEFAULT_RESIDUAL_LOSS
+    overhead: float = 0.0
+    """Standing parity at least, as a share of the data."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def load_server(path: str | Path) -> ServerConfig:
     acl, acl_problems = read_acl(values, source.parent, Guard.ALL)
     tun, tun_problems = read_server_tun(said)
     rates, rate_problems = read_rates(said)
-    problems += acl_problems + tun_problems + rate_problems
+    problems += acl_problems + tun_problems + rate_problems + _check_fec(said)
     if said.get("congestion.type", "bbr") == "brutal" and "bandwidth.up" not in values.line:
         problems.append(needs(said, "congestion.type", "brutal needs bandwidth.up, the rate to send at"))
     if problems:
@@ -224,7 +226,7 @@ def load_client(path: str | Path) -> ClientConfig:
     paths, path_problems = read_paths(said, first.server, bandwidth.up, bandwidth.down)
     acl, acl_problems = read_acl(values, source.parent, Guard.NONE)
     tun, tun_problems = read_client_tun(said)
-    problems += path_problems + acl_problems + tun_problems
+    problems += path_problems + acl_problems + tun_problems + _check_fec(said)
     if problems:
         raise ConfigError(source, problems)
     return ClientConfig(
@@ -257,7 +259,17 @@ def _congestion(said: Said) -> CongestionConfig:
 
 
 def _fec(said: Said) -> FecConfig:
-    return FecConfig(said.get("fec.mode", "on") == "on", said.get("fec.residualLoss", DEFAULT_RESIDUAL_LOSS))
+    return FecConfig(
+        enabled=said.get("fec.mode", "on") == "on",
+        residual_loss=said.get("fec.residualLoss", DEFAULT_RESIDUAL_LOSS),
+        overhead=said.get("fec.overhead", 0.0),
+    )
+
+
+def _check_fec(said: Said) -> list[Problem]:
+    if said.get("fec.mode", "on") == "off" and said.get("fec.overhead", 0.0):
+        return [needs(said, "fec.overhead", "has no effect with fec.mode: off; remove one of them")]
+    return []
 
 
 def _accel(said: Said) -> AccelConfig:

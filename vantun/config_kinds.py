@@ -171,6 +171,13 @@ def _parse_residual(text: str) -> float:
     return value
 
 
+def _parse_overhead(text: str) -> float:
+    found = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,3})?) ?%", text.strip())
+    if not found or float(found[1]) > 100.0:
+        raise ValueError("a percentage from '0 %' to '100 %', like '20 %'")
+    return float(found[1]) / 100.0
+
+
 def _parse_status_code(text: str) -> int:
     if not re.fullmatch(r"[2-5][0-9]{2}", text):
         raise ValueError("an HTTP status code from 200 to 599")
@@ -212,5 +219,6 @@ BOOLEAN = Kind("true or false", parse_boolean)
 RATE = Kind("a rate like '100 mbps'", parse_rate)
 SIZE = Kind("a size like '128 MB'", _parse_memory)
 RESIDUAL = Kind("a fraction from 1e-9 to 0.5", _parse_residual)
+OVERHEAD = Kind("a percentage from 0 % to 100 %", _parse_overhead)
 STATUS_CODE = Kind("an HTTP status code", _parse_status_code)
 ENGINES = Kind("engine names separated by commas", _parse_engines)

@@ -19,6 +19,7 @@ from vantun.config_kinds import (
     FINGERPRINT,
     HOST,
     LISTEN,
+    OVERHEAD,
     RATE,
     RESIDUAL,
     SECRET,
@@ -61,6 +62,15 @@ _COMMON = (
         "Loss that parity should leave over, as a fraction of the packets sent.",
         "1e-3",
         "1e-3",
+    ),
+    Key(
+        "fec.overhead",
+        OVERHEAD,
+        "Parity that is sent in any case, as a share of the data; what the paths lose can make it more. It covers "
+        "packets (TUN, UDP) and exchanges; bulk streams get parity on demand. Every group of shards gets at least one, "
+        "so a trickle costs more.",
+        "20 %",
+        "0 %",
     ),
     *ACCEL_KEYS,
     Key(

@@ -136,6 +136,19 @@ def test_a_path_without_loss_costs_no_parity_and_no_delay() -> None:
     check_ends(network)
 
 
+def test_configured_parity_is_sent_on_a_clean_path_too() -> None:
+    network = Network(config=DataplaneConfig(overhead=0.25), seed=32)
+    network.add_path(1, replace(LOSSY, loss=0.0))
+    load = Load(network, "tun:", 1500, (40, 1400))
+    load.run(5.0)
+    network.run(network.now + 1.0)
+    assert load.residual() == 0
+    [packets] = [row for row in network.client.plane.snapshot()["channels"] if row["class"] == "packets"]  # type: ignore[attr-defined]
+    assert packets["parity"] >= 0.25 * packets["shards"]
+    assert packets["parity"] <= 0.4 * packets["shards"]  # blocks that time has closed round up
+    check_ends(network)
+
+
 def test_packets_larger_than_shards() -> None:
     network = Network(seed=33)
     network.add_path(1, LOSSY)

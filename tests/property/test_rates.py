@@ -15,7 +15,7 @@ from vantun.dataplane.config import DataplaneConfig
 from vantun.lab.link import LinkProfile
 from vantun.lab.network import Network
 from vantun.lab.transfer import start_transfer
-from vantun.session.parity import MAX_STANDING, standing_rows
+from vantun.session.parity import MAX_STANDING, least_rows, standing_rows
 
 
 @given(
@@ -87,3 +87,8 @@ def test_standing_rows_are_the_least_that_suffice(k: int, loss: float, residual:
         assert too_many_lost(k, rows, exact) <= Fraction(residual) + slack
     if rows > 0:
         assert too_many_lost(k, rows - 1, exact) > Fraction(residual) - slack
+
+
+@given(st.integers(1, 128), st.integers(0, 100_000))
+def test_configured_parity_is_the_least_whole_number_of_rows(k: int, thousandths: int) -> None:
+    assert least_rows(k, thousandths / 1000 / 100) == -(-k * thousandths // 100_000)

@@ -76,6 +76,8 @@ def wrong_engines(config: ServerConfig | ClientConfig) -> list[str]:
 def summary(config: ServerConfig | ClientConfig) -> list[str]:
     """Return what the configuration comes to, without its secrets."""
     fec = "on" if config.fec.enabled else "off"
+    if config.fec.overhead:
+        fec += f" with at least {config.fec.overhead:.3g} of the data as parity"
     if isinstance(config, ServerConfig):
         who = "one password" if config.auth.type == "password" else f"{len(config.auth.users)} user(s)"
         first = [f"server on {config.listen.host or '*'}:{config.listen.port}/udp, {who}"]

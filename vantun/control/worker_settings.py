@@ -23,4 +23,5 @@ def worker_settings(config: ServerConfig | ClientConfig) -> DataplaneConfig:
         limits=Limits(rows=rows),
         fec=config.fec.enabled,
         residual_loss=config.fec.residual_loss,
+        overhead=config.fec.overhead,
     )

@@ -24,6 +24,8 @@ class DataplaneConfig:
     max_rows: int = 127
     """Parity rows that a block may use before its shards go again."""
     residual_loss: float = 1e-3
+    overhead: float = 0.0
+    """Parity that every block of all classes but bulk gets at least, as a share of its data, whatever is lost."""
     rekey_after: int = 1 << 22
     """Packets per key phase: AES-GCM allows 2^23 (RFC 9001, section 6.6)."""
     silence: float = 0.15
@@ -44,6 +46,7 @@ class DataplaneConfig:
         policy["max_rows"] = self.max_rows if self.fec else 0
         policy["flows_per_session"] = self.limits.flows_per_session
         policy["residual"] = self.residual_loss
+        policy["overhead"] = self.overhead
         policy["k_control"] = 8
         policy["k_interactive"] = 16
         policy["k_bulk"] = 64

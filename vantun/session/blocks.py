@@ -17,7 +17,7 @@ import numpy as np
 from accel.kernels.crc32c import crc32c
 from drivers.kernel import kernel
 from vantun.session.layout import BLOCK_SPAN
-from vantun.session.parity import standing_rows
+from vantun.session.parity import least_rows, standing_rows
 from vantun.session.pool import ROW_UNIT, clear_bit, get_bit, own_row, release_row, set_bit
 from vantun.session.tables import (
     BULK,
@@ -185,6 +185,14 @@ def path_loss(t: Tables, session: int) -> float:
 
 
 @kernel
+def _standing(t: Tables, channel: int, k: int) -> int:
+    """Return how many rows a block of k shards gets as it closes: what loss asks for, at least what is configured."""
+    policy = t.policy[0]
+    wanted = standing_rows(k, path_loss(t, channel // CHANNELS), policy.residual)
+    return max(int64(wanted), least_rows(k, policy.overhead))
+
+
+@kernel
 def close_block(t: Tables, channel: int) -> None:
     """Fix k of the open block, order its standing parity, and begin the next block with the next shard."""
     ch = t.channel[channel]
@@ -193,8 +201,7 @@ def close_block(t: Tables, channel: int) -> None:
     block.k = block.n
     wanted = 0
     if channel % CHANNELS != BULK and policy.max_rows > 0:
-        wanted = standing_rows(int64(block.k), path_loss(t, channel // CHANNELS), policy.residual)
-        wanted = min(wanted, int64(policy.max_rows))
+        wanted = min(_standing(t, channel, int64(block.k)), int64(policy.max_rows))
         _want(ch, block, wanted)
     ch.last_k = block.k
     ch.last_m = wanted
@@ -365,8 +372,7 @@ def close_due(t: Tables, channel: int, now: float) -> float:
         return np.inf
     if now >= block.deadline:
         # a block that would get no parity stays open and goes on filling: closing it would only waste numbers
-        rows = standing_rows(int64(block.n), path_loss(t, channel // CHANNELS), t.policy[0].residual)
-        if rows == 0:
+        if _standing(t, channel, int64(block.n)) == 0:
             block.deadline = np.inf
             return np.inf
         close_block(t, channel)

@@ -17,6 +17,7 @@ policy_dtype = np.dtype(
         ("max_rows", "i4"),  # parity rows a block may use; 0 = FEC off, lost shards are sent again
         ("flows_per_session", "i4"),
         ("residual", "f8"),  # loss that standing parity may leave on interactive channels
+        ("overhead", "f8"),  # standing parity at least, as a share of the data
         ("k_control", "i4"),
         ("k_interactive", "i4"),
         ("k_bulk", "i4"),

@@ -1,8 +1,9 @@
-"""How much standing parity a block gets: the smallest m that leaves less loss than the policy allows."""
+"""How much standing parity a block gets: the least that leaves no more loss than allowed, and a configured minimum."""
 
 from __future__ import annotations
 
 from drivers.kernel import kernel
+from vantun.wire.integers import int64
 
 MAX_STANDING = 32
 
@@ -27,3 +28,13 @@ def standing_rows(k: int, loss: float, residual: float) -> int:
         if 1.0 - within <= residual:
             return m
     return MAX_STANDING
+
+
+@kernel
+def least_rows(k: int, overhead: float) -> int:
+    """Return the least m with m >= ``overhead`` * k: what a block of k shards gets whatever its path loses.
+
+    A billionth less is as good: a tenth of 30 is 3, not 4, although 0.1 is a little more than a tenth.
+    """
+    whole = int64(k * overhead)
+    return whole + 1 if k * overhead - whole > 1e-9 * k else whole

@@ -12,8 +12,8 @@ CONFIG = ClientConfig(SERVER, "a:b", (PathConfig("dsl", SERVER),))
 
 
 def test_what_the_file_says_reaches_the_worker() -> None:
-    settings = worker_settings(replace(CONFIG, fec=FecConfig(False, 0.01)))
-    assert (settings.fec, settings.residual_loss) == (False, 0.01)
+    settings = worker_settings(replace(CONFIG, fec=FecConfig(False, 0.01, 0.2)))
+    assert (settings.fec, settings.residual_loss, settings.overhead) == (False, 0.01, 0.2)
 
 
 @pytest.mark.parametrize(("memory", "rows"), [(16_000_000, 10_000), (2**40, 1 << 18), (1, 4096)])
