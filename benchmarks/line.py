@@ -1,7 +1,8 @@
-"""VANTUN and other tunnels between two namespaces, in one interleaved run: ``./dev bench line [--quick]``.
+"""VANTUN and other tunnels between two namespaces, in one interleaved run: ``./dev bench line [--quick | --soak S]``.
 
 Needs root. Two namespaces are joined by veth pairs; the processes of one side, and its iperf3, share core 0, those of
-the other side core 1 (``--no-pin``: all run where they like). Every subject takes its turn once in every round.
+the other side core 1 (``--no-pin``: all run where they like). Every subject takes its turn once in every round, and
+ratios are formed within a round. It prints tables, and writes them with all figures to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -10,12 +11,23 @@ import argparse
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from benchmarks import line_memory, line_workers
+from benchmarks.line_demands import Once, demands
+from benchmarks.line_full import Lab, Rounds, run_rounds, subjects_of
 from benchmarks.line_quick import quick
-from benchmarks.line_town import PROFILES, Town
+from benchmarks.line_report import draw, markdown, medians, replace_section
+from benchmarks.line_town import PROFILES, LineError, Town
+from benchmarks.report import ROOT, circumstances, result_name, save_at
+from drivers.errors import DriverError
+from vantun.errors import VantunError
+
+PAGE = ROOT / "docs" / "measurements.md"
+_BINARIES = ("wireguard_go", "hysteria", "kcptun_client", "kcptun_server")
 
 
 def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -28,13 +40,88 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--profile", choices=PROFILES, default="offload", help="software: without USO on the links")
     parser.add_argument("--no-pin", dest="pin", action="store_false", help="let every process run on any core")
     parser.add_argument("--wireguard-go", type=Path, metavar="PATH", help="a binary of December 2023 or newer")
+    parser.add_argument("--hysteria", type=Path, metavar="PATH", help="a binary of Hysteria 2")
+    parser.add_argument("--kcptun-client", type=Path, metavar="PATH", help="a binary of kcptun's client")
+    parser.add_argument("--kcptun-server", type=Path, metavar="PATH", help="and of its server")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write here, and FILE with .md and .svg")
+    parser.add_argument("--docs", action="store_true", help="put the tables into docs/measurements.md, too")
     options = parser.parse_args(arguments)
-    if options.wireguard_go is not None and not options.wireguard_go.is_file():
-        parser.error(f"--wireguard-go: there is no file {options.wireguard_go}")
+    for name in _BINARIES:
+        path = getattr(options, name)
+        if path is not None and not path.is_file():
+            parser.error(f"--{name.replace('_', '-')}: there is no file {path}")
+    if bool(options.kcptun_client) != bool(options.kcptun_server):
+        parser.error("--kcptun-client and --kcptun-server go together")
     if options.seconds < 0 or options.rounds < 0:
         parser.error("--seconds and --rounds must not be negative")
     options.only = [name for name in options.only.split(",") if name]
     return options
+
+
+def measure(town: Town, options: argparse.Namespace) -> dict[str, object]:
+    """Run all rounds, then what is measured once; return the document without circumstances."""
+    subjects_of(options)  # a wrong name is told before anything starts
+    once = Once()
+    lab = Lab.open(town, options.seconds or 2.0)
+    found = run_rounds(lab, options)
+    if not options.only:
+        _once(lab, found, once)
+    judged = demands(found.rounds, once)
+    text = markdown(judged, found.rounds, found.problems)
+    print("\n" + text)
+    return {
+        "what": "tunnels between two namespaces on one machine, which also runs both ends of iperf3",
+        "provenance": "cpu",
+        "pinned": town.pinned,
+        "profile": options.profile,
+        "subjects": {name: getattr(options, name) is not None for name in _BINARIES},
+        "demands": [demand.document() for demand in judged],
+        "medians": medians(found.rounds),
+        "profiles": found.profiles,
+        "memory": once.memory,
+        "workers": once.workers,
+        "problems": found.problems,
+        "rounds": found.rounds,
+        "table": text,
+    }
+
+
+def _once(lab: Lab, found: Rounds, once: Once) -> None:
+    try:
+        once.memory = line_memory.measure(lab)
+        print(f"memory {once.memory}", flush=True)
+    except (LineError, OSError) as error:
+        found.problems.append(f"memory: {error}")
+    try:
+        once.workers = line_workers.measure(1.0, 5)
+        print(f"workers {once.workers}", flush=True)
+    except (RuntimeError, OSError, ValueError) as error:
+        found.problems.append(f"workers: {error}")
+
+
+def save(document: dict[str, object], options: argparse.Namespace) -> None:
+    """Write figures, tables and the picture, and the section of the docs if asked for."""
+    facts = circumstances()
+    text = str(document.pop("table"))
+    path = options.json or result_name("line")
+    head = (
+        f"{facts['cpu']}, {facts['cores']} cores, kernel {facts['kernel']}, commit {facts['commit']}, {facts['date']}; "
+    )
+    head += (
+        f"{'each side on a core' if document['pinned'] else 'not pinned'}; load before: {facts['load_before']:.2f}.\n\n"
+    )
+    save_at(path, {**facts, **document}, f"# Line rate\n\n{head}{text}")
+    rounds = document["rounds"]
+    assert isinstance(rounds, list)
+    try:
+        draw(rounds, path.with_suffix(".svg"), f"{facts['cpu']}, {facts['cores']} cores, commit {facts['commit']}")
+    except DriverError as error:
+        print(f"no picture: {error}")
+    if options.docs:
+        picture = f"![line rate](../benchmarks/results/{path.with_suffix('.svg').name})\n"
+        section = f"{head}{text}\n{picture}\nAll figures: `{path.name}`."
+        PAGE.write_text(replace_section(PAGE.read_text(encoding="utf-8"), section), encoding="utf-8")
+    print(f"{path.name}, .md and .svg written")
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
@@ -46,10 +133,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = options_of(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    with tempfile.TemporaryDirectory(prefix="vantun-line-") as folder:
-        town = Town(Path(folder), links=1, profile=options.profile, pin=options.pin)
-        with town:
-            return quick(town, options)
+    began = time.monotonic()
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="vantun-line-") as folder,
+            Town(Path(folder), links=1 if options.quick else 2, profile=options.profile, pin=options.pin) as town,
+        ):
+            if options.quick:
+                return quick(town, options)
+            document = measure(town, options)
+    except VantunError as error:
+        print(f"line: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("line: interrupted; everything was removed", file=sys.stderr)
+        return 130
+    document["seconds"] = round(time.monotonic() - began, 1)
+    save(document, options)
+    return 0
 
 
 if __name__ == "__main__":

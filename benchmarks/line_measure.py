@@ -6,12 +6,13 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.line_stages import worker_pids
 from benchmarks.line_subjects import Running
 from benchmarks.line_town import LineError, Program, Town, run
 
@@ -29,12 +30,15 @@ class Transfer:
         Goodput at the receiver.
     cpu_s_per_gbit
         Processor time of all tunnel processes for a gigabit of goodput; 0 without a tunnel.
+    end_s_per_gbit
+        The same of the end that needs more.
     retransmits
         TCP segments sent again by the inner connections.
     """
 
     mbit_s: float
     cpu_s_per_gbit: float
+    end_s_per_gbit: float
     retransmits: int
 
 
@@ -92,7 +96,7 @@ def iperf(town: Town, target: str, seconds: float, *options: str) -> dict[str, A
             program.process.wait(seconds + 20)
         finally:
             town.end([program])
-        report: dict[str, Any] = json.loads(program.log.read_text(encoding="utf-8") or "{}")
+        report = parse_report(program.log.read_text(encoding="utf-8"))
         problem = str(report.get("error", "" if "end" in report else "no report"))
         if not problem:
             return report
@@ -102,20 +106,39 @@ def iperf(town: Town, target: str, seconds: float, *options: str) -> dict[str, A
     raise AssertionError
 
 
-def parse_transfer(report: dict[str, Any], cpu_s: float) -> Transfer:
-    """Return what an iperf3 report of TCP and the processor time meanwhile tell."""
+def parse_report(text: str) -> dict[str, Any]:
+    """Return the report in the output of ``iperf3 -J``, which writes warnings before it; empty if there is none."""
+    start = text.find("{")
+    found: dict[str, Any] = json.loads(text[start:]) if start >= 0 else {}
+    return found
+
+
+def parse_transfer(report: dict[str, Any], cpu_s: Sequence[float]) -> Transfer:
+    """Return what an iperf3 report of TCP and each end's processor time meanwhile tell."""
     got = report["end"]["sum_received"]
     gigabits = got["bytes"] * 8 / 1e9
     return Transfer(
         round(got["bits_per_second"] / 1e6, 1),
-        round(cpu_s / gigabits, 4) if gigabits else 0.0,
+        round(sum(cpu_s) / gigabits, 4) if gigabits else 0.0,
+        round(max(cpu_s) / gigabits, 4) if gigabits else 0.0,
         int(report["end"].get("sum_sent", {}).get("retransmits", 0)),
     )
+
+
+def end_seconds(running: Running) -> list[float]:
+    """Return the processor time that the tunnel's processes have used so far, by end."""
+    return [cpu_seconds(running.pids(side)) for side in "ab"]
 
 
 def transfer(town: Town, running: Running, seconds: float, streams: int, *, down: bool) -> Transfer:
     """Measure TCP through a subject."""
     options = ["-P", str(streams), *(["-R"] if down else [])]
-    before = cpu_seconds(running.all_pids())
+    before = end_seconds(running)
     report = iperf(town, running.target, seconds, *options)
-    return parse_transfer(report, cpu_seconds(running.all_pids()) - before)
+    return parse_transfer(report, [now - then for now, then in zip(end_seconds(running), before, strict=True)])
+
+
+def look(running: Running, side: str) -> tuple[dict[str, Any], float]:
+    """Return the status of a VANTUN's end, and the processor time of its workers so far."""
+    status = running.status(side)
+    return status, cpu_seconds(worker_pids(status))

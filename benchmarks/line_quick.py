@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from typing import Any
 
-from benchmarks.line_measure import Transfer, cpu_seconds, start_iperf, transfer
-from benchmarks.line_stages import stage_costs, stage_table, worker_pids
-from benchmarks.line_subjects import DIRECT, WIREGUARD, Running, Subject, Vantun, WireGuard, direct
+from benchmarks.line_measure import Transfer, look, start_iperf, transfer
+from benchmarks.line_peers import WireGuard
+from benchmarks.line_stages import stage_costs, stage_table
+from benchmarks.line_subjects import Running, Subject, Vantun, direct
 from benchmarks.line_town import LineError, Town
 
 VANTUN = "vantun"
@@ -18,7 +18,7 @@ VANTUN = "vantun"
 def subjects_of(options: argparse.Namespace) -> list[Subject]:
     """Return who takes part."""
     binary = str(options.wireguard_go.resolve()) if options.wireguard_go else "wireguard-go"
-    found = [Subject(DIRECT, direct), Subject(VANTUN, Vantun()), Subject(WIREGUARD, WireGuard(binary))]
+    found = [Subject("direct", direct), Subject(VANTUN, Vantun()), Subject("wireguard-go", WireGuard(binary))]
     chosen = [subject for subject in found if not options.only or subject.name in options.only]
     strange = sorted(set(options.only) - {subject.name for subject in found})
     if strange:
@@ -48,23 +48,18 @@ def quick(town: Town, options: argparse.Namespace) -> int:
 
 
 def _one(town: Town, running: Running, seconds: float, direction: str) -> Transfer:
-    before = {side: _look(running, side) for side in running.sockets}
+    before = {side: look(running, side) for side in running.sockets}
     began = time.monotonic()
     took = transfer(town, running, seconds, 1, down=direction == "down")
     wall = time.monotonic() - began
     cost = f"{took.cpu_s_per_gbit:8.3f} CPU s/Gbit, {took.retransmits} retransmits"
     print(f"  {direction:5}{took.mbit_s:9.1f} Mbit/s{cost}")
     for side, (status, busy) in before.items():
-        after, now = _look(running, side)
+        after, now = look(running, side)
         role = {"a": "client", "b": "server"}[side]
         print(f"   {role}: workers {(now - busy) / wall:.0%} of a core")
         print(stage_table(stage_costs(status, after, now - busy)), flush=True)
     return took
-
-
-def _look(running: Running, side: str) -> tuple[dict[str, Any], float]:
-    status = running.status(side)
-    return status, cpu_seconds(worker_pids(status))
 
 
 def summary(found: dict[tuple[str, str], list[Transfer]]) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,21 +11,17 @@ from typing import Any
 
 import yaml
 
-from benchmarks.line_town import LineError, Program, Town, descendants, run, wait_until
+from benchmarks.line_town import Program, Town, descendants, wait_until
 from vantun.cli.cert import fingerprint_of
 from vantun.cli.status import ask
 from vantun.control.certificates import create_self_signed
 from vantun.errors import VantunError
 
-DIRECT, WIREGUARD, WIREGUARD_DEBIAN, OPENVPN = "direct", "wireguard-go", "wireguard-go-debian", "openvpn"
-HYSTERIA, KCPTUN = "hysteria", "kcptun"
 START = 300.0
 """Seconds until a VANTUN serves; the first start on a machine compiles the kernels."""
 SOCKS = ("127.0.0.1", 1080)
 STREAM_PORT = 5300
 """Of the far end of proxied streams, on side b."""
-_MTU = "1420"
-"""Of interfaces that do not find it themselves: wg-quick's default for a path of 1500 bytes."""
 
 
 @dataclass
@@ -72,11 +66,12 @@ class Running:
 
 @dataclass(frozen=True)
 class Subject:
-    """Somebody who takes part; ``start`` sets it up in a town."""
+    """Somebody who takes part; ``start`` sets it up in a town, with ``profile`` or, without, that of the run."""
 
     name: str
     start: Callable[[Town], Running]
     links: int = 1
+    profile: str = ""
 
 
 def direct(town: Town) -> Running:
@@ -88,12 +83,14 @@ def direct(town: Town) -> Running:
 class Vantun:
     """A VANTUN server and client with a TUN device each, and SOCKS5.
 
-    ``overhead``: standing parity in percent of the data, 0 = FEC off. ``more``: sections for both files.
+    ``overhead``: standing parity in percent of the data, 0 = FEC off. ``same_server``: all paths lead to one address.
+    ``more``: sections for both files.
     """
 
     paths: int = 1
     overhead: int = 0
     standby: bool = False
+    same_server: bool = False
     more: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, town: Town) -> Running:
@@ -109,9 +106,14 @@ class Vantun:
             program = town.spawn(side, sys.executable, "-m", "vantun", role, "-c", str(file), name=role)
             running.programs[side] = program
             wait_until(lambda s=side: running.status(s).get("ready"), f"the {role} is ready", [program], START)  # type: ignore[misc]
+            if role == "server":
+                self.server_ready(running)
         both = list(running.programs.values())
         wait_until(lambda: self._settled(running), "the tunnel is up and knows its MTU", both)
         return running
+
+    def server_ready(self, running: Running) -> None:
+        """Do what is to be done between the start of the server and that of the client: nothing."""
 
     def _settled(self, running: Running) -> bool:
         near = running.status("a")
@@ -142,7 +144,8 @@ class Vantun:
 
     def client(self, town: Town, folder: Path) -> dict[str, Any]:
         """Return what the client's file has besides."""
-        servers = [f"{town.address('b', number)}:443" for number in range(self.paths)]
+        links = [0 if self.same_server else number for number in range(self.paths)]
+        servers = [f"{town.address('b', link)}:443" for link in links]
         return {
             "server": servers[0],
             "auth": "line",
@@ -151,45 +154,3 @@ class Vantun:
             "socks5": {"listen": f"{SOCKS[0]}:{SOCKS[1]}"},
             "tun": {"name": "vantun0"},
         }
-
-
-@dataclass(frozen=True)
-class WireGuard:
-    """wireguard-go, of a given binary."""
-
-    binary: str = "wireguard-go"
-
-    def __call__(self, town: Town) -> Running:
-        """Start and join both ends."""
-        running = Running("10.8.0.2")
-        folder = town.folder / f"wg-{secrets.token_hex(3)}"
-        folder.mkdir(mode=0o700)
-        keys = {}
-        for side in "ab":
-            private = run("wg", "genkey")
-            (folder / side).write_text(private, encoding="ascii")
-            keys[side] = _piped(["wg", "pubkey"], private).strip()
-        for side, other in ("ba", "ab"):
-            name = f"w{town.names[side].removeprefix('vtline')}"  # the sockets are in one folder for all namespaces
-            running.programs[side] = town.spawn(side, self.binary, "-f", name, terminates=False)
-            socket = Path(f"/var/run/wireguard/{name}.sock")
-            wait_until(socket.exists, f"{self.binary} serves {name}", [running.programs[side]])
-            peer = ["peer", keys[other], "allowed-ips", f"10.8.0.{2 if other == 'b' else 1}/32"]
-            if side == "a":
-                peer += ["endpoint", f"{town.address('b')}:51820"]
-            town.run(side, "wg", "set", name, "private-key", str(folder / side), "listen-port", "51820", *peer)
-            town.run(side, "ip", "address", "add", f"10.8.0.{1 if side == 'a' else 2}/24", "dev", name)
-            town.run(side, "ip", "link", "set", name, "mtu", _MTU, "up")
-        return running
-
-
-def _piped(command: list[str], text: str) -> str:
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
-
-
-def find_program(name: str, package: str) -> str:
-    """Return where a program is; LineError tells what to install."""
-    found = shutil.which(name)
-    if found is None:
-        raise LineError(f"{name} is not installed; apt-get install {package}")
-    return found

@@ -194,6 +194,10 @@ class Town:
             if program in self._programs:
                 self._programs.remove(program)
 
+    def end_others(self, keep: list[Program]) -> None:
+        """End every program but these."""
+        self.end([program for program in self._programs if program not in keep])
+
     def address(self, side: str, link: int = 0) -> str:
         """Return the address of a side on a link."""
         return f"{NETWORKS[link]}.{1 + SIDES.index(side)}"

@@ -49,8 +49,8 @@ def report(size: int, rate: float) -> dict[str, Any]:
 
 
 def test_a_report_and_processor_time_are_a_transfer() -> None:
-    assert parse_transfer(report(250_000_000, 2e9), 0.5) == Transfer(2000.0, 0.25, 7)
-    assert parse_transfer(report(0, 0.0), 0.5).cpu_s_per_gbit == 0.0
+    assert parse_transfer(report(250_000_000, 2e9), [0.1, 0.4]) == Transfer(2000.0, 0.25, 0.2, 7)
+    assert parse_transfer(report(0, 0.0), [0.1, 0.4]).cpu_s_per_gbit == 0.0
 
 
 def stage(name: str, calls: int, packets: int, ns: int) -> dict[str, object]:
@@ -83,8 +83,8 @@ def test_workers_are_found_in_either_form_of_the_status() -> None:
 
 def test_ratios_are_formed_within_a_round() -> None:
     found = {
-        ("vantun", "up"): [Transfer(100.0, 1.0, 0), Transfer(200.0, 2.0, 0)],
-        ("wireguard-go", "up"): [Transfer(50.0, 4.0, 0), Transfer(100.0, 8.0, 0)],
+        ("vantun", "up"): [Transfer(100.0, 1.0, 0.0, 0), Transfer(200.0, 2.0, 0.0, 0)],
+        ("wireguard-go", "up"): [Transfer(50.0, 4.0, 0.0, 0), Transfer(100.0, 8.0, 0.0, 0)],
     }
     text = summary(found)
     assert "vantun has 2.00x the rate, 4.00x the work" in text
