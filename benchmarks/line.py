@@ -8,6 +8,7 @@ ratios are formed within a round. It prints tables, and writes them with all fig
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from benchmarks.line_demands import Once, demands
 from benchmarks.line_full import Lab, Rounds, run_rounds, subjects_of
 from benchmarks.line_quick import quick
 from benchmarks.line_report import draw, markdown, medians, replace_section
+from benchmarks.line_soak import soak
 from benchmarks.line_town import PROFILES, LineError, Town
 from benchmarks.report import ROOT, circumstances, result_name, save_at
 from drivers.errors import DriverError
@@ -34,6 +36,15 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="./dev bench line", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="direct, vantun without FEC and wireguard-go; TCP only")
+    parser.add_argument(
+        "--soak",
+        type=float,
+        nargs="?",
+        const=60.0,
+        default=0.0,
+        metavar="S",
+        help="correctness under speed for S seconds instead (default: 60)",
+    )
     parser.add_argument("--seconds", type=float, default=0.0, help="of each transfer (default: 2; quick: 3)")
     parser.add_argument("--rounds", type=int, default=0, help="turns of every subject (default: 3; quick: 1)")
     parser.add_argument("--only", default="", metavar="NAME,...", help="these subjects only")
@@ -124,6 +135,20 @@ def save(document: dict[str, object], options: argparse.Namespace) -> None:
     print(f"{path.name}, .md and .svg written")
 
 
+def save_soak(document: dict[str, object], options: argparse.Namespace) -> int:
+    """Write what a soak has seen; return 1 if a check has failed."""
+    facts = circumstances()
+    path = options.json or result_name("line-soak")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**facts, "provenance": "cpu", **document}, indent=2) + "\n", encoding="utf-8")
+    checks = document["checks"]
+    assert isinstance(checks, dict)
+    for name, held in checks.items():
+        print(f"{'ok    ' if held else 'FAILED'} {name}")
+    print(f"{path.name} written")
+    return int(bool(document["failed"]))
+
+
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
 
@@ -141,6 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             if options.quick:
                 return quick(town, options)
+            if options.soak:
+                return save_soak({"seconds": options.soak, **soak(town, options.soak)}, options)
             document = measure(town, options)
     except VantunError as error:
         print(f"line: {error}", file=sys.stderr)
