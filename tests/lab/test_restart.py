@@ -132,6 +132,17 @@ def test_the_session_goes_on(direction: int, profile: LinkProfile) -> None:
     assert max(event.epoch for event in told) == 4
 
 
+def test_who_lives_on_goes_on_counting() -> None:
+    network = network_of(GOOD)
+    exchange(network, "before:1")
+    before = {name: network.server.channel_total(name) for name in ("shards", "bytes", "rx_shards")}
+    assert all(before.values())
+    network.crash(0)
+    exchange(network, "after:1")
+    after = {name: network.server.channel_total(name) for name in before}
+    assert all(after[name] > 1.5 * value for name, value in before.items())
+
+
 def test_both_ends_die_at_once() -> None:
     network = network_of(GOOD)
     exchange(network, "before:1")

@@ -17,6 +17,7 @@ from vantun.lanes import LaneSpec
 from vantun.session import index, pool, wheel
 from vantun.session.floors import claim_lane, claim_session, refuse_all_below
 from vantun.session.keys import Ratchet
+from vantun.session.layout import channel_dtype
 from vantun.session.limits import PACKET_START
 from vantun.session.mtu import begin_search, size_refused
 from vantun.session.rate import BBR, BRUTAL, begin_rate
@@ -33,6 +34,9 @@ PACKET_OVERHEAD = HEADER_LENGTH + SHARD_HEADER + 16
 """Bytes of a packet around the unit of its shard."""
 _IPV6_MTU = 1452
 """UDP payload of an Ethernet frame with IPv6; IPv4 leaves 1472."""
+_NAMES = channel_dtype.names or ()
+_COUNTERS = list(_NAMES[_NAMES.index("shards") : _NAMES.index("last_k")])
+"""What a channel has counted: it goes on when the session restarts."""
 _NEW_CHANNEL = {
     "open_row": -1,
     "open_flow": -1,
@@ -267,7 +271,10 @@ class SessionBook:
             self._context.floors[0]["session"][int(record["floor"])]["epoch"] = epoch
         for channel in range(row * CHANNELS, (row + 1) * CHANNELS):
             empty_channel(t.root, channel)
+        channels = t.channel[row * CHANNELS : (row + 1) * CHANNELS]
+        counted = channels[_COUNTERS].copy()
         self._begin_channels(row)
+        channels[_COUNTERS] = counted
         forget_in_flight(t.root, row)
         record["epoch"] = epoch
         record["restart_flow"] = record["next_flow"]
