@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -54,6 +55,27 @@ def test_the_quick_run_measures_and_leaves_nothing() -> None:
         assert re.search(rf"^ +{stage} +[0-9]+ ", output, re.MULTILINE), output
     assert "vantun has" in output
     assert not mine(program)
+
+
+def test_a_whole_round_without_a_tunnel(tmp_path: Path) -> None:
+    words = ["--only", "direct", "--seconds", "0.5", "--rounds", "1", "--json", str(tmp_path / "line.json")]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.line", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    found = json.loads((tmp_path / "line.json").read_text(encoding="utf-8"))
+    assert found["problems"] == []
+    [values] = [each["direct"] for each in found["rounds"]]
+    kinds = {name.rpartition("_")[0] for name in values}
+    assert {"tcp1_up", "tcp8_down", "udp64", "udpimix", "udp1400", "rtt_idle_p50", "rtt_load_p99"} <= kinds
+    assert all(value > 0 for name, value in values.items() if "cpu" not in name)
+    assert {demand["verdict"] for demand in found["demands"]} == {"not measured"}
+    assert (tmp_path / "line.md").read_text(encoding="utf-8").startswith("# Line rate")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
