@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED_KERNELS = (
     "accel/engine.py",
     "accel/gf256",
+    "accel/ir/crc.py",
     "accel/kernels",
     "drivers/arena.py",
     "drivers/batch.py",

@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from accel.aot.failure import BuildError
+from accel.ir import crc
 from drivers.cpu import LEVELS
+
+_WITH_CRC = frozenset(level for level, flags in LEVELS.items() if flags)
+"""Levels above x86-64, which alone has no SSE 4.2."""
 
 
 def levels_of(machine: str) -> tuple[str, ...]:
@@ -32,8 +36,25 @@ def emit_object(module: Any, level: str) -> bytes:
     fresh = llvm.parse_assembly(str(module))
     fresh.triple = llvm.get_default_triple()
     fresh.data_layout = str(target.target_data)
+    fresh.link_in(llvm.parse_assembly(crc.text(instruction=level in _WITH_CRC)))
+    fresh.get_function(crc.SYMBOL).linkage = llvm.Linkage.internal
+    _optimize(fresh, target)
     made: bytes = target.emit_object(fresh)
     return made
+
+
+def _optimize(module: Any, target: Any) -> None:
+    """Optimize a module once more, now that it is whole and all but its entries is internal.
+
+    Numba optimizes what one kernel calls; only here can LLVM see who calls what in the library, and inline it.
+    """
+    import llvmlite.binding as llvm
+
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    options.slp_vectorization = True
+    passes = llvm.create_pass_builder(target, options).getModulePassManager()
+    passes.run(module, llvm.create_pass_builder(target, options))
 
 
 def require_linker() -> None:

@@ -9,12 +9,13 @@ from accel.aot.failure import BuildError
 from accel.aot.record import Recorded
 from accel.aot.runtime import RUNTIME, self_test
 from accel.aot.trampoline import trampoline
+from accel.ir import crc
 from drivers.kernel_library import SELF_TEST
 
 _MEMORY = ("memcpy", "memmove", "memset", "memcmp", "malloc", "free", "read", "writev", "__errno_location")
 _NUMBERS = ("pow", "exp", "exp2", "log", "log2", "log10", "sqrt", "floor", "ceil", "trunc", "rint", "round", "fma")
-_OF_THE_SYSTEM = frozenset(_MEMORY + _NUMBERS)
-"""Functions of the C library that kernels may call."""
+_OF_THE_SYSTEM = frozenset((*_MEMORY, *_NUMBERS, crc.SYMBOL))
+"""Functions that kernels may call: of the C library, and the one that every level brings (emit.py)."""
 _OF_EXCEPTIONS = frozenset(("PyErr_SetString", "PyObject_Hash", "PyTuple_Pack", "PyUnicode_FromKindAndData"))
 """Functions of Python that numba's code for the text of an exception calls. An entry hands on the status alone, so they
 may return nothing; any other function of Python or numba would give a kernel a wrong result, and is refused."""

@@ -1,11 +1,39 @@
-"""CRC-32C (Castagnoli; RFC 3720, appendix B.4), eight bytes a step (slicing-by-8, Kounavis and Berry 2005)."""
+"""CRC-32C (Castagnoli; RFC 3720, appendix B.4): the reference, and what the data path calls."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.kernel import kernel
+from drivers.kernel import before_compiling, kernel
+
+if TYPE_CHECKING:
+
+    def _of_memory(address: int, length: int) -> int: ...
+
+
+@before_compiling
+def _teach_names() -> None:
+    """Define the function that only compiled code can call; the library gets one for each CPU level."""
+    import llvmlite.binding as llvm
+    from numba import types
+
+    from accel.ir.crc import SYMBOL, jit_address
+
+    llvm.add_symbol(SYMBOL, jit_address())
+    globals().update(_of_memory=types.ExternalFunction(SYMBOL, types.uint32(types.intp, types.intp)))
+
+
+@kernel
+def unit_crc(memory: NDArray[np.uint8], offset: int, length: int) -> int:
+    """Return the CRC-32C of ``memory[offset : offset + length]``, as fast as the processor can; see accel/ir/crc.py.
+
+    ``memory`` lies in one piece.
+    """
+    return _of_memory(memory.ctypes.data + offset, length)
+
 
 _REFLECTED = 0x82F63B78
 
@@ -28,7 +56,7 @@ _TABLE = _tables()
 
 @kernel
 def crc32c(memory: NDArray[np.uint8], offset: int, length: int) -> np.uint32:
-    """Return the CRC-32C of ``memory[offset : offset + length]`` (uint32)."""
+    """Return the CRC-32C of ``memory[offset : offset + length]`` (uint32): slicing-by-8, Kounavis and Berry 2005."""
     crc = np.uint32(0xFFFFFFFF)
     position = offset
     end = offset + length

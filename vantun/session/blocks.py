@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from accel.kernels.crc32c import crc32c
+from accel.kernels.crc32c import unit_crc
 from drivers.kernel import kernel
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.parity import least_rows, standing_rows
@@ -108,7 +108,7 @@ def finish_unit(t: Tables, row: int, area: int) -> int:
     t.memory[start] = np.uint8(area >> 8)
     t.memory[start + 1] = np.uint8(area & 0xFF)
     body = UNIT_HEAD + area
-    crc = int64(crc32c(t.memory, start, body))
+    crc = int64(unit_crc(t.memory, start, body))
     for i in range(UNIT_TAIL):
         t.memory[start + body + i] = np.uint8((crc >> (8 * (3 - i))) & 0xFF)
     t.memory[start + body + UNIT_TAIL : (row + 1) * stride] = 0

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.kernels.crc32c import crc32c
+from accel.kernels.crc32c import unit_crc
 from drivers.kernel import kernel
 from vantun.session.inbox import BAD_SHARD, KEPT, deliver_area, violate
 from vantun.session.layout import BLOCK_SPAN
@@ -213,7 +213,7 @@ def check_rebuilt(t: Tables, s: Spans, span: int) -> bool:
         crc = 0
         for byte in range(UNIT_TAIL):
             crc = (crc << 8) | int64(t.memory[start + body + byte])
-        if crc != int64(crc32c(t.memory, start, body)):
+        if crc != int64(unit_crc(t.memory, start, body)):
             return False
     return True
 
