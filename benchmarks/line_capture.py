@@ -15,7 +15,8 @@ from types import TracebackType
 
 from benchmarks.line_town import Town, inside
 
-SAMPLE = 32
+SAMPLE = 128
+"""A power of two. Ten minutes at full rate are two million headers, as numbers some 150 MB."""
 HEADER = 13 + 16
 _ETH_P_ALL = 0x0003
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
@@ -71,7 +72,7 @@ class Capture:
     def __init__(self, town: Town, side: str, port: int, link: int = 0) -> None:
         self.seen = 0
         self.repeated = 0
-        self._known: set[bytes] = set()
+        self._known: set[int] = set()
         with inside(town, side):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
             self._socket.bind((town.device(side, link), _ETH_P_ALL))
@@ -107,8 +108,9 @@ class Capture:
         if header is None:
             return
         self.seen += 1
-        self.repeated += header in self._known
-        self._known.add(header)
+        number = hash(header)
+        self.repeated += number in self._known
+        self._known.add(number)
 
     def _run(self) -> None:
         while not self._ends.is_set():

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.line_bpf import Loss
-from benchmarks.line_capture import Capture
+from benchmarks.line_capture import SAMPLE, Capture
 from benchmarks.line_measure import PORT, parse_report, pss_bytes, start_iperf
 from benchmarks.line_stages import worker_pids
 from benchmarks.line_subjects import Running, Vantun
@@ -260,7 +260,7 @@ def judge(
         "memory_growth": round(more, 4),
         "memory_mb": [round(size / 1e6, 1) for _, size in watch.memory[:: max(len(watch.memory) // 30, 1)]],
         "packets_sampled": capture.seen,
-        "sample": "1 in 32",
+        "sample": f"1 in {SAMPLE}",
         "sample_missed": rest["missed"],
         "repeated": capture.repeated,
         "number_falls": watch.number_falls[:10],

@@ -114,3 +114,14 @@ def test_links_have_the_profile_that_is_asked_for(tmp_path: Path) -> None:
                 assert "tcp-segmentation-offload: on" in shown
         town.set_profile("offload")
         assert "tx-udp-segmentation: on" in town.run("a", "ethtool", "-k", town.device("a"))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_ten_minutes_at_full_rate(tmp_path: Path) -> None:
+    words = ["--soak", "600", "--json", str(tmp_path / "soak.json")]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.line", *words], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    assert json.loads((tmp_path / "soak.json").read_text(encoding="utf-8"))["failed"] == []
