@@ -78,7 +78,7 @@ def measure(town: Town, options: argparse.Namespace) -> dict[str, object]:
     if not options.only:
         _once(lab, found, once)
     judged = demands(found.rounds, once)
-    text = markdown(judged, found.rounds, found.problems)
+    text = markdown(judged, found.rounds, found.problems, found.profiles)
     print("\n" + text)
     return {
         "what": "tunnels between two namespaces on one machine, which also runs both ends of iperf3",

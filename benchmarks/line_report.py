@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from accel.bench import plot
 from benchmarks.line_demands import MISSED, Demand, Rounds, values
 
+Profiles = Mapping[str, Mapping[str, Sequence[Mapping[str, object]]]]
+"""Stages by subject, and by direction and role."""
 BEGIN, END = "<!-- line -->", "<!-- end: line -->"
 _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("tcp1_up_mbit", "TCP up", "{:,.0f}"),
@@ -73,7 +75,25 @@ def figure_table(found: dict[str, dict[str, float]], columns: Sequence[tuple[str
     return "\n".join(lines) + "\n"
 
 
-def markdown(found: Sequence[Demand], rounds: Rounds, problems: Sequence[str]) -> str:
+def profile_table(profile: Mapping[str, Sequence[Mapping[str, object]]]) -> str:
+    """Return where the workers' time went: stages as rows, direction and role as columns."""
+    names = dict.fromkeys(str(row["name"]) for rows in profile.values() for row in rows)
+    lines = ["| stage | " + " | ".join(profile) + " |", "|---" * (len(profile) + 1) + "|"]
+    for name in names:
+        cells = []
+        for rows in profile.values():
+            row = next((it for it in rows if it["name"] == name), None)
+            cells.append("-" if row is None else _stage(row))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _stage(row: Mapping[str, object]) -> str:
+    share = f"{float(str(row['share'])):.0%}"
+    return f"{share}, {float(str(row['ns_per_packet'])):,.0f} ns/packet" if row["packets"] else share
+
+
+def markdown(found: Sequence[Demand], rounds: Rounds, problems: Sequence[str], profiles: Profiles) -> str:
     """Return all tables."""
     middle = medians(rounds)
     text = demand_table(found)
@@ -81,6 +101,11 @@ def markdown(found: Sequence[Demand], rounds: Rounds, problems: Sequence[str]) -
     text += figure_table(middle)
     if any("socks_up_mbit" in row for row in middle.values()):
         text += "\nOne stream through a proxy:\n\n" + figure_table(middle, _PROXY)
+    if "vantun" in profiles:
+        text += (
+            "\nWhere the time of VANTUN's workers went, one stream (share of their processor time; a stage's own clock "
+        )
+        text += "runs on while another process has the core):\n\n" + profile_table(profiles["vantun"])
     if problems:
         text += "\nNot measured:\n\n" + "\n".join(f"- {problem}" for problem in problems) + "\n"
     return text

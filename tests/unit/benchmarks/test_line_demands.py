@@ -66,8 +66,16 @@ def test_medians_and_tables() -> None:
     assert medians(ROUNDS)["vantun"]["tcp1_up_mbit"] == 2250.0
     text = figure_table(medians(ROUNDS))
     assert "| vantun | 2,250 | - |" in text
-    assert "Not measured:\n\n- openvpn: gone" in markdown([], ROUNDS, ["openvpn: gone"])
-    assert "Not measured" not in markdown([], ROUNDS, [])
+    assert "Not measured:\n\n- openvpn: gone" in markdown([], ROUNDS, ["openvpn: gone"], {})
+    assert "Not measured" not in markdown([], ROUNDS, [], {})
+
+
+def test_a_profile_is_a_table() -> None:
+    seal = {"name": "seal", "packets": 9, "ns_per_packet": 1234.5, "share": 0.25}
+    rest = {"name": "(rest)", "packets": 0, "ns_per_packet": 0.0, "share": 0.75}
+    text = markdown([], ROUNDS, [], {"vantun": {"up, client": [seal, rest], "up, server": [rest]}})
+    assert "| stage | up, client | up, server |" in text
+    assert "| seal | 25%, 1,234 ns/packet | - |\n| (rest) | 75% | 75% |" in text
 
 
 def test_a_picture_is_drawn(tmp_path: Path) -> None:
