@@ -43,11 +43,13 @@ def bind_udp(
     receive_buffer: int = RECEIVE_BUFFER,
     send_buffer: int = SEND_BUFFER,
     interface: str = "",
+    shared: bool = False,
 ) -> socket.socket:
     """Return a non-blocking UDP socket bound to an IP literal and a port (0 = any).
 
     The empty host is every address of the machine, of both families if it has IPv6 (look at ``family``). Buffers are in
     bytes; ask :func:`buffer_warning` what the kernel made of them. With ``interface`` packets use that one alone.
+    ``shared`` joins the sockets that are there already (SO_REUSEPORT, :mod:`drivers.linux.reuseport`).
 
     Raises
     ------
@@ -57,11 +59,11 @@ def bind_udp(
         When the address is taken, forbidden or not of this machine, or the interface is missing or forbidden.
     """
     try:
-        sock = _bound(host or "::", port, dual=not host, interface=interface)
+        sock = _bound(host or "::", port, dual=not host, interface=interface, shared=shared)
     except SystemCallError as error:
         if host or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             raise
-        sock = _bound("0.0.0.0", port, dual=False, interface=interface)
+        sock = _bound("0.0.0.0", port, dual=False, interface=interface, shared=shared)
     for size, force, plain in (
         (receive_buffer, _SO_RCVBUFFORCE, socket.SO_RCVBUF),
         (send_buffer, _SO_SNDBUFFORCE, socket.SO_SNDBUF),
@@ -112,7 +114,7 @@ def _tie(sock: socket.socket, interface: str) -> None:
         raise SystemCallError(f"using the interface {interface} alone", error.errno or 0, step) from None
 
 
-def _bound(host: str, port: int, *, dual: bool, interface: str) -> socket.socket:
+def _bound(host: str, port: int, *, dual: bool, interface: str, shared: bool) -> socket.socket:
     try:
         family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
     except ValueError:
@@ -124,6 +126,8 @@ def _bound(host: str, port: int, *, dual: bool, interface: str) -> socket.socket
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         if interface:
             _tie(sock, interface)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
     except SystemCallError:
         assert sock is not None
