@@ -226,6 +226,6 @@ def _once(once: Once) -> list[Demand]:
         Demand(
             "two workers on two cores, loopback pipeline without the test ends, vs one",
             *(1.8, one(once.workers, "ratio")),
-            why_not="this machine has one core",
+            why_not="needs two cores, and a run without --only",
         ),
     ]

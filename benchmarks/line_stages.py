@@ -52,12 +52,8 @@ def _more(before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> int
 
 def worker_pids(status: Mapping[str, Any]) -> list[int]:
     """Return the process ids of the workers that carry traffic."""
-    rows = status.get("workers")
-    found = {int(row["pid"]) for row in rows if row.get("pid")} if isinstance(rows, list) else set()
-    worker = status.get("worker")
-    if isinstance(worker, Mapping) and worker.get("pid"):
-        found.add(int(worker["pid"]))
-    return sorted(found)
+    rows = (status.get("workers") or {}).get("each") or [status.get("worker") or {}]
+    return sorted(int(row["pid"]) for row in rows if row.get("pid"))
 
 
 def stage_table(costs: list[StageCost]) -> str:

@@ -75,9 +75,9 @@ def test_a_worker_that_was_replaced_counts_from_nothing() -> None:
     assert (costs[0].packets, costs[0].ns_per_packet, costs[0].share) == (10, 10.0, 0.0)
 
 
-def test_workers_are_found_in_either_form_of_the_status() -> None:
+def test_workers_are_found_one_or_several() -> None:
     assert worker_pids({"worker": {"pid": 5}, "workers": {"deaths": 0}}) == [5]
-    assert worker_pids({"worker": {"pid": 5}, "workers": [{"pid": 6}, {"pid": 5}, {"pid": 0}]}) == [5, 6]
+    assert worker_pids({"worker": {"pid": 6}, "workers": {"each": [{"pid": 6}, {"pid": 5}, {"pid": 0}]}}) == [5, 6]
     assert worker_pids({}) == []
 
 
