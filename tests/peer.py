@@ -84,9 +84,11 @@ def code_row(row: int, units: list[bytes]) -> bytes:
     return total.tobytes()
 
 
-def receipt(ranges: list[tuple[int, int]], path: int = 1, delay: int = 0, credits: bytes = b"\0") -> bytes:
-    """Return a RECEIPT for (low, high) ranges, newest first; ``credits`` as on the wire."""
-    frame = b"\x03" + varint(path) + varint(ranges[0][1]) + varint(delay) + varint(0) + varint(len(ranges))
+def receipt(
+    ranges: list[tuple[int, int]], path: int = 1, delay: int = 0, credits: bytes = b"\0", marks: bytes = bytes(3)
+) -> bytes:
+    """Return a RECEIPT for (low, high) ranges, newest first; ``credits`` and ``marks`` as on the wire."""
+    frame = b"\x03" + varint(path) + varint(ranges[0][1]) + varint(delay) + marks + varint(len(ranges))
     below = None
     for low, high in ranges:
         if below is not None:

@@ -56,6 +56,8 @@ class UdpSocket:
         What was done so far.
     gso, gro
         Whether segmentation and receive offload are in use.
+    reads_ecn
+        Whether the kernel tells the ECN bits of what arrives.
     """
 
     def __init__(self, sock: socket.socket, options: UdpOptions | None = None) -> None:
@@ -71,6 +73,7 @@ class UdpSocket:
         self._asked = (0, 0)
         prepare(sock)
         gso = chosen.gso and self._granted("gso", "UDP_SEGMENT", UDP_SEGMENT, 0)
+        self.reads_ecn = self._read_marks(sock)
         self.gro = chosen.gro and self._granted("gro", "UDP_GRO", UDP_GRO, 1)
         calls = chosen.calls or libc()
         slots = MERGED_SLOTS if self.gro else SINGLE_SLOTS
@@ -147,6 +150,11 @@ class UdpSocket:
         """Bytes of the packets that :attr:`too_big` names."""
         return self._sender.too_big_sizes
 
+    @property
+    def marks(self) -> bool:
+        """Whether packets leave with the ECN bits of their batch."""
+        return self._sender.marks
+
     def fileno(self) -> int:
         """Return the descriptor, -1 once closed."""
         return self.socket.fileno()
@@ -183,7 +191,7 @@ class UdpSocket:
     def send(self, batch: PacketBatch, first: int, count: int) -> int:
         """Send packets ``first .. first + count - 1`` in order, without blocking; return how many were taken.
 
-        Neighbours with equal ``peer`` and equal ``length`` (the last may be shorter) travel as one message. A peer
+        Neighbours with equal ``peer``, ``ecn`` and ``length`` (the last may be shorter) travel as one message. A peer
         whose address row is zero is the peer of a connected socket. Fewer than ``count`` are taken when a buffer is
         full: wait until the socket is writable (EAGAIN), or a moment (``counters.no_buffer`` has grown). Packets that
         can never leave are taken, counted (``too_big``, ``dropped``) and passed over.
@@ -211,6 +219,19 @@ class UdpSocket:
         except OSError:  # ENOPROTOOPT: before Linux 4.12, and sandboxes; EBADF: closed
             return None
         return int(_MEMORY.unpack(found)[-1]) if len(found) == _MEMORY.size else None
+
+    def _read_marks(self, sock: socket.socket) -> bool:
+        """Ask for the ECN bits of what arrives; on an IPv6 socket that of IPv4 peers, too."""
+        wanted = [(socket.IPPROTO_IP, "IP_RECVTOS", socket.IP_RECVTOS)]
+        if sock.family == socket.AF_INET6:
+            wanted.append((socket.IPPROTO_IPV6, "IPV6_RECVTCLASS", socket.IPV6_RECVTCLASS))
+        for level, name, option in wanted:
+            try:
+                sock.setsockopt(level, option, 1)
+            except OSError as error:  # a sandbox's own network stack; every Linux since 2.2 and 2.6.14 has them
+                self.counters.fall_back("ecn", f"setsockopt({name}): {os.strerror(error.errno or 0)}")
+                return False
+        return True
 
     def _granted(self, name: str, option_name: str, option: int, value: int) -> bool:
         try:

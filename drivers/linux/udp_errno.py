@@ -54,6 +54,15 @@ def gso_refused(number: int) -> bool:
     return number in (errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP, errno.ENOPROTOOPT)
 
 
+def marks_refused(number: int) -> bool:
+    """Whether a message may have been refused for its ECN bits (IP_TOS, IPV6_TCLASS beside it).
+
+    EINVAL: a kernel before 3.13 (IP_TOS per message), or a sandbox's own network stack. EOPNOTSUPP, ENOPROTOOPT: such a
+    stack. EPERM is never the bits': only other parts of the octet need a privilege.
+    """
+    return number in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT)
+
+
 def misuse(number: int) -> bool:
     """Whether the socket or the batch is at fault, not the network: no packet will ever pass."""
     return number in _MISUSE

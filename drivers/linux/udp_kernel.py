@@ -27,16 +27,21 @@ from drivers.linux.libc import (
 )
 
 CONTROL_SIZE = 64
-"""Bytes of control data per message: one UDP_SEGMENT or UDP_GRO needs 24."""
+"""Bytes of control data per message: UDP_SEGMENT or UDP_GRO needs 24, the ECN bits another 24."""
 MESSAGE_BYTES = 65_506
 """Most bytes of one message: the kernel refuses 65,508, the largest IPv4 datagram plus one."""
 SEGMENT_CONTROLLEN = 24
 """CMSG_SPACE(2): one UDP_SEGMENT."""
+MARK_CONTROLLEN = 24
+"""CMSG_SPACE(4): one IP_TOS or IPV6_TCLASS, which stands behind the room for a UDP_SEGMENT."""
 
 _IPPROTO_UDP = 17
 _UDP_GRO = 104
 _AF_INET = 2
 _AF_INET6 = 10
+_IPPROTO_IP, _IP_TOS = 0, 1
+_IPPROTO_IPV6, _IPV6_TCLASS = 41, 67
+_ECN_MASK = 3
 
 
 class SendBuffers(NamedTuple):
@@ -49,7 +54,8 @@ class SendBuffers(NamedTuple):
     iovecs
         [shape=(pieces, 2), dtype=int64] ``struct iovec``.
     controls
-        [shape=(messages, CONTROL_SIZE), dtype=uint8] one UDP_SEGMENT each, of which only the size changes.
+        [shape=(messages, CONTROL_SIZE), dtype=uint8] one UDP_SEGMENT each, of which only the size changes, and the ECN
+        bits at SEGMENT_CONTROLLEN.
     bound
         [shape=(messages + 1, 3), dtype=int64] row ``k``: first packet of message ``k``; bytes, and messages of more
         than one packet, before it.
@@ -123,7 +129,10 @@ def _gather(
     iovecs[piece, 1] = length
     total, tail, last = length, start + length, length
     index = first + 1
+    mark = batch.ecn[first]
     while index < end and index - first < most and last == length and batch.peer[index] == peer:
+        if batch.ecn[index] != mark:  # a message has one IP header, of which the kernel makes all others
+            break
         last = np.int64(batch.length[index])
         if last < 1 or last > length or total + last > MESSAGE_BYTES or _invalid(batch, index):
             break
@@ -147,12 +156,32 @@ def _bound(buffers: SendBuffers, message: int, index: int, size: int, merged: in
 
 
 @kernel
-def plan(batch: PacketBatch, buffers: SendBuffers, first: int, end: int, segments: int, refused: int) -> int:
-    """Lay packets ``first .. end-1`` out as messages: neighbours with equal peer and length share one.
+def _put_mark(row: NDArray[np.uint8], name: NDArray[np.uint8], mark: int) -> None:
+    """Write the control message that sets the ECN bits of a message to ``mark``; ``name`` is its destination."""
+    at = SEGMENT_CONTROLLEN
+    row[at : at + 24] = 0
+    row[at] = 20  # CMSG_LEN(4)
+    sixth = name[0] == _AF_INET6
+    if sixth:  # an IPv4 address in IPv6 clothes, ::ffff:a.b.c.d, is sent by IPv4
+        mapped = name[18] == 0xFF and name[19] == 0xFF
+        for index in range(8, 18):
+            mapped = mapped and name[index] == 0
+        sixth = not mapped
+    row[at + 8] = _IPPROTO_IPV6 if sixth else _IPPROTO_IP
+    row[at + 12] = _IPV6_TCLASS if sixth else _IP_TOS
+    row[at + 16] = mark
+
+
+@kernel
+def plan(
+    batch: PacketBatch, buffers: SendBuffers, first: int, end: int, segments: int, refused: int, marks: int
+) -> int:
+    """Lay packets ``first .. end-1`` out as messages: neighbours with equal peer, length and ECN bits share one.
 
     A message holds at most ``segments`` packets and MESSAGE_BYTES bytes; its last packet may be shorter than the
     others. Packets that follow each other in memory share an iovec. The first ``refused`` rows of ``buffers.refused``
-    get one packet per message. Stops when the buffers are full.
+    get one packet per message. Of the ECN bits those in ``marks`` are asked for: 3, or 0 where the kernel refuses them.
+    Stops when the buffers are full.
 
     Returns
     -------
@@ -182,8 +211,12 @@ def plan(batch: PacketBatch, buffers: SendBuffers, first: int, end: int, segment
         header[NAMELEN] = name_size
         header[IOV] = pieces + opening * 16
         header[IOVLEN] = piece - opening
-        header[CONTROL] = controls + message * CONTROL_SIZE if merged else 0
-        header[CONTROLLEN] = SEGMENT_CONTROLLEN if merged else 0
+        mark = int(batch.ecn[begin]) & marks if name_size else 0
+        if mark:
+            _put_mark(buffers.controls[message], batch.address[peer], mark)
+        used = (SEGMENT_CONTROLLEN if merged else 0) + (MARK_CONTROLLEN if mark else 0)
+        header[CONTROL] = controls + message * CONTROL_SIZE + (0 if merged else SEGMENT_CONTROLLEN) if used else 0
+        header[CONTROLLEN] = used
         header[FLAGS] = 0
         buffers.controls[message, 16] = length & 0xFF
         buffers.controls[message, 17] = length >> 8 & 0xFF
@@ -201,17 +234,20 @@ def _word(row: NDArray[np.uint8], at: int) -> int:
 
 
 @kernel
-def _segment_size(row: NDArray[np.uint8], used: int) -> int:
-    """Return the size in the UDP_GRO message among ``used`` bytes of control data, 0 if there is none."""
-    at = 0
-    while at + 20 <= used:
+def _read_control(row: NDArray[np.uint8], used: int) -> tuple[int, int]:
+    """Return (size in the UDP_GRO message, ECN bits) among ``used`` bytes of control data; 0 of what is not there."""
+    at, segment, mark = 0, 0, 0
+    while at + 17 <= used:
         length = _word(row, at)
-        if _word(row, at + 8) == _IPPROTO_UDP and _word(row, at + 12) == _UDP_GRO:
-            return _word(row, at + 16)
+        level, kind = _word(row, at + 8), _word(row, at + 12)
+        if level == _IPPROTO_UDP and kind == _UDP_GRO and at + 20 <= used:
+            segment = _word(row, at + 16)
+        elif (level == _IPPROTO_IP and kind == _IP_TOS) or (level == _IPPROTO_IPV6 and kind == _IPV6_TCLASS):
+            mark = int(row[at + 16]) & _ECN_MASK  # IP_TOS is a byte, IPV6_TCLASS an int below 256
         if length < 16:
             break
         at += length + 7 & ~7
-    return 0
+    return segment, mark
 
 
 @kernel
@@ -233,7 +269,7 @@ def split(
             truncated += 1
             continue
         received = headers[message, RECEIVED] & 0xFFFFFFFF
-        segment = _segment_size(controls[message], min(headers[message, CONTROLLEN], CONTROL_SIZE))
+        segment, mark = _read_control(controls[message], min(headers[message, CONTROLLEN], CONTROL_SIZE))
         if segment < 1 or segment >= received:
             segment = received
         else:
@@ -246,6 +282,7 @@ def split(
                 batch.offset[packets] = message * stride + at
                 batch.length[packets] = min(segment, received - at)
                 batch.peer[packets] = message
+                batch.ecn[packets] = mark
                 size += batch.length[packets]
                 packets += 1
             at += segment

@@ -10,9 +10,9 @@ import numpy as np
 from drivers.batch import SOCKADDR_SIZE, PacketBatch
 from drivers.errors import DriverError, SystemCallError
 from drivers.linux import udp_errno
-from drivers.linux.libc import MSG_DONTWAIT, MessageCalls, OneByOne
+from drivers.linux.libc import CONTROLLEN, MSG_DONTWAIT, MessageCalls, OneByOne
 from drivers.linux.udp_counters import UdpCounters
-from drivers.linux.udp_kernel import CONTROL_SIZE, SendBuffers, plan
+from drivers.linux.udp_kernel import CONTROL_SIZE, SEGMENT_CONTROLLEN, SendBuffers, plan
 
 MESSAGES = 64
 """Messages per system call; more than 64 brought nothing (0.97 us per packet at 64, 1.04 at 16)."""
@@ -26,6 +26,7 @@ ATTEMPTS = 8
 """Calls in a row that may move nothing before a send gives up: signals and ICMP errors cannot hold it for ever."""
 
 _STOP = -1
+_ALL_MARKS = 3
 
 
 @dataclass
@@ -77,6 +78,9 @@ class Sender:
             bound=np.zeros((MESSAGES + 1, 3), np.int64),
             refused=np.zeros((REFUSED, SOCKADDR_SIZE), np.uint8),
         )
+        self._marks = _ALL_MARKS
+        self._marks_proved = False
+        self._doubt = 0
         # struct cmsghdr of UDP_SEGMENT: length 18, level 17 (SOL_UDP), type 103, then the u16 size.
         self._buffers.controls[:, :16] = np.frombuffer(np.array([18, 17 | 103 << 32], "<u8").tobytes(), np.uint8)
         self._headers = int(self._buffers.headers.ctypes.data)
@@ -97,7 +101,8 @@ class Sender:
                 self._settle(plain, batch, done - 1)
                 plain = None
             segments = self.segments if plain is None else 1
-            messages = plan(batch, self._buffers, done, end if plain is None else plain.until, segments, self._refused)
+            until = end if plain is None else plain.until
+            messages = plan(batch, self._buffers, done, until, segments, self._refused, self._marks)
             if messages < 0:
                 raise DriverError(
                     f"packet {-1 - messages} of the batch lies outside its memory or names no peer; nothing of it was "
@@ -105,8 +110,13 @@ class Sender:
                 )
             sent = self._calls.sendmmsg(self.descriptor, self._headers, messages, MSG_DONTWAIT)
             if sent > 0:
+                self._judge_marks(refused_again=False)
                 done, idle = self._took(sent), 0
                 continue
+            if self._marked and not self._marks_proved and udp_errno.marks_refused(-sent):
+                self._marks, self._doubt = 0, -sent
+                continue
+            self._judge_marks(refused_again=True)
             merged = self._buffers.bound[1, 2] > 0
             if merged and udp_errno.gso_refused(-sent):
                 plain = _Plain(int(self._buffers.bound[1, 0]), -sent, self._counters.lost)
@@ -119,6 +129,27 @@ class Sender:
         if plain is not None and done >= plain.until:
             self._settle(plain, batch, done - 1)
         return done - first
+
+    @property
+    def marks(self) -> bool:
+        """Whether the ECN bits of a batch are asked for."""
+        return self._marks > 0
+
+    @property
+    def _marked(self) -> bool:
+        """Whether the first message of the present call asks for ECN bits."""
+        used = int(self._buffers.headers[0, CONTROLLEN])
+        return used > (SEGMENT_CONTROLLEN if self._buffers.bound[1, 2] else 0)
+
+    def _judge_marks(self, *, refused_again: bool) -> None:
+        """Blame the ECN bits of a refused message only if it then left without them."""
+        if not self._doubt:
+            self._marks_proved |= not refused_again and self._marked
+        elif refused_again:  # something else was at fault
+            self._marks = _ALL_MARKS
+        else:
+            self._counters.fall_back("ecn", f"{udp_errno.name_of(self._doubt)} for a message that sets ECN bits")
+        self._doubt = 0
 
     @property
     def _refused(self) -> int:

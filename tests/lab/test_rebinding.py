@@ -43,9 +43,9 @@ class Meter:
         self.worst = 0.0
         arrive, depart = network.server.arrive, network.server.depart_to
 
-        def arrives(datagram: bytes, now: float, source: Address = ("", 0)) -> None:
+        def arrives(datagram: bytes, now: float, source: Address = ("", 0), mark: int = 0) -> None:
             self.received[source] += len(datagram)
-            arrive(datagram, now, source)
+            arrive(datagram, now, source, mark)
 
         def departs(now: float) -> list[tuple[int, bytes, Address]]:
             datagrams = depart(now)

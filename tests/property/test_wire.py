@@ -162,16 +162,17 @@ def range_lists(draw: st.DrawFn) -> list[tuple[int, int]]:
 
 
 @given(range_lists(), INTEGERS, INTEGERS, INTEGERS)
-def test_receipt(ranges: list[tuple[int, int]], path: int, delay: int, ce: int) -> None:
+def test_receipt(ranges: list[tuple[int, int]], path: int, delay: int, mark: int) -> None:
     def write(memory: Any, position: int) -> int:
         table = np.array(ranges[::-1], np.int64)
-        position = frames.put_receipt_head(memory, position, path, ranges[0][1], delay, ce)
+        position = frames.put_receipt_head(memory, position, path, ranges[0][1], delay)
+        for _ in range(3):
+            position = put_varint(memory, position, mark)
         return int(frames.put_ranges(memory, position, table, len(ranges)))
 
     content = written(write)
-    if ce == 0:
-        assert content == receipt(ranges, path, delay, b"")
-    start = 1 + len(varint(path) + varint(ranges[0][1]) + varint(delay) + varint(ce))
+    assert content == receipt(ranges, path, delay, b"", varint(mark) * 3)
+    start = 1 + len(varint(path) + varint(ranges[0][1]) + varint(delay) + varint(mark) * 3)
     out = np.zeros((frames.MAX_RANGES, 2), np.int64)
     count, position = read(content[start:], lambda m, at, end: frames.get_ranges(m, at, end, ranges[0][1], out))
     assert position == GUARD + len(content) - start

@@ -38,6 +38,12 @@ def _volume(row: Row) -> str:
     return f"{render.size(row.get('cap_used'))} of {render.size(row.get('cap'))}" if row.get("cap") else render.MISSING
 
 
+def _ecn(row: Row) -> str:
+    """Write whether a path carries congestion marks, and how many of its packets were marked."""
+    marks, state = row.get("ecn_marks"), _text("ecn")(row)
+    return f"{state}, {marks} marked" if isinstance(marks, int) and marks else state
+
+
 _LANES: tuple[Column, ...] = (
     ("session", _text("session")),
     ("path", _text("path")),
@@ -83,6 +89,7 @@ _PATHS: tuple[Column, ...] = (
     (">rate", lambda row: render.rate(row.get("rate_bps"))),
     (">MTU", _number("mtu")),
     ("search", _text("mtu_search")),
+    ("ECN", _ecn),
     (">sent", lambda row: render.size(row.get("sent_bytes"))),
     (">received", lambda row: render.size(row.get("received_bytes"))),
     (">lost", _number("lost")),

@@ -28,6 +28,8 @@ _LANE_COUNTERS = {
     "sent": ("vantun_path_transmit_packets", "Packets sent."),
     "acked": ("vantun_path_acknowledged_packets", "Packets that the peer has acknowledged."),
     "lost": ("vantun_path_lost_packets", "Packets given up as lost."),
+    "ecn_marks": ("vantun_path_congestion_marked_packets", "Packets marked as congested (ECN) on the way to the peer."),
+    "ecn_events": ("vantun_path_congestion_events", "Times that a path slowed down for congestion marks."),
     "bad_tags": ("vantun_path_bad_packets", "Packets whose authentication failed."),
 }
 _CHANNEL_COUNTERS = {

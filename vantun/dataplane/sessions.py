@@ -15,6 +15,7 @@ from vantun.dataplane.users import UserBook
 from vantun.errors import ResourceError
 from vantun.lanes import LaneSpec
 from vantun.session import index, pool, wheel
+from vantun.session.ecn import begin_ecn
 from vantun.session.floors import claim_lane, claim_session, refuse_all_below
 from vantun.session.keys import Ratchet
 from vantun.session.layout import channel_dtype
@@ -197,6 +198,7 @@ class SessionBook:
         settle_peer(t.root, lane)
         control, limit = (BRUTAL, spec.rate) if spec.rate > 0 else (BBR, spec.cap)
         begin_rate(t.root, lane, control, limit / 8.0, now)
+        begin_ecn(t.root, lane)
         most = min(spec.max_mtu, _IPV6_MTU if ":" in spec.peer[0] else spec.max_mtu)
         begin_search(t.root, lane, min(most, int(t.pool[0]["stride"]) - PACKET_START), now)
         # The first path is used at once: waiting for the answer to a PROBE would cost a client's first byte a round

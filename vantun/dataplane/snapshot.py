@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.batch import CE, ECT0, ECT1
 from drivers.linux.address import unpack
 from vantun.dataplane.context import STAGES
+from vantun.session.ecn import ECN_NAMES, ECN_REASONS
 from vantun.session.mtu import SEARCH_NAMES
 from vantun.session.rate import CONTROL_NAMES, MODE_NAMES
 from vantun.session.recovery import STATE_NAMES
@@ -75,6 +77,8 @@ _LANE_FIELDS = (
     "spoofed",
     "elsewhere",
     "padding",
+    "ecn_marks",
+    "ecn_events",
 )
 _FLOWS_SHOWN = 64
 
@@ -159,11 +163,21 @@ def _lanes(plane: Dataplane) -> list[dict[str, object]]:
                 "rate_cap_bps": round(cap * 8),
                 "cwnd": int(cwnd),
                 "limited": bool(limited),
+                **_marks(plane.context.tables.lane[lane]),
                 "mtu_search": SEARCH_NAMES[search],
                 **counted,
             }
         )
     return rows
+
+
+def _marks(record: Any) -> dict[str, object]:
+    counts = record["rx_ecn"].tolist()
+    return {
+        "ecn": ECN_NAMES[record["ecn"]],
+        "ecn_reason": ECN_REASONS[record["ecn_why"]],
+        "ecn_received": {"ect0": counts[ECT0], "ect1": counts[ECT1], "ce": counts[CE]},
+    }
 
 
 def _loss(acked: int, lost: int, smoothed: float) -> float:

@@ -71,6 +71,7 @@ class UdpJudge:
         self._sockets: dict[int, DirectSocket] = {}
         """By local port."""
         self._counts: NDArray[np.int64] = np.zeros(4, np.int64)
+        self._unmarked: NDArray[np.uint8] = np.zeros(CAPACITY, np.uint8)
         self._aside = Aside(
             start=np.zeros(CAPACITY, np.int64),
             length=np.zeros(CAPACITY, np.int32),
@@ -218,7 +219,9 @@ class UdpJudge:
         sock = self._socket_of(program, span[1] - span[0])
         if sock is not None:
             aside = self._aside
-            batch = PacketBatch(memory, aside.start, aside.length, aside.row, self._targets.table.address)
+            batch = PacketBatch(
+                memory, aside.start, aside.length, aside.row, self._targets.table.address, self._unmarked
+            )
             sock.send(batch, span[0], span[1] - span[0], now)
 
     def _send_one(self, program: Program, payload: bytes, address: NDArray[np.uint8], now: float) -> None:

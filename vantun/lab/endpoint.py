@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.batch import SOCKADDR_SIZE, packet_batch
+from drivers.batch import NOT_ECT, SOCKADDR_SIZE, packet_batch
 from drivers.linux.address import pack, unpack
 from vantun.dataplane.events import Event, FlowOpened
 from vantun.dataplane.pipeline import Dataplane
@@ -122,12 +122,19 @@ class MemoryPort:
 
 
 class Endpoint:
-    """A data plane, the datagrams waiting for it, and the flows that the other end opened."""
+    """A data plane, the datagrams waiting for it, and the flows that the other end opened.
+
+    Attributes
+    ----------
+    marks
+        ECN bits of each datagram that departed last.
+    """
 
     def __init__(self, plane: Dataplane, on_open: Callable[[Endpoint, FlowOpened, float], None] | None = None) -> None:
         self.plane = plane
         self.events: list[Event] = []
         self.misses = 0
+        self.marks: list[int] = []
         self._on_open = on_open
         self._inbox = np.zeros(_CAPACITY * _SLOT, np.uint8)
         self._sources: NDArray[np.uint8] = np.zeros((_CAPACITY, SOCKADDR_SIZE), np.uint8)
@@ -138,13 +145,14 @@ class Endpoint:
         self._unpacked: dict[bytes, Address] = {}
         self._waiting = 0
 
-    def arrive(self, datagram: bytes, now: float, source: Address = NOWHERE) -> None:
-        """Put one datagram in front of the endpoint."""
+    def arrive(self, datagram: bytes, now: float, source: Address = NOWHERE, mark: int = NOT_ECT) -> None:
+        """Put one datagram in front of the endpoint; ``mark`` are the ECN bits it arrives with."""
         if self._waiting == _CAPACITY:
             self.run(now)
         start = self._waiting * _SLOT
         self._inbox[start : start + len(datagram)] = np.frombuffer(datagram, np.uint8)
         self._batch.length[self._waiting] = len(datagram)
+        self._batch.ecn[self._waiting] = mark
         row = self._packed.get(source)
         if row is None:
             row = self._packed[source] = np.frombuffer(pack(*source), np.uint8)
@@ -165,12 +173,14 @@ class Endpoint:
     def depart_to(self, now: float) -> list[tuple[int, bytes, Address]]:
         """Return (socket, datagram, destination) for everything that is to be sent now."""
         datagrams: list[tuple[int, bytes, Address]] = []
+        self.marks.clear()
         while True:
             outgoing = self.plane.transmit(now)
             if not outgoing.packets:
                 break
             memory = outgoing.batch.memory
             offsets, sizes = outgoing.batch.offset.tolist(), outgoing.batch.length.tolist()
+            self.marks += outgoing.batch.ecn[: outgoing.packets].tolist()
             for i, socket in enumerate(outgoing.socket[: outgoing.packets].tolist()):
                 datagram = memory[offsets[i] : offsets[i] + sizes[i]].tobytes()
                 datagrams.append((socket, datagram, self._unpack(outgoing.batch.address[outgoing.batch.peer[i]])))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.batch import CE
 from drivers.kernel import kernel
 from vantun.wire.integers import int64
 
@@ -48,6 +49,8 @@ class LinkProfile:
     """Whether jitter may reorder."""
     duplicate: float = 0.0
     queue_bytes: int = 1 << 30
+    mark: float = 0.0
+    """Seconds of queue from which packets are marked as congested (ECN) if their sender can be told; 0 = never."""
     mtu: int = 1500
     """Bytes of the largest IPv4 packet; larger ones vanish, as behind a broken router."""
 
@@ -56,7 +59,7 @@ class LinkProfile:
         for name in ("loss", "duplicate"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a fraction from 0 to 1")
-        for name in ("rate", "delay", "jitter", "burst", "burst_time", "queue_bytes", "mtu"):
+        for name in ("rate", "delay", "jitter", "burst", "burst_time", "queue_bytes", "mark", "mtu"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
         if self.burst and self.burst_time:
@@ -80,6 +83,7 @@ link_dtype = np.dtype(
         ("reorder", "u1"),
         ("duplicate", "f8"),
         ("queue_bytes", "i8"),
+        ("mark", "f8"),
         ("mtu", "i8"),
         # --- state
         ("index", "i8"),
@@ -214,6 +218,11 @@ class Link:
         """Put ``size`` bytes of UDP payload on the link; return when its copies arrive (none, one or two times)."""
         count = _pass_one(self.state, now, size, self._out)
         return self._out[:count].tolist()  # type: ignore[no-any-return]
+
+    def marked(self, now: float, mark: int) -> int:
+        """Return the ECN bits with which a packet leaves the queue that it joins at ``now``."""
+        queue = float(self.state[0]["free_at"]) - now
+        return CE if mark and 0.0 < self.profile.mark <= queue else mark
 
     def counters(self) -> dict[str, int]:
         """Return packets seen, lost, tail-dropped, too big, duplicated and delivered."""

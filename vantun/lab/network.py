@@ -14,6 +14,7 @@ from accel.aead.cryptography import CryptographyAead
 from accel.engine import Operation, Suite
 from accel.fec.simd import SimdFec
 from accel.serving import Serving
+from drivers.batch import NOT_ECT
 from vantun.dataplane.config import DataplaneConfig
 from vantun.dataplane.context import Engines
 from vantun.dataplane.events import FlowOpened
@@ -26,6 +27,8 @@ from vantun.lanes import LaneSpec
 from vantun.session.floors import private_floors
 
 SESSION = 0x5E55104
+Packet = tuple[bytes, int]
+"""A datagram and its ECN bits."""
 STEP = 100e-6
 _SOCKET_ROOM = 1000
 """Datagrams that wait in front of a stopped worker; what comes then is lost."""
@@ -111,10 +114,10 @@ class Network:
         self.astray: Astray | None = None
         self.skew = [0.0, 0.0]
         self.clocks = SteadyClock(lambda: self.now + self.skew[0]), SteadyClock(lambda: self.now + self.skew[1])
-        self._held: dict[int, list[tuple[bytes, Address]]] = {}
+        self._held: dict[int, list[tuple[Packet, Address]]] = {}
         self._config = config
         self._specs: tuple[list[LaneSpec], list[LaneSpec]] = ([], [])
-        self._on_way: list[tuple[float, int, int, bytes, Address]] = []
+        self._on_way: list[tuple[float, int, int, Packet, Address]] = []
         self._sent = 0
 
     def _accept(self, endpoint: Endpoint, event: FlowOpened, now: float) -> None:
@@ -232,8 +235,10 @@ class Network:
         while self.now < until:
             running = [side for side in (0, 1) if side not in self._held]
             for side in running:
-                for path, datagram, peer in ends[side].depart_to(self.clocks[side]()):
-                    self._send(path, side, datagram, peer)
+                departed = ends[side].depart_to(self.clocks[side]())
+                for place, (path, datagram, peer) in enumerate(departed):
+                    mark = ends[side].marks[place] if place < len(ends[side].marks) else NOT_ECT
+                    self._send(path, side, (datagram, mark), peer)
             if stop is not None and stop():
                 return True
             due = min((self._next_event(side) for side in running), default=until)
@@ -241,8 +246,8 @@ class Network:
                 due = min(due, self._on_way[0][0])
             self.now = max(self.now + STEP, min(due, until))
             while self._on_way and self._on_way[0][0] <= self.now:
-                _, _, direction, datagram, source = heapq.heappop(self._on_way)
-                self._arrive(1 - direction, datagram, source)
+                _, _, direction, packet, source = heapq.heappop(self._on_way)
+                self._arrive(1 - direction, packet, source)
             for side in running:
                 ends[side].run(self.clocks[side]())
         return False
@@ -253,12 +258,13 @@ class Network:
         self.clocks[side].expect(due - clock)
         return due - (clock - self.now)
 
-    def _arrive(self, side: int, datagram: bytes, source: Address) -> None:
+    def _arrive(self, side: int, packet: Packet, source: Address) -> None:
         held = self._held.get(side)
         if held is None:
-            (self.client, self.server)[side].arrive(datagram, self.clocks[side](), source)
+            datagram, mark = packet
+            (self.client, self.server)[side].arrive(datagram, self.clocks[side](), source, mark)
         elif len(held) < _SOCKET_ROOM:
-            held.append((datagram, source))
+            held.append((packet, source))
 
     def pause(self, side: int) -> None:
         """Stop the worker of an end (0 client, 1 server): time goes on without it, its socket keeps what has room."""
@@ -266,10 +272,11 @@ class Network:
 
     def wake(self, side: int) -> None:
         """Undo :meth:`pause`."""
-        for datagram, source in self._held.pop(side, []):
-            self._arrive(side, datagram, source)
+        for packet, source in self._held.pop(side, []):
+            self._arrive(side, packet, source)
 
-    def _send(self, path: int, direction: int, datagram: bytes, peer: Address) -> None:
+    def _send(self, path: int, direction: int, packet: Packet, peer: Address) -> None:
+        datagram, mark = packet
         if direction and peer not in self.reachable[path]:
             if self.astray is not None:
                 self.astray(peer, datagram)
@@ -280,11 +287,13 @@ class Network:
             if changed is None:
                 return
             datagram = changed
-        for time in self.links[path, direction].send(self.now, len(datagram)):
+        link = self.links[path, direction]
+        mark = link.marked(self.now, mark)
+        for time in link.send(self.now, len(datagram)):
             self._sent += 1
-            heapq.heappush(self._on_way, (time, self._sent, direction, datagram, source))
+            heapq.heappush(self._on_way, (time, self._sent, direction, (datagram, mark), source))
 
     def inject(self, direction: int, datagram: bytes, after: float = 0.0, source: Address = NOWHERE) -> None:
         """Put a datagram in front of an endpoint, as anybody on the way could; ``source`` may be forged."""
         self._sent += 1
-        heapq.heappush(self._on_way, (self.now + after, self._sent, direction, datagram, source))
+        heapq.heappush(self._on_way, (self.now + after, self._sent, direction, (datagram, NOT_ECT), source))

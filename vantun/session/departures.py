@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.batch import ECT0, NOT_ECT
 from drivers.kernel import kernel
 from vantun.session.limits import PACKET_START
 from vantun.session.pool import EVENT_REKEY_SENT, push_event
-from vantun.session.recovery import probe_timeout
-from vantun.session.tables import Tables
+from vantun.session.recovery import IN_FLIGHT, probe_timeout
+from vantun.session.tables import INFLIGHT, Tables
 from vantun.wire.short_header import HEADER_LENGTH, TAG_LENGTH, put_header
 
 FRAME_START = PACKET_START + HEADER_LENGTH
@@ -29,6 +30,7 @@ class Departures(NamedTuple):
     lane: NDArray[np.int32]
     socket: NDArray[np.int32]
     peer: NDArray[np.int32]
+    ecn: NDArray[np.uint8]
     spare: NDArray[np.int32]
     """Row to be freed once sealed, or -1."""
     planned: NDArray[np.int64]
@@ -60,6 +62,8 @@ def emit(t: Tables, d: Departures, lane: int, row: int, payload: int, number: in
     d.socket[count] = record.socket
     d.peer[count] = record.peer
     d.spare[count] = spare
+    entry = t.inflight[lane, number & (INFLIGHT - 1)]
+    d.ecn[count] = entry.quiet & ECT0 if entry.state == IN_FLIGHT else NOT_ECT
     size = HEADER_LENGTH + payload + TAG_LENGTH
     record.sent += 1
     record.sent_bytes += size

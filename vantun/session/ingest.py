@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from drivers.batch import PacketBatch
 from drivers.kernel import kernel
+from vantun.session.ecn import note_mark, on_counts
 from vantun.session.inbox import BAD_FRAME, BAD_RECEIPT, KEPT, MALFORMED, NOT_NEEDED, TOO_MANY, violate
 from vantun.session.index import find
 from vantun.session.layout import RESPONSES
@@ -70,6 +71,7 @@ class Arrivals(NamedTuple):
     row: NDArray[np.int32]
     source: NDArray[np.int32]
     """Row of the batch's addresses that says where the packet came from."""
+    ecn: NDArray[np.uint8]
     miss: NDArray[np.int32]
     """Indexes of packets that belong to no lane."""
 
@@ -111,6 +113,7 @@ def sort_arrivals(t: Tables, a: Arrivals, batch: PacketBatch, first: int, count:
         a.lane[ours] = lane
         a.row[ours] = row
         a.source[ours] = batch.peer[first + i]
+        a.ecn[ours] = batch.ecn[first + i]
         ours += 1
     return ours, misses
 
@@ -163,6 +166,7 @@ def accept_arrivals(t: Tables, a: Arrivals, address: NDArray[np.uint8], count: i
         fate, eliciting = _read_frames(t, lane, row, int64(a.length[i]) - TAG_LENGTH, ranges, now)
         if eliciting and fate in (KEPT, NOT_NEEDED):
             note_range(t, lane, number)
+            note_mark(record, int64(a.ecn[i]))
             _owe_receipt(record, now)
         if fate == MALFORMED:
             t.pool[0].dropped_malformed += 1
@@ -280,7 +284,9 @@ def _read_receipt(t: Tables, lane: int, position: int, end: int, ranges: NDArray
     path, position = get_varint(t.memory, position, end)
     largest, position = get_varint(t.memory, position, end)
     delay, position = get_varint(t.memory, position, end)
-    _, position = get_varint(t.memory, position, end)
+    ect0, position = get_varint(t.memory, position, end)
+    ect1, position = get_varint(t.memory, position, end)
+    ce, position = get_varint(t.memory, position, end)
     if position < 0:
         return -1
     count, position = get_ranges(t.memory, position, end, largest, ranges)
@@ -303,5 +309,6 @@ def _read_receipt(t: Tables, lane: int, position: int, end: int, ranges: NDArray
             if not on_receipt(t, reported, ranges, count, delay * 1e-6, now):
                 violate(t, session, BAD_RECEIPT)
                 return -1
+            on_counts(t, reported, largest, ect0, ect1, ce, now)
             break
     return position

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from drivers.batch import CE, ECT0, ECT1
 from drivers.kernel import kernel
 from vantun.session.departures import FRAME_START, Departures, emit, is_full
 from vantun.session.lane_probes import CHALLENGE, HOME, LARGE, SMALL, register_probe
@@ -188,7 +189,9 @@ def _write_receipt(t: Tables, lane: int, row: int, now: float) -> int:
     delay = int64(max(0.0, now - record.largest_rx_at) * 1e6)
     ranges = t.rx_range[lane, : record.rx_ranges]
     largest = ranges[len(ranges) - 1, 1]
-    end = put_receipt_head(t.memory, start, int64(record.path), largest, delay, 0)
+    end = put_receipt_head(t.memory, start, int64(record.path), largest, delay)
+    for mark in (ECT0, ECT1, CE):
+        end = put_varint(t.memory, end, int64(record.rx_ecn[mark]))
     end = put_ranges(t.memory, end, ranges, min(len(ranges), MAX_RANGES))
     end = put_varint(t.memory, end, CHANNELS)
     for kind in range(CHANNELS):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from vantun.session.ecn_layout import ecn_fields
+
 BLOCK_SPAN = 128
 """Numbers of a block: seq >> 7 is the block, seq & 127 the column of code 1."""
 RESPONSES = 4
@@ -202,6 +204,7 @@ lane_dtype = np.dtype(
         ("phase_at", "f8"),
         ("tokens", "f8"),
         ("tokens_at", "f8"),
+        *ecn_fields,
         ("limited", "u1"),  # the last packet waited for this lane: cwnd or pacing was the limit
         # --- receiving
         ("largest_rx", "i8"),
@@ -212,6 +215,7 @@ lane_dtype = np.dtype(
         ("rx_phase_start", "i8"),  # lowest number seen in the current phase
         ("unreported", "i4"),
         ("receipt_due", "f8"),
+        ("rx_ecn", "i8", (4,)),  # packets to be acknowledged, by their ECN bits
         ("bad_tags", "i8"),
         # --- counters
         ("sent", "i8"),
@@ -241,7 +245,7 @@ inflight_dtype = np.dtype(
         ("kind", "u1"),  # frame type, or CLOSED_DATA
         ("state", "u1"),
         ("app_limited", "u1"),
-        ("quiet", "u1"),  # sent while this lane kept below its rate
+        ("quiet", "u1"),  # bit 0: sent while this lane kept below its rate; bit 1: as ECT(0)
     ],
     align=True,
 )

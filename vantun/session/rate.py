@@ -6,7 +6,8 @@ the queue. Delivery rate alone shrinks with every loss, so a sender that paces a
 15-20 % loss (every BBR that was measured is at 3-72 % of the ceiling there). Here the rate is delivery rate / (1 - p),
 and p is measured only on packets that were sent while the lane kept below its rate (the down phase of each cycle), when
 no queue of its own making can have dropped them: a policer or a full buffer shows its drops in the up phase and is not
-paid for. ``brutal`` sends at the configured rate over the share that arrives, at least 0.8.
+paid for. Congestion marks (ECN) scale the rate down.
+``brutal`` sends at the configured rate over the share that arrives, at least 0.8.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _CRUISE_ROUNDS = 5
 _BRUTAL_FLOOR = 0.8
 _QUIET_ENOUGH = 60.0
 _QUIET_MEMORY = 3000.0
+_MARK_GAIN, _MARK_FLOOR, _MARK_RECOVERY = 0.85, 0.5, 0.04
+"""Share of the rate that marks leave (RFC 8511: 0.85), at least, and what comes back per round trip without any."""
 _INITIAL_CWND = 32 * 1228.0
 _SLACK = 96 * 1228.0
 """RECEIPTs come every 64 packets: a window of the bare bandwidth-delay product would stand still on short paths."""
@@ -52,6 +55,7 @@ def begin_rate(t: Tables, lane: int, control: int, cap: float, now: float) -> No
     record.phase_at = now
     record.tokens = 0.0
     record.tokens_at = now
+    record.ecn_scale = 1.0
     t.rate[lane, :] = 0.0
 
 
@@ -63,6 +67,8 @@ def on_acked(t: Tables, lane: int, rate: float, limited: bool, now: float) -> No
     record.round_rtt = max(record.round_rtt, record.latest_rtt)
     if new_round:
         record.round_end = record.delivered + record.in_flight
+        if record.ecn_scale < 1.0 and now - record.ecn_at > 2.0 * record.srtt:
+            record.ecn_scale = min(1.0, record.ecn_scale + _MARK_RECOVERY)
         if record.measured:
             # rounds in which the sender had too little to send say nothing about the path, so they age no sample: else
             # a second of small requests would leave the next download with their rate
@@ -148,14 +154,33 @@ def _set_bbr(record: np.record) -> None:
     if rate <= 0.0:
         return
     goal = rate * max(record.min_rtt, 0.0005)
-    pacing = max(record.gain * rate, 10.0 * 1228.0)
+    pacing = max(record.gain * rate * record.ecn_scale, 10.0 * 1228.0)
     if record.mode == STARTUP:
         pacing = max(pacing, record.pacing_rate)
     if record.rate_cap > 0.0:
         pacing = min(pacing, record.rate_cap)
     record.pacing_rate = pacing
     # two bandwidth-delay products, in startup too: with 2.77 startup overran a queue of one and lost 20 times as much
-    record.cwnd = max(2.0 * goal + _SLACK, _INITIAL_CWND)
+    record.cwnd = max(2.0 * goal * record.ecn_scale + _SLACK, _INITIAL_CWND)
+
+
+@kernel
+def congestion_seen(record: np.record, now: float) -> None:
+    """React to congestion marks, once per round trip.
+
+    Whoever searches for more has found its end, and drains what that cost; startup only once the rate has ceased to
+    grow, because its first burst is marked anywhere. Marks of a search come in when it is over: a round trip later they
+    say that the rate is too high as it is.
+    """
+    if record.mode == STARTUP:
+        if record.full_rounds > 0:
+            record.full_rounds = _FULL_ROUNDS
+            _enter(record, DRAIN, 1.0 / _STARTUP_GAIN, now)
+    elif record.mode == UP:
+        _enter(record, DOWN, 0.85, now)
+    elif record.mode == CRUISE and now - record.phase_at > record.srtt:
+        record.ecn_scale = max(_MARK_FLOOR, record.ecn_scale * _MARK_GAIN)
+    _set_bbr(record)
 
 
 @kernel

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.kernel import kernel
+from vantun.session.ecn import begin_ecn
 from vantun.session.lane_probes import answer_time
 from vantun.session.limits import MAX_LANES
 from vantun.session.mtu import start_over
@@ -194,6 +195,7 @@ def _move(t: Tables, lane: int, now: float) -> None:
         record.min_rtt = 0.0
         sample_rtt(record, record.other_rtt, 0.0, now)
         begin_rate(t, lane, int64(record.control), record.rate_cap, now)
+        begin_ecn(t, lane)
         record.loss_seen = 0.01
         start_over(t, lane, now)
     record.pto_count = 0

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from drivers.kernel import kernel
 from vantun.session.blocks import CLOSED_DATA, one_more, shard_acked, shard_lost
+from vantun.session.ecn import mark_acked, mark_of
 from vantun.session.lane_probes import HOME, LARGE, PROBING, SMALL, answer_time
 from vantun.session.mtu import size_confirmed
 from vantun.session.pool import EVENT_LANE_STATE, push_event
@@ -48,7 +49,7 @@ def register_sent(t: Tables, lane: int, kind: int, channel: int, seq: int, size:
     entry.since_delivered = now - record.delivered_at
     entry.since_first = now - record.first_sent
     entry.app_limited = 1 if record.app_limited > record.delivered else 0
-    entry.quiet = 1 if is_quiet(record) else 0
+    entry.quiet = (1 if is_quiet(record) else 0) | mark_of(record)
     entry.kind = kind
     entry.channel = channel
     entry.seq = seq
@@ -147,12 +148,13 @@ def _acknowledge(t: Tables, lane: int, entry: np.record, now: float) -> None:
         record.reorder = min(max(record.reorder * 1.5, now - entry.sent_at - record.srtt), max(record.srtt, 0.05))
     entry.state = ACKED
     record.acked += 1
+    mark_acked(record, entry.quiet >> 1)
     record.delivered += entry.size
     record.delivered_at = now
     if entry.size - PACKET_OVERHEAD > record.mtu_base:
         record.big_lost = 0
     if live:
-        note_resolved(record, 0, entry.quiet)
+        note_resolved(record, 0, entry.quiet & 1)
     if entry.kind in (DATA, CLOSED_DATA, PARITY):
         shard_acked(t, int64(entry.channel), entry.kind, entry.seq, live)
 
@@ -197,8 +199,7 @@ def sample_rtt(record: np.record, sample: float, delay: float, now: float) -> No
 @kernel
 def _advance(t: Tables, lane: int) -> None:
     record = t.lane[lane]
-    ring = INFLIGHT
-    while record.una < record.next_pn and t.inflight[lane, record.una & (ring - 1)].state != IN_FLIGHT:
+    while record.una < record.next_pn and t.inflight[lane, record.una & (INFLIGHT - 1)].state != IN_FLIGHT:
         record.una += 1
 
 
@@ -206,11 +207,10 @@ def _advance(t: Tables, lane: int) -> None:
 def detect_lost(t: Tables, lane: int, now: float) -> float:
     """Declare lost what RACK says is lost; return when the next packet will be (inf = none waits)."""
     record = t.lane[lane]
-    ring = INFLIGHT
     due = np.inf
     patience = max(record.latest_rtt, record.srtt) + record.reorder
     for number in range(record.una, record.largest_acked + 1):
-        entry = t.inflight[lane, number & (ring - 1)]
+        entry = t.inflight[lane, number & (INFLIGHT - 1)]
         if entry.state != IN_FLIGHT or entry.sent_at > record.rack_time:
             continue
         if now >= entry.sent_at + patience:
@@ -230,8 +230,9 @@ def lose(t: Tables, lane: int, entry: np.record) -> None:
     record.in_flight -= entry.size
     record.in_flight_packets -= 1
     record.lost += 1
+    record.ecn_lost += entry.quiet >> 1
     if not record.trial:  # what goes to an address that may be the peer's no longer is no sign of the path
-        note_resolved(record, 1, entry.quiet)
+        note_resolved(record, 1, entry.quiet & 1)
     if entry.size - PACKET_OVERHEAD > record.mtu_base:
         record.big_lost += 1
     if entry.kind in (DATA, CLOSED_DATA, PARITY):
@@ -379,9 +380,8 @@ def suspect(t: Tables, lane: int) -> None:
 @kernel
 def _lose_all(t: Tables, lane: int) -> None:
     record = t.lane[lane]
-    ring = INFLIGHT
     for number in range(record.una, record.next_pn):
-        entry = t.inflight[lane, number & (ring - 1)]
+        entry = t.inflight[lane, number & (INFLIGHT - 1)]
         if entry.state == IN_FLIGHT:
             lose(t, lane, entry)
     _advance(t, lane)

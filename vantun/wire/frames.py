@@ -59,13 +59,12 @@ def get_uint32(memory: NDArray[np.uint8], position: int) -> int:
 
 
 @kernel
-def put_receipt_head(memory: NDArray[np.uint8], position: int, path: int, largest: int, delay: int, ce: int) -> int:
-    """Write a RECEIPT up to its ranges; ``delay`` in microseconds, ``ce`` = packets seen with ECN CE."""
+def put_receipt_head(memory: NDArray[np.uint8], position: int, path: int, largest: int, delay: int) -> int:
+    """Write a RECEIPT up to its counts of ECN marks; ``delay`` in microseconds."""
     memory[position] = np.uint8(RECEIPT)
     position = put_varint(memory, position + 1, path)
     position = put_varint(memory, position, largest)
-    position = put_varint(memory, position, delay)
-    return put_varint(memory, position, ce)
+    return put_varint(memory, position, delay)
 
 
 @kernel

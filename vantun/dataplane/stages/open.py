@@ -30,6 +30,7 @@ class OpenStage:
             lane=np.zeros(capacity, np.int32),
             row=np.zeros(capacity, np.int32),
             source=np.zeros(capacity, np.int32),
+            ecn=np.zeros(capacity, np.uint8),
             miss=np.zeros(capacity, np.int32),
         )
 

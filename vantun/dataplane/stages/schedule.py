@@ -26,6 +26,7 @@ class ScheduleStage:
             lane=np.zeros(capacity, np.int32),
             socket=np.zeros(capacity, np.int32),
             peer=np.zeros(capacity, np.int32),
+            ecn=np.zeros(capacity, np.uint8),
             spare=np.zeros(capacity, np.int32),
             planned=np.zeros(1, np.int64),
             now=np.zeros(1, np.float64),

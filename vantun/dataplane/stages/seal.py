@@ -65,6 +65,7 @@ def arrange(d: Departures, s: Sealed, batch: PacketBatch, count: int, lanes: int
         batch.offset[place] = end
         batch.length[place] = d.length[i] + TAG_LENGTH
         batch.peer[place] = d.peer[i]
+        batch.ecn[place] = d.ecn[i]
         end += int64(d.length[i]) + TAG_LENGTH
 
 

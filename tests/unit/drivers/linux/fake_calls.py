@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.linux.libc import CONTROL, IOV, IOVLEN, MSGHDR, OneByOne, libc
+from drivers.linux.libc import CONTROL, CONTROLLEN, IOV, IOVLEN, MSGHDR, OneByOne, libc
 
 HEADER_WORDS = 8
 
@@ -30,8 +30,14 @@ def message_size(header: int) -> int:
 
 
 def is_segmented(header: int) -> bool:
-    """Whether the message at address ``header`` carries control data."""
-    return bool(words(header, HEADER_WORDS - 1)[CONTROL])
+    """Whether the message at address ``header`` carries UDP_SEGMENT, which stands first."""
+    control = int(words(header, HEADER_WORDS - 1)[CONTROL])
+    return bool(control) and int(words(control, 2)[1]) == 17 | 103 << 32
+
+
+def is_marked(header: int) -> bool:
+    """Whether the message at address ``header`` asks for ECN bits."""
+    return bool(words(header, HEADER_WORDS - 1)[CONTROLLEN] > (24 if is_segmented(header) else 0))
 
 
 @dataclass
@@ -45,6 +51,8 @@ class FakeCalls:
         kernel does whose buffer is full after them. Once empty, everything passes.
     segmented
         Errno for every message with UDP_SEGMENT; 0 = none.
+    marked
+        Errno for every message that sets ECN bits; 0 = none.
     longest
         Messages longer than this are refused with EMSGSIZE.
     batched
@@ -54,6 +62,7 @@ class FakeCalls:
     send_script: deque[int] = field(default_factory=deque)
     receive_script: deque[int] = field(default_factory=deque)
     segmented: int = 0
+    marked: int = 0
     longest: int = 1 << 30
     batched: int = 0
     calls: int = 0
@@ -86,6 +95,8 @@ class FakeCalls:
         """Refuse for offload or length, or pass on."""
         if self.segmented and is_segmented(header):
             return -self.segmented
+        if self.marked and is_marked(header):
+            return -self.marked
         if not is_segmented(header) and message_size(header) > self.longest:
             return -errno.EMSGSIZE
         return libc().sendmsg(descriptor, header, flags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 from collections.abc import Iterator
 
@@ -10,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.batch import CE, ECT0, ECT1, NOT_ECT
 from drivers.errors import DriverError, SystemCallError
 from drivers.linux.address import AddressTable
 from drivers.linux.libc import libc
 from drivers.linux.udp import SO_MEMINFO, UdpOptions, UdpSocket
 from drivers.linux.udp_counters import UdpCounters
 from drivers.linux.udp_send import Sender
-from tests.unit.drivers.linux.loopback import drain, ipv6_missing, parcel, row_of
+from tests.unit.drivers.linux.loopback import PATIENCE_MS, drain, ipv6_missing, parcel, row_of
 
 NO_IPV6 = ipv6_missing()
 HOSTS = ["127.0.0.1", pytest.param("::1", marks=pytest.mark.skipif(NO_IPV6 is not None, reason=f"{NO_IPV6}"))]
@@ -175,6 +177,38 @@ def test_a_dual_stack_socket_speaks_to_both_families() -> None:
     assert dual.counters.gso_messages == 2
     for each in (dual, four, six):
         each.close()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "to"),
+    [
+        (("127.0.0.1", "127.0.0.1"), "127.0.0.1"),
+        pytest.param(("::1", "::1"), "::1", marks=pytest.mark.skipif(NO_IPV6 is not None, reason=f"{NO_IPV6}")),
+        pytest.param(("", ""), "127.0.0.1", marks=pytest.mark.skipif(NO_IPV6 is not None, reason=f"{NO_IPV6}")),
+    ],
+    ids=["IPv4", "IPv6", "IPv4 over IPv6 sockets"],
+)
+def test_ecn_bits_travel_per_message(hosts: tuple[str, str], to: str) -> None:
+    """The real kernel sets what each message asks for, merges only what is alike, and tells what arrived."""
+    sender, receiver = (UdpSocket.bind(host, 0) for host in hosts)
+    assert receiver.reads_ecn
+    table = AddressTable(2)
+    marks = [ECT0] * 4 + [CE] * 4 + [NOT_ECT] * 4 + [ECT1] + [ECT0] * 3
+    what = parcel([(1000, table.row(to, receiver.socket.getsockname()[1]))] * len(marks), table)
+    what.batch.ecn[:] = marks
+    assert sender.send(what.batch, 0, len(marks)) == len(marks)
+    assert (sender.marks, sender.counters.fallbacks) == (True, {})
+    assert sender.counters.gso_messages == 4
+    waiting = select.poll()
+    seen: list[int] = []
+    waiting.register(receiver.fileno(), select.POLLIN)
+    while len(seen) < len(marks):
+        assert waiting.poll(PATIENCE_MS)
+        count = receiver.receive(batch := receiver.receive_batch())
+        seen += batch.ecn[:count].tolist()
+    assert seen == marks
+    sender.close()
+    receiver.close()
 
 
 def test_an_adopted_socket_and_its_duplicate_share_the_traffic() -> None:

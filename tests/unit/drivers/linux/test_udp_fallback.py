@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.batch import ECT0
 from drivers.errors import SystemCallError
 from drivers.linux.address import AddressTable
 from drivers.linux.udp import UdpOptions, UdpSocket
@@ -93,6 +94,37 @@ def test_refused_segmentation_is_replaced_and_remembered_for_that_peer(receiver:
     assert sending.counters.fallbacks["gso"] == {f"{errno.errorcode[number]} from the route to one peer": 1}
     assert sending.counters.gso_messages == sending.counters.lost == 0
     assert [data for data, _ in drain(receiver, 11)] == what.contents
+    sending.close()
+
+
+@pytest.mark.parametrize("segmented", [0, errno.EIO, errno.EINVAL])
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP])
+def test_refused_ecn_bits_are_left_out_and_segmentation_is_judged_apart(
+    receiver: UdpSocket, number: int, segmented: int
+) -> None:
+    sending = sender_over(FakeCalls(marked=number, segmented=segmented))
+    table = AddressTable(1)
+    what = parcel([(1200, row_of(table, receiver))] * 10, table)
+    what.batch.ecn[:] = ECT0
+    for _ in range(2):
+        assert sending.send(what.batch, 0, 10) == 10
+        assert [data for data, _ in drain(receiver, 10)] == what.contents
+    assert not sending.marks
+    assert sending.counters.fallbacks["ecn"] == {f"{errno.errorcode[number]} for a message that sets ECN bits": 1}
+    assert ("gso" in sending.counters.fallbacks) == (segmented > 0)
+    assert sending.counters.lost == 0
+    sending.close()
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_refused_segmentation_is_not_blamed_on_ecn_bits(receiver: UdpSocket, number: int) -> None:
+    sending = sender_over(FakeCalls(segmented=number))
+    table = AddressTable(1)
+    what = parcel([(1200, row_of(table, receiver))] * 10, table)
+    what.batch.ecn[:] = ECT0
+    assert sending.send(what.batch, 0, 10) == 10
+    assert sending.marks
+    assert list(sending.counters.fallbacks) == ["gso"]
     sending.close()
 
 

@@ -61,7 +61,7 @@ def test_the_first_packets_of_a_server() -> None:
     peer.send(data(0, 0, open_record(0)))
     first, second = peer.depart(0.25)
     assert first.hex(" ") == (
-        "03 01 00 80 03 d0 90 00 01 00"  # RECEIPT: path 1, largest 0, 250,000 us, no CE, one range of one number
+        "03 01 00 80 03 d0 90 00 00 00 01 00"  # RECEIPT: path 1, largest 0, 250,000 us, no marks, a range of one number
         " 04 00 40 80 01 40 80 02 40 80 03 40 80"  # four channels, credit for 128 blocks each
     )
     assert second[0] == 0x01
