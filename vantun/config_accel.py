@@ -69,7 +69,8 @@ ACCEL_KEYS = (
     Key(
         "accel.goal",
         choice(*GOALS),
-        "What the best engine is best at: wall time, CPU time, or the 99th percentile of wall time.",
+        "What the best engine is best at: wall time, CPU time, or the 99th percentile of wall time. With `latency` "
+        "workers watch their sockets for 150 us after traffic, before they sleep: that is CPU time, too.",
         "throughput",
         "throughput",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import time
 from collections.abc import Callable
 
 from drivers.linux.wait import Sleeper
@@ -38,17 +39,30 @@ class Poller:
         if self._handlers.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
-    def wait(self, seconds: float) -> int:
-        """Sleep at most ``seconds`` until something is ready, and call its handlers; return how many."""
-        if seconds > 0.0 and not self._sleeper.sleep(seconds):
-            return 0
+    def wait(self, seconds: float, spin: float = 0.0) -> int:
+        """Sleep at most ``seconds`` until something is ready, and call its handlers; return how many.
+
+        For the first ``spin`` of these seconds the descriptors are watched instead.
+        """
         handlers = self._handlers
-        ready = self._epoll.poll(0, _MAX_EVENTS)
+        ready = self._watch(min(spin, seconds)) if spin > 0.0 else []
+        if not ready:
+            if seconds > spin and not self._sleeper.sleep(seconds - spin):
+                return 0
+            ready = self._epoll.poll(0, _MAX_EVENTS)
         for descriptor, events in ready:
             handler = handlers.get(descriptor)
             if handler is not None:  # an earlier handler of this round may have removed it
                 handler(events)
         return len(ready)
+
+    def _watch(self, seconds: float) -> list[tuple[int, int]]:
+        """Ask again and again for so long; return what became ready."""
+        end = time.perf_counter() + seconds
+        ready = self._epoll.poll(0, _MAX_EVENTS)
+        while not ready and time.perf_counter() < end:
+            ready = self._epoll.poll(0, _MAX_EVENTS)
+        return ready
 
     def close(self) -> None:
         """Close the epoll set; the descriptors in it stay open."""

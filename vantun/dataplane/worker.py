@@ -41,6 +41,7 @@ def _serve(control: socket.socket, floors: int) -> int:
     from vantun.config import AccelConfig
     from vantun.dataplane.config import DataplaneConfig
     from vantun.dataplane.pipeline import Dataplane
+    from vantun.dataplane.wake import Wake
     from vantun.dataplane.warm import warm
     from vantun.dataplane.worker_engines import EngineRoom
     from vantun.dataplane.worker_loop import WorkerLoop
@@ -76,7 +77,7 @@ def _serve(control: socket.socket, floors: int) -> int:
         return 1
     gc.collect()
     gc.freeze()  # what start-up left stays; the collector need not look at it again
-    loop = WorkerLoop(plane, control)
+    loop = WorkerLoop(plane, control, wake=Wake(latency=accel.goal == "latency"))
     loop.retune_by(lambda clear: room.retune(plane.context.engines, clear=clear))
     loop.run()
     return 0

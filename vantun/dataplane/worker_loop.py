@@ -1,7 +1,6 @@
 """The loop of a data worker: sleep until a socket or a timer, take packets in, give packets out, report.
 
-One thread, no asyncio. A turn has a fixed order and bounded work. It costs the same for one packet as for thirty, so a
-worker that has had a small one lets packets gather for COALESCE; one that was idle wakes up at once.
+One thread, no asyncio. A turn has a fixed order and bounded work; when the next one begins, wake.py decides.
 """
 
 from __future__ import annotations
@@ -27,13 +26,11 @@ from vantun.dataplane.snapshot import engine_fallbacks
 from vantun.dataplane.steady_clock import SteadyClock
 from vantun.dataplane.tun_port import TunPorts
 from vantun.dataplane.udp_ports import UdpPorts
+from vantun.dataplane.wake import Wake
 from vantun.dataplane.worker_sockets import WorkerSockets
 from vantun.session.tables import CHANNELS
 from vantun.worker_messages import Message
 
-COALESCE = 250e-6
-"""Seconds of rest after a turn that moved few packets: what comes meanwhile shares the next."""
-_FEW = 64
 _BATCHES = 8
 """Sealed batches sent per turn."""
 _NOTHING_DONE = 1e-3
@@ -51,7 +48,13 @@ class WorkerLoop:
         Turns made so far; an idle worker makes none.
     """
 
-    def __init__(self, plane: Dataplane, control: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        plane: Dataplane,
+        control: socket.socket,
+        clock: Callable[[], float] = time.monotonic,
+        wake: Wake | None = None,
+    ) -> None:
         self.turns = 0
         self._plane = plane
         clock = self._clock = SteadyClock(clock)
@@ -66,7 +69,7 @@ class WorkerLoop:
         self._control = ControlSocket(control, self._poller, self._serve)
         self._stop_at = math.inf
         self._received = 0
-        self._rest = False
+        self._wake = wake or Wake()
         self._idle_turns = 0
 
     def retune_by(self, retune: Callable[[bool], None]) -> None:
@@ -76,8 +79,8 @@ class WorkerLoop:
     def run(self) -> None:
         """Serve until told to stop, or until the control process is gone."""
         while not self._control.closed and not self._stopped():
-            if self._rest:
-                time.sleep(COALESCE)
+            if self._wake.rest:
+                time.sleep(self._wake.rest)
             self.turn(self.patience(self._clock()))
 
     def close(self) -> None:
@@ -102,7 +105,7 @@ class WorkerLoop:
     def turn(self, patience: float) -> None:
         """Sleep at most ``patience`` seconds, then do what there is to do."""
         self._received = 0
-        ready = self._poller.wait(patience)
+        ready = self._poller.wait(patience, self._wake.spin)
         now = self._clock()
         self.turns += 1
         if self._control.retry:
@@ -114,7 +117,7 @@ class WorkerLoop:
         for event in self._plane.take_events():
             self._control.post(event)
         busy = bool(ready or sent)
-        self._rest = busy and self._received + sent < _FEW
+        self._wake.note(self._received + sent, now, busy=busy)
         self._idle_turns = 0 if busy else self._idle_turns + 1
 
     def _receive(self, batch: PacketBatch, count: int, number: int) -> NDArray[np.int32]:

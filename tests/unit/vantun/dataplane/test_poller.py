@@ -1,0 +1,33 @@
+"""The epoll set of a worker: what is ready is found by sleeping and by watching, and nobody sleeps for too short."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from vantun.dataplane.poller import IN, Poller
+
+
+@pytest.mark.parametrize("spin", [0.0, 0.5, 5.0])
+def test_what_is_ready_is_handled_whether_watched_for_or_slept_on(spin: float) -> None:
+    poller = Poller()
+    seen: list[int] = []
+    source, sink = os.pipe()
+    poller.add(source, IN, seen.append)
+    os.write(sink, b"x")
+    assert poller.wait(1.0, spin) == 1
+    assert seen == [IN]
+    os.close(source)
+    os.close(sink)
+    poller.close()
+
+
+@pytest.mark.parametrize("spin", [0.0, 1e-4, 1.0])
+def test_without_an_event_the_time_passes(spin: float) -> None:
+    poller = Poller()
+    began = time.monotonic()
+    assert poller.wait(0.002, spin) == 0
+    assert time.monotonic() - began >= 0.002
+    poller.close()
