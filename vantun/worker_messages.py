@@ -99,6 +99,23 @@ class RemoveSocket:
 
 
 @dataclass(frozen=True)
+class JoinMesh:
+    """Carries the reading end of this worker's inbox, where others put datagrams of its lanes.
+
+    See :mod:`vantun.dataplane.handover`. ``worker`` is its number: byte 0 of the connection ids that are received here.
+    """
+
+    worker: int
+
+
+@dataclass(frozen=True)
+class AddPeer:
+    """Carries the writing end of another worker's inbox."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
 class AddLane:
     """Begin to speak on a lane. Answered only by LaneRefused, if there is no room."""
 
@@ -242,6 +259,8 @@ Command = (
     Configure
     | AddSocket
     | RemoveSocket
+    | JoinMesh
+    | AddPeer
     | AddLane
     | CloseLane
     | EndSession
@@ -282,6 +301,8 @@ MESSAGES: dict[str, type[Message]] = {
     "configure": Configure,
     "add socket": AddSocket,
     "remove socket": RemoveSocket,
+    "join mesh": JoinMesh,
+    "add peer": AddPeer,
     "add lane": AddLane,
     "close lane": CloseLane,
     "end session": EndSession,

@@ -22,11 +22,13 @@ from vantun.tun_messages import TunCommand
 from vantun.udp_messages import AttachUdp, CloseUdp, JudgeUdp, MoveUdp, OpenUdp, UdpTarget, UdpVerdict
 from vantun.worker_messages import (
     AddLane,
+    AddPeer,
     AddSocket,
     AskSnapshot,
     AttachFlow,
     CloseLane,
     EndSession,
+    JoinMesh,
     LimitUsers,
     Message,
     OpenFlow,
@@ -39,6 +41,9 @@ from vantun.worker_messages import (
     SnapshotTaken,
     Stop,
 )
+
+_NETWORK = (socket.AF_INET, socket.AF_INET6)
+_MESH = (socket.AF_UNIX,)
 
 
 class Commands:
@@ -84,6 +89,10 @@ class Commands:
                 self._sockets.add(number, _take(descriptors, socket.SOCK_DGRAM))
             case RemoveSocket(number):
                 self._sockets.remove(number)
+            case JoinMesh(worker):
+                self._sockets.handover.join(worker, _take(descriptors, socket.SOCK_DGRAM, _MESH))
+            case AddPeer(worker):
+                self._sockets.handover.connect(worker, _take(descriptors, socket.SOCK_DGRAM, _MESH))
             case AddLane(lane):
                 try:
                     self._plane.add_lane(lane, now)
@@ -128,7 +137,9 @@ class Commands:
                 raise ProtocolError(f"{type(message).__name__} is no command to a worker; restart the appliance")
 
 
-def _take(descriptors: list[int], kind: socket.SocketKind) -> socket.socket:
+def _take(
+    descriptors: list[int], kind: socket.SocketKind, families: tuple[socket.AddressFamily, ...] = _NETWORK
+) -> socket.socket:
     """Return the socket that came with a command."""
     if not descriptors:
         raise ProtocolError(f"a {kind.name} socket was lost on its way; raise the limit on open files (ulimit -n)")
@@ -136,7 +147,7 @@ def _take(descriptors: list[int], kind: socket.SocketKind) -> socket.socket:
         sock = socket.socket(fileno=os.dup(descriptors[0]))
     except OSError as error:
         raise ProtocolError(f"a descriptor is no socket, or cannot be kept: {error.strerror}; report this") from None
-    if sock.type != kind or sock.family not in (socket.AF_INET, socket.AF_INET6):
+    if sock.type != kind or sock.family not in families:
         sock.close()
         raise ProtocolError(f"a {kind.name} socket was announced, another came; report this")
     return sock

@@ -189,6 +189,7 @@ class WorkerLoop:
                 "clock_jumps": self._clock.jumps,
                 "clock_lost_s": round(self._clock.lost, 3),
                 "unsent": self._sockets.unsent,
+                **self._sockets.handover.snapshot(),
                 "misses_dropped": self._sockets.misses_dropped + self._control.misses_dropped,
                 "unreadable_messages": self._control.unreadable,
             },

@@ -15,6 +15,7 @@ from drivers.batch import PacketBatch
 from drivers.errors import DriverError
 from drivers.linux.address import unpack
 from drivers.linux.udp import UdpOptions, UdpSocket
+from vantun.dataplane.handover import Handover
 from vantun.dataplane.poller import IN, OUT, Poller
 from vantun.dataplane.stages.seal import Outgoing
 from vantun.worker_messages import MAX_DATAGRAM
@@ -64,6 +65,8 @@ class WorkerSockets:
         Packets dropped here: their socket was full for too long, dead, or taken away.
     misses_dropped
         Datagrams of no lane that were not passed on.
+    handover
+        Gives other workers their datagrams, and takes those that they give.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class WorkerSockets:
         self.retry_at = math.inf
         self.unsent = 0
         self.misses_dropped = 0
+        self.handover = Handover(poller, self._taken_over)
 
     def add(self, number: int, sock: socket.socket, options: UdpOptions | None = None) -> None:
         """Receive and send on ``sock``, which belongs to the worker from now on. Raises DriverError."""
@@ -110,6 +114,7 @@ class WorkerSockets:
         """Close every socket."""
         for number in list(self._sockets):
             self.remove(number)
+        self.handover.close()
 
     # --- in
 
@@ -128,7 +133,7 @@ class WorkerSockets:
                     break
                 misses = self._receive(batch, count, number)
                 if len(misses):
-                    self._pass_on(number, batch, misses)
+                    self._pass_on(number, batch, self.handover.pass_on(number, batch, misses))
                 if count < _DRAINED:
                     break
         except DriverError as error:
@@ -136,6 +141,12 @@ class WorkerSockets:
             self._errors[number] = str(error)
             self._poller.remove(udp.fileno())
             self._resting[number] = self._clock() + _REST
+
+    def _taken_over(self, batch: PacketBatch, count: int, number: int) -> None:
+        """Take datagrams that another worker has received in this one's place."""
+        misses = self._receive(batch, count, number)
+        if len(misses):  # of a lane that has ended: they are not handed on, or two workers could play ball
+            self._pass_on(number, batch, misses)
 
     def _pass_on(self, number: int, batch: PacketBatch, misses: NDArray[np.int32]) -> None:
         datagrams = []

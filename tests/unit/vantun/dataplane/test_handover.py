@@ -1,0 +1,222 @@
+"""Datagrams of another worker: they arrive there with their source, in order, or are counted as dropped."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from drivers.batch import PacketBatch, packet_batch
+from drivers.linux.address import pack, unpack
+from drivers.linux.udp_bind import bind_udp
+from vantun.dataplane.handover import DATAGRAMS, MESSAGE, Handover, inbox
+from vantun.dataplane.poller import Poller
+from vantun.dataplane.worker_sockets import WorkerSockets
+
+Datagram = tuple[bytes, str, int]
+
+
+@dataclass
+class Mesh:
+    """Workers of a mesh, and what each was given: (socket number, data, host, port)."""
+
+    poller: Poller = field(default_factory=Poller)
+    workers: list[Handover] = field(default_factory=list)
+    got: list[list[tuple[int, bytes, str, int]]] = field(default_factory=list)
+    boxes: list[tuple[socket.socket, socket.socket]] = field(default_factory=list)
+
+    def grow(self, count: int) -> None:
+        for number in range(count):
+            self.got.append([])
+            self.workers.append(Handover(self.poller, self._taker(number)))
+            self.boxes.append(inbox())
+        for number, worker in enumerate(self.workers):
+            worker.join(number, self.boxes[number][0].dup())
+            for other in range(count):
+                if other != number:
+                    worker.connect(other, self.boxes[other][1].dup())
+
+    def _taker(self, number: int):  # type: ignore[no-untyped-def]
+        def take(batch: PacketBatch, count: int, sock: int) -> None:
+            self.got[number] += [(sock, *each) for each in contents(batch, count)]
+
+        return take
+
+    def settle(self) -> None:
+        while self.poller.wait(0.0):
+            pass
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.close()
+        for pair in self.boxes:
+            for sock in pair:
+                sock.close()
+        self.poller.close()
+
+
+@pytest.fixture
+def mesh() -> Iterator[Mesh]:
+    made = Mesh()
+    made.grow(3)
+    yield made
+    made.close()
+
+
+def contents(batch: PacketBatch, count: int) -> list[Datagram]:
+    found = []
+    for index in range(count):
+        start, size = int(batch.offset[index]), int(batch.length[index])
+        found.append((batch.memory[start : start + size].tobytes(), *unpack(batch.address[batch.peer[index]])))
+    return found
+
+
+def batch_of(datagrams: list[Datagram]) -> PacketBatch:
+    address = np.frombuffer(b"".join(pack(host, port) for _, host, port in datagrams), np.uint8).reshape(-1, 28)
+    memory = np.frombuffer(b"".join(data for data, _, _ in datagrams) + bytes(8), np.uint8)
+    batch = packet_batch(memory, len(datagrams), address)
+    batch.length[:] = [len(data) for data, _, _ in datagrams]
+    batch.offset[:] = np.cumsum(batch.length) - batch.length
+    batch.peer[:] = np.arange(len(datagrams))
+    return batch
+
+
+def everything(count: int) -> NDArray[np.int32]:
+    return np.arange(count, dtype=np.int32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.binary(max_size=3).flatmap(lambda head: st.just(head) | st.just(b"\x41\x01" + head)),
+            st.sampled_from(["10.0.0.1", "192.0.2.7", "2001:db8::5"]),
+            st.integers(1, 65_535),
+        ),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_each_datagram_goes_to_its_worker_or_stays(datagrams: list[Datagram]) -> None:
+    mesh = Mesh()
+    mesh.grow(3)
+    try:
+        rest = mesh.workers[0].pass_on(7, batch_of(datagrams), everything(len(datagrams)))
+        mesh.settle()
+        owners = [
+            data[1] if len(data) > 1 and data[0] & 0xC0 == 0x40 and data[1] in (1, 2) else 0 for data, _, _ in datagrams
+        ]
+        assert rest.tolist() == [index for index, owner in enumerate(owners) if owner == 0]
+        for worker in (1, 2):
+            assert mesh.got[worker] == [
+                (7, *each) for each, owner in zip(datagrams, owners, strict=True) if owner == worker
+            ]
+        assert mesh.workers[0].handed_over == len(datagrams) - len(rest)
+        assert mesh.workers[0].dropped == 0
+    finally:
+        mesh.close()
+
+
+def test_many_long_datagrams_take_several_messages(mesh: Mesh) -> None:
+    datagrams = [(b"\x40\x02" + bytes([index % 256]) * 1400, "10.0.0.1", 1 + index) for index in range(200)]
+    assert not len(mesh.workers[0].pass_on(1, batch_of(datagrams), everything(200)))
+    mesh.settle()
+    assert mesh.got[2] == [(1, *each) for each in datagrams]
+    assert mesh.workers[2].snapshot() == {"handed_over": 0, "hand_over_dropped": 0, "taken_over": 200}
+
+
+def test_small_ones_are_as_many_as_a_message_may_have_pieces(mesh: Mesh) -> None:
+    count = 2 * DATAGRAMS + 1
+    datagrams = [(b"\x40\x01", "10.0.0.1", 1 + index) for index in range(count)]
+    assert not len(mesh.workers[2].pass_on(1, batch_of(datagrams), everything(count)))
+    mesh.settle()
+    assert [port for _, _, _, port in mesh.got[1]] == list(range(1, count + 1))
+
+
+def test_a_worker_that_does_not_read_is_not_waited_for(mesh: Mesh) -> None:
+    datagrams = [(b"\x40\x01" + bytes(1400), "10.0.0.1", 9)] * 40
+    batch = batch_of(datagrams)
+    sent = 0
+    while not mesh.workers[0].dropped:
+        mesh.workers[0].pass_on(1, batch, everything(40))
+        sent += 40
+        assert sent < 1_000_000, "an inbox without a bound"
+    assert mesh.workers[0].handed_over + mesh.workers[0].dropped == sent
+    mesh.settle()
+    assert len(mesh.got[1]) == mesh.workers[0].handed_over
+    assert len(mesh.workers[0].pass_on(1, batch, everything(40))) == 0
+    mesh.settle()
+    assert mesh.got[1][-1] == (1, *datagrams[-1])
+
+
+def test_what_no_message_can_hold_is_dropped(mesh: Mesh) -> None:
+    datagrams = [(b"\x40\x01" + bytes(size), "10.0.0.1", 9) for size in (10, MESSAGE, 20)]
+    assert not len(mesh.workers[0].pass_on(1, batch_of(datagrams), everything(3)))
+    mesh.settle()
+    assert [len(data) for _, data, _, _ in mesh.got[1]] == [12, 22]
+    assert mesh.workers[0].dropped == 1
+
+
+def test_an_inbox_outlives_its_worker(mesh: Mesh) -> None:
+    mesh.workers[1].close()
+    datagrams = [(b"\x40\x01abc", "10.0.0.1", 9)]
+    mesh.workers[0].pass_on(1, batch_of(datagrams), everything(1))
+    mesh.workers[1].join(1, mesh.boxes[1][0].dup())
+    mesh.settle()
+    assert mesh.got[1] == [(1, *datagrams[0])]
+
+
+@pytest.mark.parametrize("message", [b"", b"short", bytes(12), b"\xff" * 60, b"\0" * 8 + b"\1\0\0\0" + b"\xff" * 40])
+def test_what_is_no_message_is_left_alone(mesh: Mesh, message: bytes) -> None:
+    mesh.boxes[1][1].send(message)
+    mesh.settle()
+    assert mesh.got[1] == []
+
+
+def test_without_a_mesh_everything_stays() -> None:
+    poller = Poller()
+    alone = Handover(poller, lambda _batch, _count, _number: None)
+    assert len(alone.pass_on(1, batch_of([(b"\x40\x01", "10.0.0.1", 9)]), everything(1))) == 1
+    alone.close()
+    poller.close()
+
+
+def test_sockets_hand_over_before_the_control_process_is_told_and_never_twice() -> None:
+    poller, missed = Poller(), list[tuple[int, list[Datagram]]]()
+    ours, theirs = inbox(), inbox()
+
+    def receive(_batch: PacketBatch, count: int, _number: int) -> NDArray[np.int32]:
+        return everything(count)
+
+    sockets = WorkerSockets(poller, receive, lambda number, found: missed.append((number, found)), lambda: 0.0)
+    sockets.handover.join(0, ours[0])
+    sockets.handover.connect(1, theirs[1])
+    bound = bind_udp("127.0.0.1", 0)
+    target = bound.getsockname()
+    sockets.add(3, bound)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind(("127.0.0.1", 0))
+        for data in (b"\x40\x01theirs", b"\xc0\x01long", b"\x40\x00ours"):
+            sender.sendto(data, target)
+        source = sender.getsockname()
+        while not missed:
+            poller.wait(1.0)
+    found = [data for _, each in missed for data, _, _ in each]
+    assert found == [b"\xc0\x01long", b"\x40\x00ours"]
+    message = theirs[0].recv(1 << 16)
+    assert message.endswith(b"\x40\x01theirs")
+    missed.clear()
+    ours[1].send(message)  # as if the other had handed it to us: it is nobody's here
+    while not missed:
+        poller.wait(1.0)
+    assert missed == [(3, [(b"\x40\x01theirs", *source)])]
+    sockets.close()
+    for sock in (ours[1], theirs[0]):
+        sock.close()
+    poller.close()
