@@ -49,6 +49,9 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=0, help="turns of every subject (default: 3; quick: 1)")
     parser.add_argument("--only", default="", metavar="NAME,...", help="these subjects only")
     parser.add_argument("--profile", choices=PROFILES, default="offload", help="software: without USO on the links")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="data workers of each end of VANTUN (default: its choice)"
+    )
     parser.add_argument("--no-pin", dest="pin", action="store_false", help="let every process run on any core")
     parser.add_argument("--wireguard-go", type=Path, metavar="PATH", help="a binary of December 2023 or newer")
     parser.add_argument("--hysteria", type=Path, metavar="PATH", help="a binary of Hysteria 2")
@@ -63,8 +66,8 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"--{name.replace('_', '-')}: there is no file {path}")
     if bool(options.kcptun_client) != bool(options.kcptun_server):
         parser.error("--kcptun-client and --kcptun-server go together")
-    if options.seconds < 0 or options.rounds < 0:
-        parser.error("--seconds and --rounds must not be negative")
+    if options.seconds < 0 or options.rounds < 0 or options.workers < 0:
+        parser.error("--seconds, --rounds and --workers must not be negative")
     options.only = [name for name in options.only.split(",") if name]
     return options
 
@@ -85,6 +88,7 @@ def measure(town: Town, options: argparse.Namespace) -> dict[str, object]:
         "provenance": "cpu",
         "pinned": town.pinned,
         "profile": options.profile,
+        "workers_wanted": options.workers,
         "subjects": {name: getattr(options, name) is not None for name in _BINARIES},
         "demands": [demand.document() for demand in judged],
         "medians": medians(found.rounds),
@@ -167,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.quick:
                 return quick(town, options)
             if options.soak:
-                return save_soak({"seconds": options.soak, **soak(town, options.soak)}, options)
+                return save_soak({"seconds": options.soak, **soak(town, options.soak, options.workers)}, options)
             document = measure(town, options)
     except VantunError as error:
         print(f"line: {error}", file=sys.stderr)

@@ -151,9 +151,9 @@ def subjects_of(options: argparse.Namespace) -> list[tuple[Subject, tuple[str, .
         for overhead in (0, 10, 25):
             name = "vantun" + ("-2paths" if paths == 2 else "") + (f"-fec{overhead}" if overhead else "")
             more = ("socks",) if name == "vantun" else ()
-            found.append((Subject(name, Vantun(paths, overhead), links=paths), PACKETS + more))
-    found += [(Subject("vantun-latency", Vantun(more=LATENCY)), ("rtt",))]
-    found += [(Subject("vantun-fec20", Vantun(1, 20)), ("offered", "tcp1"))]
+            found.append((Subject(name, Vantun(paths, overhead, workers=options.workers), links=paths), PACKETS + more))
+    found += [(Subject("vantun-latency", Vantun(workers=options.workers, more=LATENCY)), ("rtt",))]
+    found += [(Subject("vantun-fec20", Vantun(1, 20, workers=options.workers)), ("offered", "tcp1"))]
     if options.wireguard_go:
         found.append((Subject("wireguard-go", WireGuard(str(options.wireguard_go.resolve()))), PACKETS))
     found += [(Subject("wireguard-go-debian", WireGuard()), PACKETS), (Subject("openvpn", OpenVpn()), PACKETS)]

@@ -18,7 +18,11 @@ VANTUN = "vantun"
 def subjects_of(options: argparse.Namespace) -> list[Subject]:
     """Return who takes part."""
     binary = str(options.wireguard_go.resolve()) if options.wireguard_go else "wireguard-go"
-    found = [Subject("direct", direct), Subject(VANTUN, Vantun()), Subject("wireguard-go", WireGuard(binary))]
+    found = [
+        Subject("direct", direct),
+        Subject(VANTUN, Vantun(workers=options.workers)),
+        Subject("wireguard-go", WireGuard(binary)),
+    ]
     chosen = [subject for subject in found if not options.only or subject.name in options.only]
     strange = sorted(set(options.only) - {subject.name for subject in found})
     if strange:

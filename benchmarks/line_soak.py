@@ -138,8 +138,10 @@ def untold(before: Mapping[str, Any], after: Mapping[str, Any], kernel_dropped: 
     return abs(sent - told) / sent if sent else 0.0
 
 
-def soak(town: Town, seconds: float) -> dict[str, Any]:
+def soak(town: Town, seconds: float, workers: int = 0) -> dict[str, Any]:
     """Run for ``seconds`` and return what was seen; ``failed`` names the checks that failed.
+
+    Each end has ``workers`` data workers, 0 = its own choice.
 
     Raises
     ------
@@ -148,7 +150,7 @@ def soak(town: Town, seconds: float) -> dict[str, Any]:
     """
     town.offloads(0, on=False)
     start_iperf(town)
-    subject = Vantun(standby=True, more={"fec": {"mode": "on"}})
+    subject = Vantun(standby=True, workers=workers, more={"fec": {"mode": "on"}})
     running = subject(town)
     with Loss(town, "b", LOSS) as up, Loss(town, "a", LOSS) as down, Capture(town, "b", 443) as capture:
         with Watch(running) as watch:

@@ -84,13 +84,14 @@ class Vantun:
     """A VANTUN server and client with a TUN device each, and SOCKS5.
 
     ``overhead``: standing parity in percent of the data, 0 = FEC off. ``same_server``: all paths lead to one address.
-    ``more``: sections for both files.
+    ``workers``: data workers of each end, 0 = its own choice. ``more``: sections for both files.
     """
 
     paths: int = 1
     overhead: int = 0
     standby: bool = False
     same_server: bool = False
+    workers: int = 0
     more: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, town: Town) -> Running:
@@ -127,7 +128,7 @@ class Vantun:
         return {
             "status": {"socket": str(socket)},
             "accel": {"calibration": "off"},  # it would take from what is measured
-            "workers": {"standby": self.standby},
+            "workers": {"standby": self.standby, **({"count": self.workers} if self.workers else {})},
             "fec": fec,
             **self.more,
         }
