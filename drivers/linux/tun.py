@@ -33,6 +33,7 @@ MAX_PACKET = 65_535
 NAME_BYTES = 15
 
 IFF_TUN, IFF_MULTI_QUEUE, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x0100, 0x1000, 0x4000
+IFF_PERSIST, IFF_TUN_EXCL = 0x0800, 0x8000
 
 TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
 TUNGETFEATURES, TUNGETIFF, TUNGETVNETHDRSZ = 0x800454CF, 0x800454D2, 0x800454D7
@@ -107,7 +108,9 @@ class TunDevice:
         self._ioctl = ioctl
 
     @classmethod
-    def open(cls, name: str = "", *, multi_queue: bool = False, ioctl: Ioctl = system_ioctl) -> TunDevice:
+    def open(
+        cls, name: str = "", *, multi_queue: bool = False, exclusive: bool = False, ioctl: Ioctl = system_ioctl
+    ) -> TunDevice:
         """Create an interface, or attach to a persistent one, with as many offloads as the kernel grants.
 
         Parameters
@@ -116,6 +119,10 @@ class TunDevice:
             At most 15 bytes; ``"vantun%d"`` takes the first free number, the empty name is ``"tun%d"``.
         multi_queue
             Whether further descriptors may be opened by the same name, one queue each.
+        exclusive
+            Whether an interface of several queues that somebody else holds is busy, as one of a single queue always is;
+            else this descriptor becomes one more of its queues. A persistent interface may be held by nobody, so that
+            one is attached to all the same.
 
         Raises
         ------
@@ -134,7 +141,12 @@ class TunDevice:
             if features & wanted != wanted:
                 reason = f"the TUN driver of Linux {platform.release()} lacks features 0x{wanted & ~features:x}"
                 raise Unavailable(reason, "use a newer kernel").error()
-            device = cls(descriptor, _attach(descriptor, name, wanted, ioctl), ioctl)
+            taken = (
+                _attach_alone(descriptor, name, wanted, ioctl)
+                if exclusive
+                else _attach(descriptor, name, wanted, ioctl)
+            )
+            device = cls(descriptor, taken, ioctl)
             _call(ioctl, descriptor, TUNSETVNETHDRSZ, VNET_HEADER, f"sizing the headers of {device.name}")
             device.takes |= device.set_offloads(ALL_OFFLOADS)
         except BaseException:
@@ -274,6 +286,23 @@ def _attach(descriptor: int, name: str, flags: int, ioctl: Ioctl) -> str:
     answer = _call(ioctl, descriptor, TUNSETIFF, request, shown, steps)
     assert isinstance(answer, bytes)
     return answer[:16].split(b"\0", 1)[0].decode()
+
+
+def _attach_alone(descriptor: int, name: str, flags: int, ioctl: Ioctl) -> str:
+    """As :func:`_attach`, where a device of several queues that is there already is busy, unless it is persistent."""
+    try:
+        return _attach(descriptor, name, flags | IFF_TUN_EXCL, ioctl)
+    except SystemCallError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        busy = error
+    # the kernel tells whether a device is persistent to those only who are attached to it
+    taken = _attach(descriptor, name, flags, ioctl)
+    request = ioctl(descriptor, TUNGETIFF, bytes(40))
+    assert isinstance(request, bytes)
+    if not struct.unpack_from("=H", request, 16)[0] & IFF_PERSIST:
+        raise busy  # the caller closes the descriptor, and the queue is gone
+    return taken
 
 
 def _call(

@@ -23,6 +23,8 @@ class FakeKernel:
         self.refuse_offload = TunOffload.NONE
         self.refuse_everything = False
         self.flags = 0
+        self.there = 0
+        """Flags of a device that is there already."""
         self.header = 10
         self.offloads = -1
 
@@ -44,7 +46,10 @@ class FakeKernel:
             return argument
         if request == tun.TUNSETIFF:
             name = argument[:16]
-            self.flags = int(struct.unpack_from("=H", argument, 16)[0])
+            asked = int(struct.unpack_from("=H", argument, 16)[0])
+            if self.there and asked & tun.IFF_TUN_EXCL:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            self.flags = (asked & ~tun.IFF_TUN_EXCL) | self.there
             return name.replace(b"%d", b"7\0").ljust(16, b"\0") + argument[16:]
         assert request == tun.TUNGETIFF
         return struct.pack("=16sH22x", b"vt7", self.flags)
@@ -79,6 +84,21 @@ def test_a_device_has_headers_offloads_and_the_name_that_the_kernel_gave(kernel:
 def test_several_queues_only_when_asked(kernel: FakeKernel) -> None:
     with TunDevice.open("vt0", multi_queue=True, ioctl=kernel):
         assert kernel.flags & tun.IFF_MULTI_QUEUE
+
+
+def test_a_device_of_several_queues_that_somebody_holds_is_busy(kernel: FakeKernel) -> None:
+    with TunDevice.open("vt0", multi_queue=True, exclusive=True, ioctl=kernel):
+        assert kernel.flags == tun.IFF_TUN | tun.IFF_NO_PI | tun.IFF_VNET_HDR | tun.IFF_MULTI_QUEUE
+    kernel.there = tun.IFF_MULTI_QUEUE
+    TunDevice.open("vt0", multi_queue=True, ioctl=kernel).close()
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(SystemCallError, match="stop the program that holds vt0") as caught:
+        TunDevice.open("vt0", multi_queue=True, exclusive=True, ioctl=kernel)
+    assert caught.value.errno == errno.EBUSY
+    assert len(os.listdir("/proc/self/fd")) == before
+    kernel.there = tun.IFF_MULTI_QUEUE | tun.IFF_PERSIST
+    with TunDevice.open("vt0", multi_queue=True, exclusive=True, ioctl=kernel) as device:
+        assert device.name == "vt0"
 
 
 @pytest.mark.parametrize(
