@@ -33,7 +33,6 @@ MAX_PACKET = 65_535
 NAME_BYTES = 15
 
 IFF_TUN, IFF_MULTI_QUEUE, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x0100, 0x1000, 0x4000
-IFF_PERSIST, IFF_TUN_EXCL = 0x0800, 0x8000
 
 TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
 TUNGETFEATURES, TUNGETIFF, TUNGETVNETHDRSZ = 0x800454CF, 0x800454D2, 0x800454D7
@@ -44,6 +43,7 @@ _PRIVILEGE = (
     "containers: --cap-add NET_ADMIN --device /dev/net/tun)"
 )
 _NO_DRIVER = "load the driver (`modprobe tun`), or hand /dev/net/tun into the container (--device /dev/net/tun)"
+IFF_PERSIST, IFF_TUN_EXCL = 0x0800, 0x8000
 
 Ioctl = Callable[[int, int, bytes | int], bytes | int]
 """``fcntl.ioctl``, or what stands in its place in tests."""
