@@ -33,8 +33,9 @@ MAX_PACKET = 65_535
 NAME_BYTES = 15
 
 IFF_TUN, IFF_MULTI_QUEUE, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x0100, 0x1000, 0x4000
+IFF_ATTACH_QUEUE, IFF_DETACH_QUEUE = 0x0200, 0x0400
 
-TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
+TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ, TUNSETQUEUE = 0x400454CA, 0x400454D0, 0x400454D8, 0x400454D9
 TUNGETFEATURES, TUNGETIFF, TUNGETVNETHDRSZ = 0x800454CF, 0x800454D2, 0x800454D7
 
 _CAP_NET_ADMIN = 12
@@ -228,6 +229,19 @@ class TunDevice:
 
     def __repr__(self) -> str:
         return f"TunDevice({self.name!r}, {self.offloads!r})"
+
+
+def use_queue(descriptor: int, wanted: bool, ioctl: Ioctl = system_ioctl) -> None:  # noqa: FBT001 - an ioctl's argument
+    """Have the kernel put packets into a queue of a device, or put none there and drop those that wait in it.
+
+    Writing works in any case. Raises SystemCallError for what is no queue of a multi-queue device.
+    """
+    flag = IFF_ATTACH_QUEUE if wanted else IFF_DETACH_QUEUE
+    try:
+        ioctl(descriptor, TUNSETQUEUE, struct.pack("=16sH22x", b"", flag))
+    except OSError as error:
+        step = "open the device with multi_queue=True"
+        raise SystemCallError(f"changing a queue (descriptor {descriptor})", error.errno or 0, step) from None
 
 
 def probe_tun(path: str = TUN_PATH) -> Capability | Unavailable:
