@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import line_udp
 from benchmarks.line_measure import end_seconds, iperf, look, start_iperf, transfer
 from benchmarks.line_peers import Hysteria, Kcptun, OpenVpn, WireGuard
-from benchmarks.line_stages import stage_costs
+from benchmarks.line_stages import parity_share, stage_costs
 from benchmarks.line_subjects import STREAM_PORT, Running, Subject, Vantun, direct
 from benchmarks.line_town import LineError, Program, Town, wait_until
 
@@ -60,13 +60,15 @@ def tcp(lab: Lab, running: Running, streams: int, seconds: float) -> Values:
     """Measure iperf3 both ways."""
     found: Values = {}
     for direction in ("up", "down"):
+        name = f"tcp{streams}_{direction}"
         before = {side: look(running, side) for side in running.sockets}
         took = transfer(lab.town, running, seconds, streams, down=direction == "down")
         for side, (status, busy) in before.items():
             after, now = look(running, side)
             role = {"a": "client", "b": "server"}[side]
+            if (side == "a") == (direction == "up"):
+                found[f"{name}_parity"] = parity_share(status, after)
             lab.profile[f"{direction}, {role}"] = [asdict(it) for it in stage_costs(status, after, now - busy)]
-        name = f"tcp{streams}_{direction}"
         found |= {f"{name}_mbit": took.mbit_s, f"{name}_cpu": took.cpu_s_per_gbit}
         found[f"{name}_end_cpu"] = took.end_s_per_gbit
     return found

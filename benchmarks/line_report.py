@@ -20,6 +20,7 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("tcp8_down_mbit", "8 down", "{:,.0f}"),
     ("tcp1_up_cpu", "CPU s/Gbit up", "{:.3f}"),
     ("tcp1_down_cpu", "down", "{:.3f}"),
+    ("tcp1_up_parity", "parity up", "{:.0%}"),
     ("udp64_kpps", "64 B kpps", "{:,.0f}"),
     ("udpimix_kpps", "IMIX", "{:,.0f}"),
     ("udp1400_kpps", "1400 B", "{:,.0f}"),

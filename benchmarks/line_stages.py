@@ -50,6 +50,16 @@ def _more(before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> int
     return now - last if now >= last else now
 
 
+def parity_share(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
+    """Return the parity that an end has sent for its packets between two statuses, as a share of the data shards."""
+
+    def sent(status: Mapping[str, Any], name: str) -> int:
+        return sum(int(row[name]) for row in status.get("channels") or () if row["class"] == "packets")
+
+    shards = sent(after, "shards") - sent(before, "shards")
+    return round((sent(after, "parity") - sent(before, "parity")) / shards, 4) if shards > 0 else 0.0
+
+
 def worker_pids(status: Mapping[str, Any]) -> list[int]:
     """Return the process ids of the workers that carry traffic."""
     rows = (status.get("workers") or {}).get("each") or [status.get("worker") or {}]

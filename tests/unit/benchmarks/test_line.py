@@ -9,7 +9,7 @@ import pytest
 from benchmarks import line
 from benchmarks.line_measure import Transfer, parse_pss, parse_transfer
 from benchmarks.line_quick import subjects_of, summary
-from benchmarks.line_stages import stage_costs, stage_table, worker_pids
+from benchmarks.line_stages import parity_share, stage_costs, stage_table, worker_pids
 from benchmarks.line_town import LineError, leftovers
 
 
@@ -73,6 +73,15 @@ def test_stages_are_differences_and_the_rest_is_named() -> None:
 def test_a_worker_that_was_replaced_counts_from_nothing() -> None:
     costs = stage_costs({"stages": [stage("seal", 9, 900, 9000)]}, {"stages": [stage("seal", 1, 10, 100)]}, 0.0)
     assert (costs[0].packets, costs[0].ns_per_packet, costs[0].share) == (10, 10.0, 0.0)
+
+
+def test_the_share_of_parity_is_that_of_packets() -> None:
+    def status(shards: int, parity: int) -> dict[str, object]:
+        rows = [{"class": "packets", "shards": shards, "parity": parity}, {"class": "bulk", "shards": 9, "parity": 9}]
+        return {"channels": rows}
+
+    assert parity_share(status(100, 50), status(500, 150)) == 0.25
+    assert parity_share(status(100, 50), {}) == 0.0
 
 
 def test_workers_are_found_one_or_several() -> None:
