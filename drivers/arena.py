@@ -74,8 +74,10 @@ class Arena:
             raise DriverError(f"an arena of {rows} rows of {stride} bytes makes no sense; give at least 1 of each")
         self.rows = rows
         self.stride = stride
-        self._memory: NDArray[np.uint8] | None = _map_fenced(rows * stride)
-        self.address = int(self._memory.ctypes.data)
+        mapping, memory = _map_fenced(rows * stride)
+        self._mapping: mmap.mmap | None = mapping
+        self._memory: NDArray[np.uint8] | None = memory
+        self.address = int(memory.ctypes.data)
 
     @property
     def memory(self) -> NDArray[np.uint8]:
@@ -95,9 +97,18 @@ class Arena:
         """Whether :meth:`close` was called."""
         return self._memory is None
 
+    def empty(self) -> None:
+        """Fill the memory with zeros, and give its pages back to the kernel; the arena stays in use.
+
+        Closing cannot promise that: some last view of a large arena may stay for long.
+        """
+        if self._mapping is not None:
+            guard = max(mmap.PAGESIZE, ALIGNMENT)
+            self._mapping.madvise(mmap.MADV_DONTNEED, guard, len(self._mapping) - 2 * guard)
+
     def close(self) -> None:
         """Give up the memory; it is unmapped when no view of it is left. May be called twice."""
-        self._memory = None
+        self._memory = self._mapping = None
 
     def __enter__(self) -> Arena:
         return self
@@ -111,7 +122,7 @@ class Arena:
         return f"Arena(rows={self.rows}, stride={self.stride}{', closed' if self.closed else ''})"
 
 
-def _map_fenced(size: int) -> NDArray[np.uint8]:
+def _map_fenced(size: int) -> tuple[mmap.mmap, NDArray[np.uint8]]:
     guard = max(mmap.PAGESIZE, ALIGNMENT)
     span = -(-size // guard) * guard
     doing = f"mapping {size} bytes of packet memory"
@@ -129,4 +140,4 @@ def _map_fenced(size: int) -> NDArray[np.uint8]:
         if protect(fence, guard, _PROT_NONE) != 0:
             step = "raise the number of mappings: sysctl -w vm.max_map_count=262144"
             raise SystemCallError(doing, ctypes.get_errno(), step)
-    return whole[guard : guard + size]
+    return mapping, whole[guard : guard + size]

@@ -96,6 +96,11 @@ class Dataplane:
         """Give flows other handles than the data planes of ``incarnation`` 0 to ``incarnation`` - 1 gave."""
         self.context.tables.flow["generation"][: self.config.limits.flows] = (incarnation & 0x7FFF) << 16
 
+    def close(self) -> None:
+        """Give back the memory of the tables; nothing else may be called any more."""
+        self._arena.empty()
+        self._arena.close()
+
     # --- what the control process asks for
 
     def add_lane(self, spec: LaneSpec, now: float) -> int:

@@ -48,6 +48,31 @@ def test_rows_are_disjoint_aligned_and_zero(rows: int, stride: int) -> None:
         assert np.array_equal(arena.memory.reshape(rows, stride)[:, -1], np.arange(rows) + 1)
 
 
+def test_an_emptied_arena_gives_its_pages_back_and_reads_as_zeros() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+
+    with Arena(16 << 10, 1024) as arena:
+        view, before = arena.row(3), resident()
+        arena.memory[:] = 7
+        filled = resident()
+        arena.empty()
+        assert filled - before > 3000
+        assert resident() - before < 1000
+        assert not view.any()
+        view[:] = 1
+        assert arena.memory.sum() == 1024
+
+
+def test_a_closed_arena_has_nothing_to_empty() -> None:
+    arena = Arena(4, 64)
+    view = arena.row(0)
+    view[:] = 1
+    arena.close()
+    arena.empty()
+    assert view.all()
+
+
 @pytest.mark.parametrize("index", [-1, 4, 1000])
 def test_rows_outside_are_refused(index: int) -> None:
     with Arena(4, 64) as arena, pytest.raises(IndexError):
