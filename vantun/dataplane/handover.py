@@ -158,9 +158,12 @@ class Handover:
         lines = np.zeros(count, _LINE)
         lines["length"] = batch.length[indexes]
         lines["address"] = batch.address[batch.peer[indexes]]
+        starts = batch.offset[indexes]
+        ends = starts + batch.length[indexes]
+        apart = np.flatnonzero(starts[1:] != ends[:-1]) + 1  # neighbours in a superpacket are one piece
+        runs = zip(starts[[0, *apart]].tolist(), ends[[*(apart - 1), -1]].tolist(), strict=True)
         memory = batch.memory.data
-        starts, sizes = batch.offset[indexes].tolist(), batch.length[indexes].tolist()
-        pieces = [memory[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+        pieces = [memory[start:end] for start, end in runs]
         try:
             sock.sendmsg([_HEAD.pack(number, count), lines.tobytes(), *pieces])
         except OSError as error:
