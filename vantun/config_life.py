@@ -1,10 +1,11 @@
-"""How an appliance survives the death of its data worker, and how it ends: ``workers.standby`` and ``drain``."""
+"""How many data workers there are, how an appliance survives the death of one, and how it ends."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from vantun.config_kinds import BOOLEAN, Kind
+from vantun.config_kinds import BOOLEAN, Kind, choice
 from vantun.config_said import Said
 from vantun.config_units import parse_duration
 from vantun.config_yaml import Key
@@ -19,6 +20,10 @@ class LifeConfig:
 
     standby: bool = True
     """Keep a second data worker ready."""
+    workers: int = 0
+    """Data workers; 0 = as many as this machine is good for."""
+    pin: bool | None = None
+    """Whether each worker keeps to one processor; None = if there are several."""
     drain: float = DEFAULT_DRAIN
     """How long open connections may go on after SIGTERM."""
 
@@ -33,11 +38,45 @@ def _parse_drain(text: str) -> float:
     return seconds
 
 
+MOST_WORKERS = 64
+MOST_AUTO = 16
+"""Workers that `auto` starts at most: a session has so many slices."""
+
+
+def _parse_count(text: str) -> int:
+    if text == "auto":
+        return 0
+    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= MOST_WORKERS:
+        raise ValueError
+    return int(text)
+
+
+def _parse_pin(text: str) -> bool | None:
+    return {"auto": None, "on": True, "off": False}[choice("auto", "on", "off").parse(text)]  # type: ignore[index]
+
+
 LIFE_KEYS = (
+    Key(
+        "workers.count",
+        Kind(f"'auto', or a number from 1 to {MOST_WORKERS}", _parse_count),
+        "How many data workers share the packets, each a process on a processor of its own. A connection is carried by "
+        "one of them, so several pay where many connections, or much of a TUN, are carried at once. `auto`: half of "
+        "the usable processors, since programs and the kernel's network stack need the others; at most 16. Each costs "
+        "memory (`vantun status`).",
+        "auto",
+        "auto",
+    ),
+    Key(
+        "workers.pin",
+        Kind("auto, on or off", _parse_pin),
+        "Whether each data worker keeps to one processor. `auto`: if there are several workers.",
+        "auto",
+        "auto",
+    ),
     Key(
         "workers.standby",
         BOOLEAN,
-        "Whether a second data worker waits, idle, to take over at once when the first one dies. It costs about 180 MB "
+        "Whether one more data worker waits, idle, to take over at once when one dies. It costs about 180 MB "
         "of memory; without it a new one takes about two seconds to start.",
         "true",
         "true",
@@ -54,4 +93,9 @@ LIFE_KEYS = (
 
 def life_config(said: Said) -> LifeConfig:
     """Return what the file says, or the defaults."""
-    return LifeConfig(said.get("workers.standby", True), said.get("drain", DEFAULT_DRAIN))
+    return LifeConfig(
+        standby=said.get("workers.standby", True),
+        workers=said.get("workers.count", 0),
+        pin=said.get("workers.pin", None),
+        drain=said.get("drain", DEFAULT_DRAIN),
+    )

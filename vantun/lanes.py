@@ -47,3 +47,5 @@ class LaneSpec:
     """Place of its session there."""
     backup: bool = False
     """Whether it carries data only while no other lane of the session does; probes and RECEIPTs always."""
+    slice: int = 0
+    """Which slice of its session the lane belongs to; of no meaning to a worker (docs/architecture.md, "Slices")."""

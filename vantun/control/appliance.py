@@ -8,12 +8,14 @@ import os
 import resource
 import signal
 from abc import ABC, abstractmethod
+from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from vantun import __version__
 from vantun.config import ClientConfig, ServerConfig, default_status_socket
 from vantun.config_schema import Role
 from vantun.control.calibrator import Calibrator
+from vantun.control.crew import Crew
 from vantun.control.drain import drain
 from vantun.control.logs import set_up_logging
 from vantun.control.metrics import Exporter
@@ -21,11 +23,11 @@ from vantun.control.metrics_server import MetricsServer
 from vantun.control.notify import notify
 from vantun.control.reload import Config, ConfigSource, Reloader
 from vantun.control.resolver import Resolver
-from vantun.control.revival import Deaths, revive
+from vantun.control.revival import Deaths, Seat, revive
 from vantun.control.sleep_watch import SleepWatch
 from vantun.control.status_server import StatusServer
 from vantun.control.udp_sockets import UdpSockets
-from vantun.control.worker_link import WorkerLink
+from vantun.control.worker_count import worker_count
 from vantun.control.worker_settings import worker_settings
 from vantun.errors import EXIT_OK, WorkerError
 
@@ -68,12 +70,14 @@ async def _run(kind: type[Appliance], config: Config, source: ConfigSource | Non
 
 
 class Appliance(ABC):
-    """A server or a client: a control process with one data worker.
+    """A server or a client: a control process with its data workers.
 
     Attributes
     ----------
     link
-        The data worker, once one has served.
+        The data workers, once they have served.
+    workers
+        How many there are to be.
     draining
         Whether the end has come: what is open goes on for a while, nothing new is begun.
     """
@@ -81,21 +85,25 @@ class Appliance(ABC):
     role: Role
 
     def __init__(self, config: ServerConfig | ClientConfig) -> None:
-        self.link: WorkerLink | None = None
+        self.link: Crew | None = None
         self.draining = False
         self.resolver = Resolver()
-        self.sockets = UdpSockets()
+        self.workers, self._fewer = worker_count(config.life)
+        self.sockets = UdpSockets(self.workers)
         self._common = config
         self._status: StatusServer | None = None
         self._metrics: MetricsServer | None = None
         self._exporter = Exporter()
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
-        self._lost: asyncio.Future[str] = self._loop.create_future()
+        self._losses: deque[tuple[int, str]] = deque()
+        self._loss = asyncio.Event()
+        self._reviving: dict[int, asyncio.Task[None]] = {}
         self._failed: asyncio.Future[str] = self._loop.create_future()
         self._seen: dict[tuple[int, int], int] = {}
         self._reloader: Reloader | None = None
-        self._deaths = Deaths(self._loop.time)
+        self._deaths = [Deaths(self._loop.time) for _ in range(self.workers)]
+        self._last_death = ""
         self._sleep = SleepWatch()
         self._calibrator = Calibrator(config.accel, self._retune)
 
@@ -106,19 +114,28 @@ class Appliance(ABC):
         """Check and bind everything that can fail, before a worker is started. Raises VantunError."""
 
     @abstractmethod
-    def begin(self, link: WorkerLink) -> None:
-        """Serve by the first worker."""
+    def begin(self, link: Crew) -> None:
+        """Serve by the first workers."""
 
     @abstractmethod
-    def resume(self, link: WorkerLink) -> None:
-        """Go on with a new worker: it has the lanes and their UDP sockets, and nothing else that the one before had.
+    def resume(self, link: Crew) -> None:
+        """Go on with a new worker in place of the only one.
 
-        TUN devices, sockets of UDP flows and the like are to be handed to it again.
+        It has the lanes and their UDP sockets, and nothing else that the one before had. TUN devices, sockets of UDP
+        flows and the like are to be handed to it again.
         """
 
     @abstractmethod
     async def abandon(self) -> None:
-        """Drop what was on its way into the worker that is lost; paths and sessions go on."""
+        """Drop what was on its way into the only worker, which is lost; paths and sessions go on."""
+
+    @abstractmethod
+    def leave(self, link: Crew, worker: int) -> None:
+        """Drop what was on its way into a worker that is lost; that of the others goes on."""
+
+    @abstractmethod
+    def rejoin(self, link: Crew, worker: int) -> None:
+        """Go on with a new worker among others: it has all that the one before was told, but no sockets of programs."""
 
     @abstractmethod
     async def finish(self) -> None:
@@ -222,10 +239,10 @@ class Appliance(ABC):
             self._failed.set_exception(error)
             self._failed.exception()  # a signal may have come first, and nobody looks at it any more
 
-    def on_worker_lost(self, reason: str) -> None:
-        """See WorkerListener."""
-        if not self._lost.done():
-            self._lost.set_result(reason)
+    def on_worker_lost(self, reason: str, worker: int = 0) -> None:
+        """See CrewListener."""
+        self._losses.append((worker, reason))
+        self._loss.set()
 
     async def _serve(self) -> None:
         path = self._common.status_socket or default_status_socket(self.role)
@@ -233,38 +250,68 @@ class Appliance(ABC):
         if self._common.metrics is not None:
             self._metrics = await MetricsServer.start(self._common.metrics, self._metrics_page)
         await self.prepare()
-        settings = worker_settings(self._common)
-        self._lost = self._loop.create_future()
-        log.info("starting the data worker")
-        link = self.link = await WorkerLink.start(settings, self._common.accel, self)
+        settings = worker_settings(self._common, self.workers)
+        if self._fewer:
+            log.warning("there is one data worker only: %s", self._fewer)
+        log.info("starting %s", "the data worker" if self.workers == 1 else f"{self.workers} data workers")
+        link = self.link = await Crew.start(settings, self._common.accel, self, self.workers)
         self.begin(link)
         notify("READY=1")
         self._calibrator.start()
         while True:
-            self._deaths.last = await self._keep()
-            log.error("the data worker is lost: %s; another one takes over", self._deaths.last)
-            self._lost = self._loop.create_future()
-            self._seen.clear()
-            await self.abandon()
-            began = self._loop.time()
-            await revive(link, self._deaths)
-            log.info("the data worker is replaced after %.1f s; open connections were reset", self._loop.time() - began)
-            self.resume(link)
+            await self._wait()
+            while self._losses:
+                worker, self._last_death = self._losses.popleft()
+                log.error("%s is lost: %s; another one takes over", self._name(worker), self._last_death)
+                self._reviving[worker] = asyncio.create_task(self._replace(link, worker))
+                self._reviving[worker].add_done_callback(self._on_revived)
+            if not self._reviving:
+                await self._look(link)
 
-    async def _keep(self) -> str:
-        """Watch the lanes until the worker is lost, and return why."""
-        while True:
-            done, _ = await asyncio.wait(
-                (self._lost, self._failed), timeout=WATCH_EVERY, return_when=asyncio.FIRST_COMPLETED
-            )
-            for future in done:
-                return future.result()
-            slept = self._sleep.slept()
-            if slept:
-                self.on_slept(slept)
-            if self._common.life.standby and self.link is not None:
-                self.link.keep_spare()
-            self._watch(await self._snapshot())
+    async def _wait(self) -> None:
+        """Wait until a worker is lost, or for the time of a look. Raises what makes it pointless to go on."""
+        self._loss.clear()
+        losing = asyncio.ensure_future(self._loss.wait())
+        try:
+            if not self._losses:
+                await asyncio.wait((losing, self._failed), timeout=WATCH_EVERY, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            losing.cancel()
+        if self._failed.done():
+            self._failed.result()
+
+    async def _look(self, link: Crew) -> None:
+        """Watch the lanes, and see to it that a worker waits for the death of another."""
+        slept = self._sleep.slept()
+        if slept:
+            self.on_slept(slept)
+        if self._common.life.standby:
+            link.keep_spare()
+        self._watch(await self._snapshot())
+
+    async def _replace(self, link: Crew, worker: int) -> None:
+        """Put another worker in the place of one that is lost. Raises WorkerError when none can be started any more."""
+        self._seen.clear()
+        if self.workers == 1:
+            await self.abandon()
+        else:
+            self.leave(link, worker)
+        began = self._loop.time()
+        await revive(Seat(link, worker), self._deaths[worker])
+        took = self._loop.time() - began
+        log.info("%s is replaced after %.1f s; its open connections were reset", self._name(worker), took)
+        if self.workers == 1:
+            self.resume(link)
+        else:
+            self.rejoin(link, worker)
+        del self._reviving[worker]
+
+    def _on_revived(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+    def _name(self, worker: int) -> str:
+        return "the data worker" if self.workers == 1 else f"data worker {worker}"
 
     def _watch(self, snapshot: dict[str, object]) -> None:
         """Tell the role which lanes have received something."""
@@ -286,6 +333,9 @@ class Appliance(ABC):
         if self._reloader is not None:
             await self._reloader.close()
         await self._calibrator.close()
+        for task in self._reviving.values():
+            task.cancel()
+        await asyncio.gather(*self._reviving.values(), return_exceptions=True)
         await self.finish()
         link, self.link = self.link, None
         if link is not None:
@@ -300,6 +350,7 @@ class Appliance(ABC):
     async def document(self) -> dict[str, object]:
         """Return what `vantun status` shows: the worker's snapshot and the control process's own state."""
         snapshot = await self._snapshot()
+        each = snapshot.pop("each", [])
         fallbacks = snapshot.get("fallbacks")
         own = self.report()
         if isinstance(own.get("tun"), dict):  # the control process knows the interface, the worker its packets
@@ -311,11 +362,12 @@ class Appliance(ABC):
             "pid": os.getpid(),
             "uptime": round(self._loop.time() - self._started, 3),
             "ready": self.link is not None and self.link.serving and self.ready(),
-            "workers": self._workers(),
+            "workers": self._workers(each),
             "calibration": self._calibrator.report(),
             "fallbacks": [
                 *(fallbacks if isinstance(fallbacks, list) else []),
                 *self.sockets.fallbacks(),
+                *([{"what": "one data worker only", "reason": self._fewer}] if self._fewer else []),
                 *self.more_fallbacks(),
             ],
             **({"reload": self._reloader.report()} if self._reloader is not None else {}),
@@ -326,12 +378,13 @@ class Appliance(ABC):
         self._exporter.look(await self.document())
         return self._exporter.page()
 
-    def _workers(self) -> dict[str, object]:
-        """Return how often a worker died, why at last, and what there is for the next time."""
+    def _workers(self, each: object) -> dict[str, object]:
+        """Return the workers, how often one died, why at last, and what there is for the next time."""
         link = self.link
         return {
+            "each": each,
             "deaths": 0 if link is None else link.deaths,
-            "last_death": self._deaths.last,
+            "last_death": self._last_death,
             "standby": "none" if link is None else link.spare,
         }
 

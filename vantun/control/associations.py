@@ -112,10 +112,10 @@ class Associations:
             for number in self._open:
                 self._link.move_udp(number, session)
 
-    def abandon(self) -> None:
-        """Learn that the worker is lost."""
+    def abandon(self, gone: Callable[[int], bool] = lambda _number: True) -> None:
+        """Learn that the worker is lost, which served the associations whose numbers are ``gone``."""
         for association in self._tasks:
-            association.left = True
+            association.left = association.left or gone(association.number)
 
     def resume(self, link: UdpLink) -> None:
         """Go on with a new worker."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vantun.config import ClientConfig, ServerConfig, default_status_socket
@@ -47,7 +48,7 @@ from vantun.worker_messages import StreamReply
 if TYPE_CHECKING:
     import socket
 
-    from vantun.control.worker_link import WorkerLink
+    from vantun.control.crew import Crew
     from vantun.dataplane.events import Event
 
 log = logging.getLogger(__name__)
@@ -83,12 +84,12 @@ class Client(Appliance):
         """Create the TUN interface, if there is one, and listen for programs; they wait until there is a path."""
         if self._config.tun is not None:
             records = TunRecords(state_folder(default_status_socket(self.role).parent))
-            self._tun = await TunClient.open(self._config.tun, records)
+            self._tun = await TunClient.open(self._config.tun, records, queues=self.workers)
             self.sockets.mark = self._dialer.mark = self._udp_rules.mark = self._tun.interface.mark
             self.resolver.lookup = OwnLookup(self._tun.interface.mark)
         self._entrances = await Entrances.start(self._config, self.resolver, self._dialer, self._associations)
 
-    def begin(self, link: WorkerLink) -> None:
+    def begin(self, link: Crew) -> None:
         """Set all paths up by a new worker."""
         self._tunnel = Tunnel(self._config, link, self.resolver, self.sockets, self._membership)
         self._tunnel.volumes = self._volumes
@@ -110,7 +111,7 @@ class Client(Appliance):
                 self._routing = asyncio.create_task(self._tun.run(self._membership.wait_up, self._ask))
                 self._routing.add_done_callback(self._on_routing_done)
 
-    def resume(self, link: WorkerLink) -> None:
+    def resume(self, link: Crew) -> None:
         """Go on; paths and the session have never ended."""
         self._udp_rules.begin(link)
         self._associations.resume(link)
@@ -119,6 +120,16 @@ class Client(Appliance):
         self._reverse.begin(link)
         if self._tun is not None:
             self._tun.begin(link)
+
+    def leave(self, link: Crew, worker: int) -> None:
+        """Note which associations the lost worker had."""
+        self._associations.abandon(partial(link.serves, worker))
+
+    def rejoin(self, link: Crew, worker: int) -> None:
+        """Give a new worker the UDP sockets that the one before had."""
+        self._associations.resume(link)
+        if self._entrances is not None:
+            self._entrances.rejoin(link, partial(link.serves, worker))
 
     async def abandon(self) -> None:
         """Drop what lived in the worker; what programs ask for meanwhile waits for the next one."""
@@ -245,7 +256,7 @@ class Client(Appliance):
 
     # --- the session
 
-    async def _way(self) -> tuple[int, WorkerLink] | None:
+    async def _way(self) -> tuple[int, Crew] | None:
         session = None if self.draining else await self._membership.wait_up(PATIENCE)
         return None if session is None or self.link is None else (session, self.link)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum, auto
 
 from accel.engine import Suite
 from vantun.config import ClientConfig, PathConfig
 from vantun.control.authentication import authorization
 from vantun.control.certificates import fingerprint, is_pinned, trust
-from vantun.control.key_exchange import ClientExchange, LaneBinding
+from vantun.control.key_exchange import ClientExchange, LaneBinding, LaneSecrets
 from vantun.control.message_fields import readable
 from vantun.control.messages import (
     MAX_NAME,
@@ -30,6 +31,7 @@ from vantun.control.path_events import (
     SessionIdentity,
     SessionUnknownError,
 )
+from vantun.control.places import MAX_SLICES
 from vantun.control.quic import (
     H3_NO_ERROR,
     ConnectionTerminated,
@@ -44,7 +46,7 @@ from vantun.control.quic import (
     reason_of,
 )
 from vantun.control.reset import is_reset
-from vantun.control.server_path import MTU, WORKER, new_cid
+from vantun.control.server_path import MTU, new_cid
 from vantun.control.session_messages import ListenAnswer, SessionRequest, TunAnswer
 from vantun.control.tickets import KeptTickets, SessionTicket
 from vantun.control.visitor_streams import PROTOCOL
@@ -89,10 +91,10 @@ class ClientPath:
         self._config = config
         self._path = path
         self._number = number
-        self._socket, self._peer = route
+        self._socket, self._peer = route.socket, route.peer
         self._identity = identity
         self._exchange = ClientExchange()
-        self._cid = new_cid()
+        self._cids = tuple(new_cid(worker) for worker in range(min(route.workers, MAX_SLICES)))
         self._state = _State.HANDSHAKE
         self._stream = -1
         self._reader = MessageReader()
@@ -226,10 +228,11 @@ class ClientPath:
             x25519=self._exchange.x25519,
             ml_kem=self._exchange.ml_kem,
             suites=SUITES,
-            cid=self._cid,
+            cid=self._cids[0],
             name=readable(self._path.name, MAX_NAME),
             down=self._path.down,
             backup=int(self._path.backup),
+            slices=self._cids[1:],
         )
         self._http.send(self._stream, encode(HELLO, hello))
 
@@ -274,33 +277,54 @@ class ClientPath:
         joins = self._identity.session if self._identity else welcome.session
         if welcome.path != self._number or welcome.session != joins or welcome.suite not in SUITES:
             raise ProtocolError("the server's Welcome is not for this Hello")
-        binding = LaneBinding(welcome.session, self._number, WORKER, welcome.suite, self._cid, welcome.cid)
-        traffic = self._exchange.finish(welcome.x25519, welcome.ml_kem, binding)
+        theirs = (welcome.cid, *welcome.slices)
+        if len(theirs) > len(self._cids):
+            raise ProtocolError(f"the server grants {len(theirs)} slices where {len(self._cids)} were offered")
+        pairs = tuple(zip(self._cids, theirs, strict=False))
+        bindings = (
+            LaneBinding(welcome.session, self._number, index, welcome.suite, *pair) for index, pair in enumerate(pairs)
+        )
+        secrets = self._exchange.finish(welcome.x25519, welcome.ml_kem, *bindings)
+        self._lane = self._lane_of(welcome, secrets[0], len(pairs))
+        more = tuple(
+            replace(
+                self._lane,
+                receive_cid=ours,
+                send_cid=other,
+                send_secret=traffic.to_server,
+                receive_secret=traffic.to_client,
+                slice=index,
+            )
+            for index, ((ours, other), traffic) in enumerate(zip(pairs, secrets, strict=True))
+        )
+        self._reset = welcome.reset
+        self._state = _State.UP
+        self._events.append(PathUp(self._lane, "", welcome.tokens, more[1:]))
+
+    def _lane_of(self, welcome: Welcome, traffic: LaneSecrets, slices: int) -> LaneSpec:
+        """Return the lane of slice 0; every slice may use its share of the configured rate."""
         limit = min((rate for rate in (self._path.up, welcome.up) if rate), default=0)
         brutal = self._config.congestion.type == "brutal"
-        self._lane = LaneSpec(
+        return LaneSpec(
             session=welcome.session,
             path=self._number,
             socket=self._socket,
             peer=self._peer,
-            receive_cid=self._cid,
+            receive_cid=self._cids[0],
             send_cid=welcome.cid,
             suite=welcome.suite,
             send_secret=traffic.to_server,
             receive_secret=traffic.to_client,
             client=True,
             name=self._path.name,
-            rate=float(limit) if brutal else 0.0,
-            cap=0.0 if brutal else float(limit),
+            rate=limit / slices if brutal else 0.0,
+            cap=0.0 if brutal else limit / slices,
             mtu=MTU,
             max_mtu=self._path.mtu,
             # early, nothing may have been measured yet; then the way there and back took no longer than all of this
             rtt=self._http.rtt or max(self._now - self._began, 1e-3),
             backup=self._path.backup,
         )
-        self._reset = welcome.reset
-        self._state = _State.UP
-        self._events.append(PathUp(self._lane, "", welcome.tokens))
 
     def _refuse(self, refuse: Refuse) -> None:
         error: VantunError

@@ -176,6 +176,11 @@ class Connector:
         if task is not None:
             task.cancel()
 
+    def cancel_those(self, gone: Callable[[int], bool]) -> None:
+        """Give up the flows whose handles are ``gone``: their worker is."""
+        for handle in [handle for handle in self._tasks if gone(handle)]:
+            self.cancel(handle)
+
     async def close(self) -> None:
         """Give up every flow."""
         tasks, self._tasks = list(self._tasks.values()), {}

@@ -18,7 +18,7 @@ from vantun.control.udp_entrances import UdpEntrances
 from vantun.dataplane.ports import RefusalCode
 
 if TYPE_CHECKING:
-    from vantun.control.worker_link import WorkerLink
+    from vantun.control.crew import Crew
 
 Serve = Callable[[socket.socket], Awaitable[str | None]]
 
@@ -71,9 +71,13 @@ class Entrances:
             plan.append(("tcpRedirect", place, Transparent(dialer, redirected=True).serve))
         return plan
 
-    def begin(self, link: WorkerLink) -> None:
+    def begin(self, link: Crew) -> None:
         """Give the listening UDP sockets to a new worker."""
         self._udp.begin(link)
+
+    def rejoin(self, link: Crew, gone: Callable[[int], bool]) -> None:
+        """Give the listening UDP sockets whose numbers are ``gone`` to a new worker."""
+        self._udp.begin(link, gone)
 
     def move(self, session: int) -> None:
         """Have the listening UDP sockets use another session (0 = none)."""

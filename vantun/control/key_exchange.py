@@ -68,11 +68,12 @@ class ClientExchange:
         self.x25519 = self._x25519.public_key().public_bytes_raw()
         self.ml_kem = self._ml_kem.public_key().public_bytes_raw()
 
-    def finish(self, x25519: bytes, ciphertext: bytes, binding: LaneBinding) -> LaneSecrets:
-        """Return the secrets, once; raises ProtocolError for keys that are none."""
+    def finish(self, x25519: bytes, ciphertext: bytes, *bindings: LaneBinding) -> tuple[LaneSecrets, ...]:
+        """Return the secrets of every lane of the path, once; raises ProtocolError for keys that are none."""
         try:
             shared = self._x25519.exchange(X25519PublicKey.from_public_bytes(x25519))
-            return lane_secrets(self._ml_kem.decapsulate(ciphertext), shared, binding)
+            secret = self._ml_kem.decapsulate(ciphertext)
+            return tuple(lane_secrets(secret, shared, binding) for binding in bindings)
         except ValueError as error:
             raise ProtocolError(f"the server's key exchange cannot be used: {error}") from None
         finally:

@@ -1,6 +1,6 @@
 """What must outlive a data worker: the lanes of every session, and the shared page with their packet-number floors.
 
-The page belongs to the control process and is written by the worker alone (:mod:`vantun.session.floor_layout`). A place
+The page belongs to the control process and is written by workers alone (:mod:`vantun.session.floor_layout`). A place
 in it goes to the next lane as soon as its lane is closed; the lane's connection id stands in the place, so a worker
 knows whether what it finds there is its own.
 """
@@ -15,22 +15,41 @@ from vantun.lanes import LaneSpec
 from vantun.session.floor_layout import LANE_FLOORS, SESSION_FLOORS, floors_dtype
 
 
-class LaneKeeper:
-    """The lanes that a worker has, for the one that comes after it.
+class FloorPage:
+    """The page and its places. All workers of an appliance share it, so that a spare one can take any other's place.
 
     Attributes
     ----------
     page
         The floors.
+    lanes, sessions
+        Places that are free. One that was given back is used again as late as possible: what stands there helps to
+        find faults.
     """
 
     def __init__(self) -> None:
         self.page = SharedPage.create(floors_dtype, (1,), "vantun-floors")
+        self.lanes = deque(range(LANE_FLOORS))
+        self.sessions = deque(range(SESSION_FLOORS))
+
+    def close(self) -> None:
+        """Give the page up."""
+        self.page.close()
+
+
+class LaneKeeper:
+    """The lanes that a worker has, for the one that comes after it.
+
+    Parameters
+    ----------
+    floors
+        Where their floors stand.
+    """
+
+    def __init__(self, floors: FloorPage) -> None:
+        self._floors = floors
         self._lanes: dict[tuple[int, int], LaneSpec] = {}
         self._sessions: dict[int, int] = {}
-        # a place that was given back is used again as late as possible: what stands there helps to find faults
-        self._free_lanes = deque(range(LANE_FLOORS))
-        self._free_sessions = deque(range(SESSION_FLOORS))
 
     def __len__(self) -> int:
         return len(self._lanes)
@@ -45,9 +64,9 @@ class LaneKeeper:
         if known is not None:
             spec = replace(spec, floor=known.floor, session_floor=known.session_floor)
         else:
-            if spec.session not in self._sessions and self._free_sessions:
-                self._sessions[spec.session] = self._free_sessions.popleft()
-            floor = self._free_lanes.popleft() if self._free_lanes else -1
+            if spec.session not in self._sessions and self._floors.sessions:
+                self._sessions[spec.session] = self._floors.sessions.popleft()
+            floor = self._floors.lanes.popleft() if self._floors.lanes else -1
             spec = replace(spec, floor=floor, session_floor=self._sessions.get(spec.session, -1))
         self._lanes[where] = spec
         return spec
@@ -62,7 +81,7 @@ class LaneKeeper:
         """Forget a lane; unknown ones are ignored. Its session stays: a path of it may come again."""
         spec = self._lanes.pop((session, path), None)
         if spec is not None and spec.floor >= 0:
-            self._free_lanes.append(spec.floor)
+            self._floors.lanes.append(spec.floor)
 
     def end(self, session: int) -> None:
         """Forget a session and its lanes."""
@@ -70,7 +89,7 @@ class LaneKeeper:
             self.remove(*where)
         place = self._sessions.pop(session, None)
         if place is not None:
-            self._free_sessions.append(place)
+            self._floors.sessions.append(place)
 
     def take_over(self) -> tuple[list[LaneSpec], list[LaneSpec]]:
         """Return the lanes that a new worker may go on with, and those that end: nobody knows which numbers they used.
@@ -82,7 +101,3 @@ class LaneKeeper:
         for spec in over:
             self.remove(spec.session, spec.path)
         return kept, over
-
-    def close(self) -> None:
-        """Give the page up."""
-        self.page.close()

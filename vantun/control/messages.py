@@ -15,6 +15,7 @@ import cbor2
 from accel.engine import Suite
 from vantun.control import strict_cbor
 from vantun.control.message_fields import MAX_NUMBER, between, long, printable
+from vantun.control.places import MAX_SLICES
 from vantun.control.session_messages import ListenAnswer, ListenRequest, TunAnswer, TunRequest
 from vantun.errors import ProtocolError
 from vantun.lanes import CID_LENGTH
@@ -59,6 +60,8 @@ class Hello:
     down: int
     backup: int = 0
     """1 = the path carries data, both ways, only while no other one does."""
+    slices: tuple[bytes, ...] = ()
+    """Connection ids for further slices of the session, slice 1 first; ``cid`` is that of slice 0."""
 
     def check(self) -> None:
         """Raise ValueError when a field is out of its bounds."""
@@ -71,6 +74,7 @@ class Hello:
         long("ml_kem", self.ml_kem, ML_KEM_KEY_LENGTH)
         long("cid", self.cid, CID_LENGTH)
         between("suites", len(self.suites), 1, len(Suite))
+        _check_slices(self.cid, self.slices)
         printable("name", self.name, MAX_NAME)
 
 
@@ -88,6 +92,8 @@ class Welcome:
     up: int
     reset: bytes = field(default=b"", repr=False)
     """Empty = the server sends no resets."""
+    slices: tuple[bytes, ...] = ()
+    """Connection ids for the further slices that are granted; no more than were offered."""
 
     def check(self) -> None:
         """Raise ValueError when a field is out of its bounds."""
@@ -101,6 +107,7 @@ class Welcome:
         for token in self.tokens:
             long("token", token, TOKEN_LENGTH)
         long("reset", self.reset, TOKEN_LENGTH if self.reset else 0)
+        _check_slices(self.cid, self.slices)
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,14 @@ class Goodbye:
         """Raise ValueError when a field is out of its bounds."""
         between("code", self.code, 0, MAX_NUMBER)
         printable("reason", self.reason, MAX_REASON)
+
+
+def _check_slices(first: bytes, more: tuple[bytes, ...]) -> None:
+    between("number of further slices", len(more), 0, MAX_SLICES - 1)
+    for cid in more:
+        long("cid of a slice", cid, CID_LENGTH)
+    if len({first, *more}) <= len(more):
+        raise ValueError("two slices have one cid")
 
 
 ControlMessage = Hello | Welcome | Refuse | Goodbye | TunRequest | TunAnswer | ListenRequest | ListenAnswer

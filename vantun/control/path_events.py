@@ -22,22 +22,29 @@ class SessionIdentity:
 
 
 class Route(NamedTuple):
-    """How datagrams of a path go: by which UDP socket, and to which address."""
+    """How datagrams of a path go: by which UDP socket, to which address, and to how many workers of ours."""
 
     socket: int
     peer: tuple[str, int]
+    workers: int = 1
 
 
 @dataclass(frozen=True)
 class PathUp:
     """A path is authenticated and has keys: install ``lane`` before the next packets leave.
 
-    ``tokens`` (client only) let as many further paths join the session.
+    ``tokens`` (client only) let as many further paths join the session. ``slices`` are the lanes of its further slices.
     """
 
     lane: LaneSpec
     user: str = ""
     tokens: tuple[bytes, ...] = field(default=(), repr=False)
+    slices: tuple[LaneSpec, ...] = ()
+
+    @property
+    def lanes(self) -> tuple[LaneSpec, ...]:
+        """The lanes of all slices."""
+        return (self.lane, *self.slices)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from vantun.dataplane.ports import RefusalCode
 from vantun.udp_messages import REVERSE_TARGET
 
 if TYPE_CHECKING:
-    from vantun.control.worker_link import WorkerLink
+    from vantun.control.crew import Crew
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +43,10 @@ class ReverseForwards:
         self._states = ["waiting for a session"] * len(config)
         self._connector: Connector | None = None
         self._asking: list[asyncio.Task[None]] = []
-        self._link: WorkerLink | None = None
+        self._link: Crew | None = None
         self._attaching: set[asyncio.Task[None]] = set()
 
-    def begin(self, link: WorkerLink) -> None:
+    def begin(self, link: Crew) -> None:
         """Connect flows by a new worker."""
         # What the user has configured himself needs no other permission.
         access = AccessList(guard=Guard.NONE)
@@ -146,7 +146,7 @@ class ReverseForwards:
             self._connector = None
 
 
-def refuse_unknown(link: WorkerLink, handle: int, target: str) -> None:
+def refuse_unknown(link: Crew, handle: int, target: str) -> None:
     """Refuse a flow that the server has opened for nothing that is configured here."""
     log.info("a flow to %.60r, which the server opened, is refused", target)
     link.refuse_flow(handle, RefusalCode.NOT_ALLOWED)

@@ -146,10 +146,10 @@ class ReverseListeners:
         target = str(entry.request.listener)
         entry.udp = self._opener.open_udp(session, UdpKind.REVERSE, sock.dup(), target=target)
 
-    def resume(self) -> None:
-        """Go on with a new worker, which has none of the UDP sockets yet."""
+    def resume(self, gone: Callable[[int], bool] = lambda _number: True) -> None:
+        """Go on with a new worker, which has none of the UDP sockets yet whose numbers are ``gone``."""
         for (session, _), entry in self._entries.items():
-            if entry.sock is None:
+            if entry.sock is None or not gone(entry.udp):
                 continue
             self._opener.close_udp(entry.udp)  # the command that opened it may have waited for this worker
             try:

@@ -19,23 +19,35 @@ STARTS = 5
 
 
 class Replaceable(Protocol):
-    """What WorkerLink is here."""
+    """What WorkerLink is here, and the seat of a worker among others."""
 
     async def replace(self) -> None:
         """Put another worker in the place of the one that was lost. Raises WorkerError."""
 
 
-class Deaths:
-    """How long to wait before the next start. Times in seconds of ``clock``.
+class Seats(Protocol):
+    """What Crew is here."""
 
-    Attributes
-    ----------
-    last
-        Why the last worker died; empty = none did.
-    """
+    async def replace(self, worker: int = 0) -> None:
+        """Put another worker in the place of one that was lost. Raises WorkerError."""
+
+
+class Seat:
+    """The place of one worker among all of them."""
+
+    def __init__(self, seats: Seats, worker: int) -> None:
+        self._seats = seats
+        self._worker = worker
+
+    async def replace(self) -> None:
+        """Put another worker in the place of the one that was lost. Raises WorkerError."""
+        await self._seats.replace(self._worker)
+
+
+class Deaths:
+    """How long to wait before the next start. Times in seconds of ``clock``."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self.last = ""
         self._clock = clock
         self._began = float("-inf")
         self._short = 0

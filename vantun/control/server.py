@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vantun.config import ClientConfig, ServerConfig, default_status_socket
@@ -13,6 +13,7 @@ from vantun.config_kinds import Endpoint
 from vantun.config_schema import Role
 from vantun.control.appliance import Appliance
 from vantun.control.connector import Connector
+from vantun.control.known_paths import KnownPaths
 from vantun.control.path_events import (
     MessageReceived,
     PathDown,
@@ -22,6 +23,7 @@ from vantun.control.path_events import (
     SessionEnded,
     VisitorCame,
 )
+from vantun.control.places import Places
 from vantun.control.pump import Pump
 from vantun.control.reload import merged
 from vantun.control.reverse_listeners import ReverseListeners
@@ -54,7 +56,6 @@ from vantun.dataplane.events import (
 )
 from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ResourceError
-from vantun.lanes import LaneSpec
 from vantun.tun_messages import FLOW_TARGET, TunFlow, TunLost
 from vantun.udp_messages import FLOW_TARGET as UDP_TARGET
 from vantun.udp_messages import ResolveUdp
@@ -63,7 +64,7 @@ from vantun.worker_messages import UserRate
 if TYPE_CHECKING:
     import socket
 
-    from vantun.control.worker_link import WorkerLink
+    from vantun.control.crew import Crew
     from vantun.dataplane.events import Event
 
 log = logging.getLogger(__name__)
@@ -71,15 +72,6 @@ log = logging.getLogger(__name__)
 SOCKET = 0
 """Number of the server's only UDP socket."""
 _INTERNAL_ERROR = 1
-
-
-@dataclass
-class _Path:
-    """What is shown of a client's path."""
-
-    lane: LaneSpec
-    user: str
-    since: float
 
 
 class Server(Appliance):
@@ -90,14 +82,14 @@ class Server(Appliance):
     def __init__(self, config: ServerConfig) -> None:
         super().__init__(config)
         self._config = config
-        self._socket: socket.socket | None = None
+        self._sockets: list[socket.socket] = []
         self._connector: Connector | None = None
         self._tun: TunServer | None = None
         self._udp: UdpConnector | None = None
         self._reverse: ReverseListeners | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._known: dict[tuple[int, int], _Path] = {}
-        self._paths = ServerPaths(config)
+        self._known = KnownPaths()
+        self._paths = ServerPaths(config, places=self._places())
         self._pump: Pump[PathEvent] = Pump(self._paths, self._send, self._on_path_event)
         self._web = WebFront(self._paths, self._pump.wake)
         self._speed = SpeedService(enabled=config.speed_test)
@@ -107,7 +99,8 @@ class Server(Appliance):
         listen, tun = self._config.listen, self._config.tun
         if tun is not None:
             records = TunRecords(state_folder(default_status_socket(self.role).parent))
-            self._tun = await TunServer.open(tun, records, self._config.acl.packet_rules().tobytes())
+            rules = self._config.acl.packet_rules().tobytes()
+            self._tun = await TunServer.open(tun, records, rules, queues=self.workers)
             self.sockets.mark = self._tun.interface.mark
         host = listen.host
         if host:
@@ -117,31 +110,51 @@ class Server(Appliance):
                 raise ResourceError(
                     f"listen: {host} has no address ({error.strerror}); write an IP address of this machine"
                 ) from None
-        self._socket = self.sockets.bind(host, listen.port)
+        self._sockets = self.sockets.bind(host, listen.port)
         await self._web.start(self._config, self.resolver)
 
-    def begin(self, link: WorkerLink) -> None:
+    def begin(self, link: Crew) -> None:
         """Serve by a new worker."""
-        assert self._socket is not None
-        link.add_socket(SOCKET, self._socket)
+        link.add_sockets(SOCKET, self._sockets)
         self._connect_by(link)
-        self._reverse = ReverseListeners(self._config.reverse_allow, self.resolver, link, self._alive)
+        self._reverse = ReverseListeners(self._config.reverse_allow, self.resolver, link, self._known.alive)
         engines = ", ".join(f"{operation} {engine}" for operation, engine in link.engines.items())
         where = Endpoint(self._config.listen.host or "*", self._config.listen.port)
         log.info("vantun server: listening on %s (udp), engines: %s", where, engines)
 
-    def resume(self, link: WorkerLink) -> None:
+    def resume(self, link: Crew) -> None:
         """Connect the flows of a new worker."""
         self._connect_by(link)
         if self._reverse is not None:
             self._reverse.resume()
 
-    def _connect_by(self, link: WorkerLink) -> None:
+    def _connect_by(self, link: Crew) -> None:
         self._limit_users(link)
         self._connector = Connector(self.resolver, link.attach_flow, link.refuse_flow, self._config.acl)
         self._udp = UdpConnector(link, self.resolver, self._config.acl, built_in=self._speed.udp_address)
         if self._tun is not None:
             self._tun.begin(link)
+
+    def _places(self) -> Places:
+        """Return who chooses the workers of sessions: where there is a TUN, every session has a slice on the first."""
+
+        def load() -> tuple[float, ...]:
+            link = self.link
+            return link.load.scores() if link is not None and self._config.tun is None else ()
+
+        return Places(self.workers, load, rotate=self._config.tun is None)
+
+    def leave(self, link: Crew, worker: int) -> None:
+        """Stop connecting for flows that are gone with a worker."""
+        gone = partial(link.is_of, worker)
+        for connector in (self._connector, self._udp):
+            if connector is not None:
+                connector.cancel_those(gone)
+
+    def rejoin(self, link: Crew, worker: int) -> None:
+        """Give a new worker the UDP sockets that the one before had."""
+        if self._reverse is not None:
+            self._reverse.resume(partial(link.serves, worker))
 
     async def abandon(self) -> None:
         """Stop connecting for flows that are gone."""
@@ -165,34 +178,20 @@ class Server(Appliance):
         self._paths.close(self._loop.time())
         self._pump.flush()
         self._pump.stop()
-        if self._socket is not None:
-            self._socket.close()
+        for sock in self._sockets:
+            sock.close()
         if self._tun is not None:
             self._tun.close()
 
     def ready(self) -> bool:
         """Tell whether clients can connect."""
-        return self._socket is not None
+        return bool(self._sockets)
 
     def report(self) -> dict[str, object]:
         """Return the paths of all clients."""
-        now = self._loop.time()
-        paths = [
-            {
-                "session": f"{path.lane.session:x}",
-                "path": path.lane.path,
-                "name": path.lane.name,
-                "user": path.user,
-                "state": "up",
-                "peer": str(Endpoint(*path.lane.peer)),
-                "uptime": round(now - path.since, 3),
-                "suite": path.lane.suite.name,
-            }
-            for path in self._known.values()
-        ]
         return {
             "listen": str(self._config.listen),
-            "paths": paths,
+            "paths": self._known.report(self._loop.time()),
             "reverse": self._reverse.status() if self._reverse is not None else [],
             "keys": {"exchange": "X25519+ML-KEM-768"},
             "tun": self._tun.report() if self._tun is not None else {},
@@ -235,7 +234,7 @@ class Server(Appliance):
         self._pump.wake()
         await super().reload(config)
 
-    def _limit_users(self, link: WorkerLink) -> None:
+    def _limit_users(self, link: Crew) -> None:
         """Have the worker keep every user's rates; what a user sends is received here."""
         link.limit_users(UserRate(user, rate.down, rate.up) for user, rate in self._config.rates.items())
 
@@ -298,7 +297,7 @@ class Server(Appliance):
         if (link := self.link) is None:
             return
         if target == UDP_TARGET and self._udp is not None:
-            if (code := self._udp.open(handle, session, self._user(session))) is not None:
+            if (code := self._udp.open(handle, session, self._known.user(session))) is not None:
                 link.refuse_flow(handle, code)
         elif not self._speed.open(link, handle, session, target) and self._connector is not None:
             self._connector.open(handle, target)
@@ -311,8 +310,8 @@ class Server(Appliance):
 
     def _on_path_event(self, event: PathEvent) -> None:
         match event:
-            case PathUp(lane):
-                self._install(lane)
+            case PathUp():
+                self._install(event)
             case PathDown(session, path, reason):
                 log.info("session %x path %d: down: %s", session, path, reason)
                 self._drop(session, path)
@@ -332,8 +331,8 @@ class Server(Appliance):
             case ListenRequest():
                 self._later(self._listen(session, number, message))
             case TunRequest() if self._tun is not None:
-                peers = [path.lane.peer[0] for (known, _), path in self._known.items() if known == session]
-                self._reply(session, number, self._tun.request(session, self._user(session), peers, message))
+                peers = [lane.peer[0] for lane in self._known.of(session)]
+                self._reply(session, number, self._tun.request(session, self._known.user(session), peers, message))
             case TunRequest():
                 reason = "this server has no `tun`"
                 self._reply(session, number, TunAnswer(TunCode.NOT_OFFERED, reason, (), (), (), 0, 0))
@@ -341,16 +340,10 @@ class Server(Appliance):
     async def _listen(self, session: int, number: int, message: ListenRequest) -> None:
         if self._reverse is None:
             return
-        answer = await self._reverse.request(session, self._user(session), message)
+        answer = await self._reverse.request(session, self._known.user(session), message)
         self._reply(session, number, answer)
-        if not self._alive(session):  # it has ended while the listener was made
+        if not self._known.alive(session):  # it has ended while the listener was made
             await self._reverse.forget(session)
-
-    def _user(self, session: int) -> str:
-        return next((path.user for (known, _), path in self._known.items() if known == session), "")
-
-    def _alive(self, session: int) -> bool:
-        return any(known == session for known, _ in self._known)
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)
@@ -362,29 +355,27 @@ class Server(Appliance):
         self._paths.send(session, number, answer)
         self._pump.wake()
 
-    def _install(self, lane: LaneSpec) -> None:
-        self._known[lane.session, lane.path] = _Path(lane, lane.user, self._loop.time())
+    def _install(self, event: PathUp) -> None:
+        lane = event.lane
+        self._known.add(lane, self._loop.time())
         log.info("session %x path %d (%s): up, %s from %s", lane.session, lane.path, lane.name, lane.user, lane.peer[0])
         if self.link is not None:
-            self.link.add_lane(lane)
+            for each in event.lanes:
+                self.link.add_lane(each)
 
     def _moved(self, session: int, path: int, peer: tuple[str, int]) -> None:
         """Show a path's new address. Its QUIC connection follows with the next packet of the client's."""
-        known = self._known.get((session, path))
-        if known is not None:
-            old, new = Endpoint(*known.lane.peer), Endpoint(*peer)
-            log.info("session %x path %d (%s): moved from %s to %s", session, path, known.lane.name, old, new)
-            known.lane = replace(known.lane, peer=peer)
-        if self.link is not None:
-            self.link.move_lane(session, path, peer)
+        before = self._known.move(session, path, peer)
+        if before is not None:
+            old, new = Endpoint(*before.peer), Endpoint(*peer)
+            log.info("session %x path %d (%s): moved from %s to %s", session, path, before.name, old, new)
 
     def _drop(self, session: int, path: int) -> None:
-        if self._known.pop((session, path), None) is not None and self.link is not None:
+        if self._known.drop(session, path) and self.link is not None:
             self.link.close_lane(session, path)
 
     def _forget(self, session: int) -> None:
-        for where in [where for where in self._known if where[0] == session]:
-            del self._known[where]
+        self._known.forget(session)
         if self._tun is not None:
             self._tun.forget(session)
         if self.link is not None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from vantun.config import ServerConfig
 from vantun.control.answer_book import AnswerBook
-from vantun.control.key_exchange import LaneBinding, answer
+from vantun.control.key_exchange import LaneBinding, ServerAnswer, answer
 from vantun.control.message_fields import readable
 from vantun.control.messages import (
     MAX_REASON,
@@ -21,6 +21,7 @@ from vantun.control.messages import (
     encode,
 )
 from vantun.control.path_events import MessageReceived, PathDown, PathEvent, PathUp
+from vantun.control.places import Places
 from vantun.control.quic import (
     H3_NO_ERROR,
     ConnectionTerminated,
@@ -61,11 +62,13 @@ class Rules:
     front: Front
     authority: SessionAuthority
     answers: AnswerBook
-    new_cid: Callable[[], bytes]
-    """Makes connection ids for data packets that no QUIC connection has."""
+    new_cid: Callable[[int], bytes]
+    """Makes connection ids for data packets of a worker, that no QUIC connection has."""
     awaken: Callable[[ServerPath], None]
     """Called when a connection has something to send out of turn."""
     resets: Resets
+    places: Places = field(default_factory=Places)
+    """Which worker has which slice."""
 
 
 def new_cid(worker: int = WORKER) -> bytes:
@@ -81,7 +84,9 @@ class ServerPath:
     http
         The connection.
     lane
-        The lane, once there is one.
+        The lane of slice 0, once there is one.
+    lanes
+        Those of all slices.
     handshaken, ended
         Whether the QUIC handshake is complete; whether the connection is over.
     source
@@ -95,6 +100,7 @@ class ServerPath:
     def __init__(self, rules: Rules, http: HttpConnection, socket: int, source: str, now: float) -> None:
         self.http = http
         self.lane: LaneSpec | None = None
+        self.lanes: tuple[LaneSpec, ...] = ()
         self.handshaken = False
         self.ended = False
         self.socket = socket
@@ -226,18 +232,18 @@ class ServerPath:
             raise ProtocolError(f"more than {_MAX_ANSWERS} messages on one path")
         found: list[PathEvent] = []
         try:
-            welcome, lane = self._admit(hello)
+            welcome, lanes = self._admit(hello)
             reply = encode(number, welcome)
-            self.lane = lane
+            self.lanes, self.lane = lanes, lanes[0]
             self._deadline, self._twice_until = None, now + _SURE_TIME
-            found.append(PathUp(lane, self.user or ""))
+            found.append(PathUp(lanes[0], self.user or "", slices=lanes[1:]))
         except RefusalError as refusal:
             reply = encode(number, Refuse(refusal.code, str(refusal)))
         self._answers[number] = reply
         self.http.send(self._stream, reply)
         return found
 
-    def _admit(self, hello: Hello) -> tuple[Welcome, LaneSpec]:
+    def _admit(self, hello: Hello) -> tuple[Welcome, tuple[LaneSpec, ...]]:
         """Begin or join a session and make the keys; raises RefusalError, ProtocolError."""
         authority, config = self._rules.authority, self._rules.config
         if self.lane is not None:
@@ -249,42 +255,54 @@ class ServerPath:
             session = hello.session
         else:
             session = authority.begin(self.user or "", hello.path)
-        suite, cid = hello.suites[0], self._rules.new_cid()
-        traffic = keys.secrets(LaneBinding(session, hello.path, WORKER, suite, hello.cid, cid))
-        limit = min((rate for rate in (config.bandwidth.up, hello.down) if rate), default=0)
-        brutal = config.congestion.type == "brutal"
-        lane = LaneSpec(
-            session=session,
-            path=hello.path,
-            socket=self.socket,
-            peer=self.http.peer,
-            receive_cid=cid,
-            send_cid=hello.cid,
-            suite=suite,
-            send_secret=traffic.to_client,
-            receive_secret=traffic.to_server,
-            client=False,
-            name=hello.name,
-            user=self.user or "",
-            rate=float(limit) if brutal else 0.0,
-            cap=0.0 if brutal else float(limit),
-            mtu=MTU,
-            max_mtu=config.mtu,
-            backup=bool(hello.backup),
-        )
+        cids = [self._rules.new_cid(worker) for worker in self._rules.places.take(session, 1 + len(hello.slices))]
+        lanes = self._lanes_of(session, hello, keys, cids)
         tokens = authority.tokens(session)
         welcome = Welcome(
             session,
             hello.path,
             keys.x25519,
             keys.ciphertext,
-            suite,
-            cid,
+            hello.suites[0],
+            cids[0],
             tokens,
             config.bandwidth.down,
-            self._rules.resets.token(cid),
+            self._rules.resets.token(cids[0]),
+            tuple(cids[1:]),
         )
-        return welcome, lane
+        return welcome, lanes
+
+    def _lanes_of(self, session: int, hello: Hello, keys: ServerAnswer, cids: Sequence[bytes]) -> tuple[LaneSpec, ...]:
+        """Return the lane of every slice; each may use its share of the configured rate."""
+        config, suite = self._rules.config, hello.suites[0]
+        limit = min((rate for rate in (config.bandwidth.up, hello.down) if rate), default=0) / len(cids)
+        brutal = config.congestion.type == "brutal"
+        lanes = []
+        for index, (cid, theirs) in enumerate(zip(cids, (hello.cid, *hello.slices), strict=False)):
+            traffic = keys.secrets(LaneBinding(session, hello.path, index, suite, theirs, cid))
+            lanes.append(
+                LaneSpec(
+                    session=session,
+                    path=hello.path,
+                    socket=self.socket,
+                    peer=self.http.peer,
+                    receive_cid=cid,
+                    send_cid=theirs,
+                    suite=suite,
+                    send_secret=traffic.to_client,
+                    receive_secret=traffic.to_server,
+                    client=False,
+                    name=hello.name,
+                    user=self.user or "",
+                    rate=limit if brutal else 0.0,
+                    cap=0.0 if brutal else limit,
+                    mtu=MTU,
+                    max_mtu=config.mtu,
+                    backup=bool(hello.backup),
+                    slice=index,
+                )
+            )
+        return tuple(lanes)
 
     def _end(self, reason: str, now: float) -> list[PathEvent]:
         self.ended = True

@@ -31,6 +31,7 @@ from vantun.control.certificates import load_server
 from vantun.control.gate import Gate
 from vantun.control.messages import encode
 from vantun.control.path_events import PathEvent, SessionEnded
+from vantun.control.places import Places
 from vantun.control.quic import (
     CID_LENGTH,
     H3_NO_ERROR,
@@ -60,8 +61,9 @@ class ServerPaths:
         self,
         config: ServerConfig,
         authority: SessionAuthority | None = None,
-        make_cid: Callable[[], bytes] = new_cid,
+        make_cid: Callable[[int], bytes] = new_cid,
         limits: Limits | None = None,
+        places: Places | None = None,
     ) -> None:
         self._configuration = _handshakes(config)
         self.admission = Admission(limits)
@@ -77,6 +79,7 @@ class ServerPaths:
             new_cid=self._new_data_cid,
             awaken=self._awaken,
             resets=Resets.from_private_key(config.tls.key),
+            places=places or Places(),
         )
         self._masquerade = config.masquerade
         self._by_cid: dict[bytes, ServerPath] = {}
@@ -100,9 +103,9 @@ class ServerPaths:
         """Connections whose handshake is not complete."""
         return len(self._greeting)
 
-    def _new_data_cid(self) -> bytes:
-        """Return a connection id for data packets that no QUIC connection has."""
-        while (cid := self._make_cid()) in self._by_cid:
+    def _new_data_cid(self, worker: int = 0) -> bytes:
+        """Return a connection id for data packets of a worker, that no QUIC connection has."""
+        while (cid := self._make_cid(worker)) in self._by_cid:
             continue
         return cid
 
@@ -123,7 +126,7 @@ class ServerPaths:
     def _reset(self, data: bytes, socket: int, peer: tuple[str, int], now: float) -> None:
         """Tell the sender of a packet for a lane of a former life that it is no more."""
         cid = data[1 : 1 + CID_LENGTH]
-        if any(path.lane is not None and path.lane.receive_cid == cid for path in self._paths):
+        if any(lane.receive_cid == cid for path in self._paths for lane in path.lanes):
             return  # the worker has just been replaced, or the lane has just begun: a reset would end it
         answer = self._rules.resets.answer(data, now)
         if answer is not None:
@@ -282,7 +285,7 @@ class ServerPaths:
             path.run_timers(now)
             self._handle(path, now)
         for session in self._authority.expire(now):
-            self._answers.forget(session)
+            self._gone(session)
             self._events.append(SessionEnded(session))
 
     def _awaken(self, path: ServerPath) -> None:
@@ -306,8 +309,12 @@ class ServerPaths:
             self._close(path, 0, users[path.user or ""], now)
         for session in ended:
             self._authority.end(session)
-            self._answers.forget(session)
+            self._gone(session)
         return sorted(ended)
+
+    def _gone(self, session: int) -> None:
+        self._answers.forget(session)
+        self._rules.places.forget(session)
 
     def take_events(self) -> list[PathEvent]:
         """Return what has happened since the last call."""
@@ -336,7 +343,7 @@ class ServerPaths:
     def close_session(self, session: int, code: int, reason: str, now: float) -> None:
         """End a session and its connections with a goodbye; no PathDown follows."""
         self._authority.end(session)
-        self._answers.forget(session)
+        self._gone(session)
         for path in self._of(session):
             self._close(path, code, reason, now)
 

@@ -64,10 +64,12 @@ class TunClient:
         self._broken = False
 
     @classmethod
-    async def open(cls, config: ClientTunConfig, records: TunRecords, kernel: Kernel | None = None) -> TunClient:
+    async def open(
+        cls, config: ClientTunConfig, records: TunRecords, kernel: Kernel | None = None, queues: int = 1
+    ) -> TunClient:
         """Create the interface; it has no address yet. Raises ResourceError when this machine refuses."""
         try:
-            kernel = kernel or Kernel()
+            kernel = kernel or Kernel(queues=queues)
         except DriverError as error:
             raise ResourceError(f"tun: {error}") from None
         return cls(config, await TunInterface.open(config.name, records, kernel, offload=config.offload))
@@ -78,7 +80,7 @@ class TunClient:
         """Tell a new worker everything; its flow is opened (again) by :meth:`run`."""
         self._link = link
         device = self.interface.device
-        link.add_tun(NUMBER, device.fileno(), client=True, offloads=int(device.takes))
+        link.add_tun(NUMBER, self.interface.descriptors, client=True, offloads=int(device.takes))
         self._break()
 
     def abandon(self) -> None:

@@ -20,7 +20,7 @@ from drivers.errors import DriverError, SystemCallError, Unavailable
 from drivers.linux import sysctl
 from drivers.linux.network import Network, Route, Rule
 from drivers.linux.nftables import Nft, find_nft
-from drivers.linux.tun import TCP_OFFLOADS, TunDevice, TunOffload
+from drivers.linux.tun import TCP_OFFLOADS, TunDevice, TunOffload, use_queue
 from vantun.config_tun import IPInterface
 from vantun.control.tun_firewall import FAMILY, Firewall, table_name
 from vantun.control.tun_record import Record, TunRecords
@@ -45,8 +45,12 @@ class Kernel:
     network: Network = field(default_factory=Network)
     nft: Nft | Unavailable = field(default_factory=lambda: _find_nft())
     write: Callable[[str, str], None] = sysctl.write
+    queues: int = 1
+    """Of the device, one for each worker."""
     pause: float = 0.2
     """Seconds between attempts to open a device that is busy."""
+    open_queue: Callable[[str], TunDevice] = lambda name: TunDevice.open(name, multi_queue=True)
+    """As ``open_tun``, of a device with a queue for each worker: again and again by one name."""
 
 
 def _find_nft() -> Nft | Unavailable:
@@ -82,6 +86,7 @@ class TunInterface:
         self.mtu = 0
         self.missing: dict[str, str] = {}
         self.device = device
+        self.queues = [device]
         self._offloads = device.offloads
         """As the configuration wants it."""
         self.slot = record.slot
@@ -113,6 +118,7 @@ class TunInterface:
         except DriverError as error:
             records.release(record)
             raise ResourceError(f"tun: {error}") from None
+        queues, reason = _more_queues(device, kernel)
         try:
             if not offload:
                 device.set_offloads(TunOffload.NONE)
@@ -120,9 +126,13 @@ class TunInterface:
             if link is None:
                 raise ResourceError(f"tun: somebody has removed the interface {device.name} at once; see `ip monitor`")
             interface = cls(device, link.index, record, records, kernel)
+            interface.queues += queues
+            if reason:
+                interface.missing["a queue for every worker"] = reason
             interface._begin()
         except BaseException as error:
-            device.close()
+            for queue in (device, *queues):
+                queue.close()
             records.release(record)
             if isinstance(error, DriverError):
                 raise ResourceError(f"tun: {error}") from None
@@ -143,6 +153,11 @@ class TunInterface:
             self._kernel.write(f"ipv6/conf/{self.name}/addr_gen_mode", "1")
         except SystemCallError:
             log.debug("tun: no IPv6 here, or an old kernel: %s keeps its link-local address", self.name)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The queues' descriptors; every one after the first is out of use (:mod:`vantun.control.crew_tun`)."""
+        return tuple(queue.fileno() for queue in self.queues)
 
     # --- changes
 
@@ -246,7 +261,8 @@ class TunInterface:
             except DriverError as error:
                 log.warning("tun: not undone: %s", error)
         self._rules, self._routes, self._firewall = [], {}, None
-        self.device.close()
+        for queue in self.queues:
+            queue.close()
         for failed in self._records.release(self._record):
             log.warning("tun: not undone: %s", failed)
         network.close()
@@ -286,11 +302,26 @@ async def _open(name: str, kernel: Kernel) -> TunDevice:
     end = asyncio.get_running_loop().time() + OPEN_SECONDS
     while True:
         try:
-            return kernel.open_tun(name)
+            return kernel.open_tun(name) if kernel.queues == 1 else kernel.open_queue(name)
         except SystemCallError as error:
             if error.errno != errno.EBUSY or asyncio.get_running_loop().time() >= end:
                 raise
         await asyncio.sleep(kernel.pause)
+
+
+def _more_queues(device: TunDevice, kernel: Kernel) -> tuple[list[TunDevice], str]:
+    """Open a queue for each further worker, and leave them out of use; return why there are none, if so."""
+    queues: list[TunDevice] = []
+    try:
+        while len(queues) < kernel.queues - 1:
+            queues.append(kernel.open_queue(device.name))
+            use_queue(queues[-1].fileno(), wanted=False)
+    except DriverError as error:
+        log.warning("tun: one worker carries all packets: %s", error)
+        for queue in queues:
+            queue.close()
+        return [], str(error)
+    return queues, ""
 
 
 def _sweep(name: str, slot: int, kernel: Kernel) -> None:

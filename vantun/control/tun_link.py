@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from vantun.errors import ResourceError
@@ -25,6 +25,14 @@ class Carried(Protocol):
         """Close it."""
 
 
+def duplicate(descriptor: int) -> Carried:
+    """Return a copy of a queue's descriptor, to be sent; raises ResourceError when none is left."""
+    try:
+        return io.FileIO(os.dup(descriptor), "r+")
+    except OSError as error:
+        raise ResourceError(f"the TUN device cannot be shared with the worker: {error.strerror}") from None
+
+
 class TunLink(ABC):
     """Commands about the TUN device. A part of WorkerLink."""
 
@@ -33,17 +41,19 @@ class TunLink(ABC):
         """Send a command; ``sock`` travels with it and is closed here."""
 
     def add_tun(
-        self, number: int, descriptor: int, *, client: bool, client_to_client: bool = False, offloads: int = 0
+        self,
+        number: int,
+        descriptors: Sequence[int],
+        *,
+        client: bool,
+        client_to_client: bool = False,
+        offloads: int = 0,
     ) -> None:
-        """Have the worker read and write a TUN device; ``descriptor`` stays the caller's, who must leave it alone.
+        """Have the worker read and write the first queue of a TUN device; ``descriptors`` stay the caller's.
 
-        Raises ResourceError when this process has no descriptor left.
+        The caller must leave them alone. Raises ResourceError when this process has no descriptor left.
         """
-        try:
-            copy = io.FileIO(os.dup(descriptor), "r+")
-        except OSError as error:
-            raise ResourceError(f"the TUN device cannot be shared with the worker: {error.strerror}") from None
-        self._post(AddTun(number, client, client_to_client, offloads), copy)
+        self._post(AddTun(number, client, client_to_client, offloads), duplicate(descriptors[0]))
 
     def set_tun_routes(self, session: int, addresses: Iterable[str], prefixes: Iterable[str]) -> None:
         """Say what belongs to a session, instead of what did; none = nothing."""

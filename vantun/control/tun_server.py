@@ -68,7 +68,12 @@ class TunServer:
 
     @classmethod
     async def open(
-        cls, config: ServerTunConfig, records: TunRecords, rules: bytes = b"", kernel: Kernel | None = None
+        cls,
+        config: ServerTunConfig,
+        records: TunRecords,
+        rules: bytes = b"",
+        kernel: Kernel | None = None,
+        queues: int = 1,
     ) -> TunServer:
         """Create the interface and set forwarding, address translation and the packet filter.
 
@@ -76,6 +81,8 @@ class TunServer:
         ----------
         rules
             Rows of ``AccessList.packet_rules``, which packets are judged by.
+        queues
+            Of the interface, one for each worker.
 
         Raises
         ------
@@ -83,7 +90,7 @@ class TunServer:
             When this machine refuses; says what to do. Everything is undone then.
         """
         try:
-            kernel = kernel or Kernel()
+            kernel = kernel or Kernel(queues=queues)
         except DriverError as error:
             raise ResourceError(f"tun: {error}") from None
         interface = await TunInterface.open(config.name, records, kernel, offload=config.offload)
@@ -125,7 +132,7 @@ class TunServer:
         device = self.interface.device
         link.add_tun(
             NUMBER,
-            device.fileno(),
+            self.interface.descriptors,
             client=False,
             client_to_client=self._config.client_to_client,
             offloads=int(device.takes),

@@ -118,6 +118,11 @@ class UdpConnector:
         for task in [task for task, owner in self._lookups.items() if owner == handle]:
             task.cancel()
 
+    def cancel_those(self, gone: Callable[[int], bool]) -> None:
+        """Forget the associations whose handles are ``gone``: their worker is."""
+        for handle in [handle for handle in self._open if gone(handle)]:
+            self.cancel(handle)
+
     async def close(self) -> None:
         """Give up every lookup."""
         tasks = list(self._lookups)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,10 +53,10 @@ class UdpEntrances:
                 timeout = self._config.udp_tproxy_timeout
                 self._entrances.append(_Entrance("udpTProxy", UdpKind.TPROXY, sock, "", timeout))
 
-    def begin(self, link: UdpLink) -> None:
-        """Lend the sockets to a new worker."""
+    def begin(self, link: UdpLink, gone: Callable[[int], bool] = lambda _number: True) -> None:
+        """Lend the sockets, or those whose numbers are ``gone``, to a new worker."""
         self._link = link
-        for entrance in self._entrances:
+        for entrance in [each for each in self._entrances if gone(each.number)]:
             entrance.number = link.open_udp(
                 self._session,
                 entrance.kind,

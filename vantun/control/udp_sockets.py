@@ -6,6 +6,7 @@ import logging
 import socket
 
 from drivers.errors import DriverError
+from drivers.linux.reuseport import bind_group
 from drivers.linux.udp_bind import RECEIVE_BUFFER, SEND_BUFFER, bind_udp, buffer_warning
 from vantun.control.resolver import Address
 from vantun.errors import ResourceError
@@ -16,36 +17,49 @@ log = logging.getLogger(__name__)
 class UdpSockets:
     """Makes sockets, and remembers whether the kernel gave the buffers that were asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 1) -> None:
+        self.workers = workers
+        """So many sockets make a group."""
         self.warning: str | None = None
         """What the kernel refused, and the sysctl that grants it."""
         self.mark = 0
         """Mark of every socket, so that packets of the tunnel itself are not sent into it; 0 = none."""
 
-    def bind(self, host: str, port: int, interface: str = "") -> socket.socket:
-        """Return a socket bound to an IP address (empty = every one, of both families) and a port (0 = any).
+    def bind(self, host: str, port: int, interface: str = "") -> list[socket.socket]:
+        """Return a socket for each worker, bound to an IP address (empty = every one, of both families) and a port.
 
-        With ``interface`` it uses that one alone.
+        Port 0 = any. With ``interface`` they use that one alone.
 
         Raises
         ------
         ResourceError
             When the kernel refuses, with the next step.
         """
+
+        def bind_one(own: int, *, shared: bool) -> socket.socket:
+            return bind_udp(host, own or port, interface=interface, shared=shared)
+
         try:
-            sock = bind_udp(host, port, interface=interface)
+            group = bind_group(self.workers, bind_one)
         except DriverError as error:
             raise ResourceError(str(error)) from None
-        if self.mark:
-            set_mark(sock, self.mark)
-        warning = buffer_warning(sock, RECEIVE_BUFFER, SEND_BUFFER)
+        try:
+            if not group.steered:
+                raise ResourceError(f"{group.reason}; use one worker (workers.count: 1)")
+            for sock in group.sockets if self.mark else ():
+                set_mark(sock, self.mark)
+        except ResourceError:
+            for sock in group.sockets:
+                sock.close()
+            raise
+        warning = buffer_warning(group.sockets[0], RECEIVE_BUFFER, SEND_BUFFER)
         if warning is not None and self.warning is None:
             self.warning = warning
             log.warning("bursts may be lost: %s", warning)
-        return sock
+        return group.sockets
 
-    def bind_towards(self, peer: Address, source: str, interface: str = "") -> socket.socket:
-        """Return a socket for packets to ``peer``, from ``source`` and by ``interface`` alone if they are not empty.
+    def bind_towards(self, peer: Address, source: str, interface: str = "") -> list[socket.socket]:
+        """Return sockets for packets to ``peer``, from ``source`` and by ``interface`` alone if they are not empty.
 
         Raises ResourceError.
         """

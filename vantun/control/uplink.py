@@ -37,7 +37,7 @@ from vantun.errors import ResourceError, VantunError, WorkerError
 from vantun.lanes import LaneSpec
 
 if TYPE_CHECKING:
-    from vantun.control.worker_link import WorkerLink
+    from vantun.control.crew import Crew
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Tunnel:
     """What all paths of a client share."""
 
     config: ClientConfig
-    link: WorkerLink
+    link: Crew
     resolver: Resolver
     sockets: UdpSockets
     membership: Membership
@@ -108,9 +108,12 @@ class Attempt:
     """One path from its first packet to its end."""
 
     def __init__(
-        self, tunnel: Tunnel, serving: Serving, admission: Admission, sock: socket.socket, peer: Address
+        self, tunnel: Tunnel, serving: Serving, admission: Admission, sockets: list[socket.socket], peer: Address
     ) -> None:
-        """Send the first packet from ``sock``, which is this path's from now on. Raises ResourceError."""
+        """Send the first packet from the first of ``sockets``, which are this path's from now on.
+
+        There is one for each worker. Raises ResourceError.
+        """
         self.admission = admission
         self.lane: LaneSpec | None = None
         loop = asyncio.get_running_loop()
@@ -120,19 +123,19 @@ class Attempt:
         self.over: asyncio.Future[Ending] = loop.create_future()
         self._tunnel = tunnel
         self._loop = loop
-        self._socket = sock
+        self._sockets = sockets
         self.number = tunnel.next_socket()
         identity = None if admission.session is None else SessionIdentity(admission.session, admission.token)
         self._quic = ClientPath(
             serving.config,
             serving.path,
             admission.number,
-            Route(self.number, (peer.host, peer.port)),
+            Route(self.number, (peer.host, peer.port), len(sockets)),
             identity,
             loop.time(),
             tunnel.tickets,
         )
-        tunnel.link.add_socket(self.number, self._socket)
+        tunnel.link.add_sockets(self.number, sockets)
         tunnel.attempts[self.number] = self
         self._pump: Pump[PathEvent] = Pump(self._quic, tunnel.link.send_datagram, self._on_event)
         self._pump.wake()
@@ -168,7 +171,7 @@ class Attempt:
         tunnel.membership.left(self.admission)
         tunnel.link.remove_socket(self.number)
         del tunnel.attempts[self.number]
-        self._socket.close()
+        _close(self._sockets)
 
     def _on_event(self, event: PathEvent) -> None:
         tunnel = self._tunnel
@@ -178,7 +181,8 @@ class Attempt:
                     self.end("another path has created the session, this one joins it")
                     return
                 self.lane = event.lane
-                tunnel.link.add_lane(event.lane)
+                for lane in event.lanes:
+                    tunnel.link.add_lane(lane)
                 self.up.set()
             case PathRefused():
                 unknown = self.admission.session is not None and isinstance(event.error, SessionUnknownError)
@@ -190,6 +194,11 @@ class Attempt:
             case MessageReceived(session, _, number, message):
                 assert isinstance(message, SessionAnswer)
                 tunnel.requests.answered(session, number, message)
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
 
 
 class Uplink:
@@ -305,7 +314,7 @@ class Uplink:
         tunnel = self._tunnel
         try:
             peer, self.source = await find_server(tunnel.resolver, serving.path.server, self.config.sources)
-            sock = tunnel.sockets.bind_towards(peer, self.source, self.config.interface)
+            sockets = tunnel.sockets.bind_towards(peer, self.source, self.config.interface)
         except UnresolvableError as error:
             again = error.again or self._was_up or self.config.origin == "system"
             return Ending(str(error), error, retry=again)
@@ -314,12 +323,12 @@ class Uplink:
         try:
             admission = await tunnel.membership.admit()
         except BaseException:
-            sock.close()
+            _close(sockets)
             raise
         try:
-            attempt = self.attempt = Attempt(tunnel, serving, admission, sock, peer)
+            attempt = self.attempt = Attempt(tunnel, serving, admission, sockets, peer)
         except ResourceError as error:
-            sock.close()
+            _close(sockets)
             tunnel.membership.left(admission)
             return Ending(str(error), error)
         try:

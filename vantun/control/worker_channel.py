@@ -101,6 +101,10 @@ class WorkerChannel:
         self._timers["ping"] = self._loop.call_later(min(_PING_EVERY, self._patience), self._ping)
         return ready
 
+    def serve(self, take: Callable[[Message, list[int]], None]) -> None:
+        """Have another take the worker's messages from now on: it has waited, and gets its work now."""
+        self._take = take
+
     async def close(self) -> None:
         """Wait for the end of a worker that was told to stop; one that takes too long is killed."""
         try:

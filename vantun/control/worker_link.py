@@ -11,18 +11,18 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from drivers.linux.address import for_socket
 from drivers.linux.linger import reset_on_close
 from vantun.config import AccelConfig
 from vantun.control.lane_keeper import LaneKeeper
+from vantun.control.recruits import Recruits
 from vantun.control.tun_link import Carried, TunLink
 from vantun.control.udp_link import UdpLink
 from vantun.control.user_link import UserLink
 from vantun.control.worker_channel import WorkerChannel, ended_error
-from vantun.control.worker_process import disgraced, read_snapshot, spawn_worker
+from vantun.control.worker_process import disgraced, read_snapshot
 from vantun.dataplane.events import LaneRefused
 from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ResourceError, WorkerError
@@ -35,7 +35,6 @@ from vantun.worker_messages import (
     AttachFlow,
     CloseLane,
     Command,
-    Configure,
     EndSession,
     Message,
     Misses,
@@ -78,10 +77,15 @@ log = logging.getLogger(__name__)
 class WorkerLink(UdpLink, TunLink, UserLink):
     """One data worker, and whoever comes after it. Made by :meth:`start`.
 
+    Parameters
+    ----------
+    recruits
+        Where its workers come from.
+    alone
+        Whether these are this object's own, and end with it.
+
     Attributes
     ----------
-    engines
-        Operation -> name of the engine that serves it.
     dropped
         Datagrams of :meth:`send_datagram` that the UDP socket did not take.
     deaths
@@ -92,18 +96,15 @@ class WorkerLink(UdpLink, TunLink, UserLink):
 
     patience = 20.0
 
-    def __init__(self, config: DataplaneConfig, accel: AccelConfig, listener: WorkerListener) -> None:
-        self.engines: dict[str, str] = {}
+    def __init__(self, recruits: Recruits, listener: WorkerListener, *, alone: bool = True) -> None:
         self.dropped = 0
         self.deaths = 0
-        self._config = config
-        self._accel = accel
+        self._recruits = recruits
+        self._alone = alone
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._keeper = LaneKeeper()
+        self._keeper = LaneKeeper(recruits.floors)
         self._channel: WorkerChannel | None = None
-        self._spare: asyncio.Task[WorkerChannel] | None = None
-        self._started = 0
         self._udp: dict[int, socket.socket] = {}
         self._waiting: deque[tuple[Command, Carried]] = deque()
         self._asked = 0
@@ -112,7 +113,7 @@ class WorkerLink(UdpLink, TunLink, UserLink):
         self._disgraced: dict[tuple[str, str], str] = {}
 
     @classmethod
-    async def start(cls, config: DataplaneConfig, accel: AccelConfig, listener: WorkerListener) -> WorkerLink:
+    async def start(cls, config: DataplaneConfig, accel: AccelConfig, listener: WorkerListener) -> Self:
         """Start a worker process and wait until it serves.
 
         Raises
@@ -120,13 +121,22 @@ class WorkerLink(UdpLink, TunLink, UserLink):
         WorkerError
             When the process cannot be started, dies, or finds no usable engine; says why.
         """
-        link = cls(config, accel, listener)
+        link = cls(Recruits(config, accel), listener)
         try:
-            link._serve_by(await link._start_process())
+            await link.begin()
         except BaseException:
-            link._keeper.close()
+            await link._recruits.close()
             raise
         return link
+
+    async def begin(self) -> None:
+        """Start the first worker. Raises WorkerError."""
+        self._serve_by(await self._recruits.start(self.patience, self._take))
+
+    @property
+    def engines(self) -> dict[str, str]:
+        """Operation -> name of the engine that serves it."""
+        return self._recruits.engines
 
     @property
     def serving(self) -> bool:
@@ -139,17 +149,6 @@ class WorkerLink(UdpLink, TunLink, UserLink):
         return self._channel.pid if self._channel is not None else 0
 
     # --- the process
-
-    async def _start_process(self) -> WorkerChannel:
-        """Start a worker and wait until it could serve. Raises WorkerError."""
-        self._started += 1
-        process, ours = spawn_worker(self._keeper.page.fd)
-        channel = WorkerChannel(process, ours, self.patience, self._take)
-        ready = await channel.begin(Configure(asdict(self._config), asdict(self._accel), self._started))
-        self.engines = ready.engines
-        if ready.compiled and self._started == 1:
-            log.warning("the data worker compiled its kernels when it started: %s", ready.compiled)
-        return channel
 
     def _serve_by(self, channel: WorkerChannel) -> None:
         """Go on with a worker that is ready: it gets what its predecessor had, and what has waited for it."""
@@ -184,29 +183,17 @@ class WorkerLink(UdpLink, TunLink, UserLink):
         WorkerError
             When none can be started; says why. Try again later.
         """
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            try:
-                self._serve_by(await spare)
-            except WorkerError:  # it died while it waited
-                spare = None
-            else:
-                return
-        self._serve_by(await self._start_process())
+        self._serve_by(await self._recruits.next(self.patience, self._take))
 
     def keep_spare(self) -> None:
         """Start a second worker, which waits for the death of the first; a failure shows when it is needed."""
-        if self.spare == "none" and not self._closing:
-            self._spare = asyncio.create_task(self._start_process())
+        if not self._closing:
+            self._recruits.keep_spare(self.patience)
 
     @property
     def spare(self) -> str:
         """What there is for the case of a death: "none", "starting" or "ready"."""
-        if self._spare is None or (self._spare.done() and (self._spare.cancelled() or self._spare.exception())):
-            return "none"
-        if not self._spare.done():
-            return "starting"
-        return "none" if self._spare.result().lost else "ready"
+        return self._recruits.spare
 
     def _on_ended(self, ended: asyncio.Future[str]) -> None:
         told = ended.result()
@@ -222,13 +209,8 @@ class WorkerLink(UdpLink, TunLink, UserLink):
     async def close(self) -> None:
         """Let the worker send what is queued (at most 0.5 s) and wait for its end. May be called twice."""
         self._closing = True
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            spare.cancel()
-            done = await asyncio.gather(spare, return_exceptions=True)
-            if isinstance(done[0], WorkerChannel):
-                done[0].lose("it is not wanted any more")
-                await done[0].close()
+        if self._alone:
+            await self._recruits.dismiss()
         if self._channel is not None:
             self._channel.post(Stop())
             await self._channel.close()
@@ -237,7 +219,8 @@ class WorkerLink(UdpLink, TunLink, UserLink):
         self._udp.clear()
         while self._waiting:
             self._waiting.popleft()[1].close()
-        self._keeper.close()
+        if self._alone:
+            await self._recruits.close()
 
     # --- commands
 

@@ -16,7 +16,7 @@ BINDING = LaneBinding(7, 1, 0, Suite.AES_128_GCM, b"clientid", b"serverid")
 def test_both_ends_agree_and_directions_differ() -> None:
     client = ClientExchange()
     reply = answer(client.x25519, client.ml_kem)
-    near = client.finish(reply.x25519, reply.ciphertext, BINDING)
+    (near,) = client.finish(reply.x25519, reply.ciphertext, BINDING)
     assert near == reply.secrets(BINDING)
     assert near.to_server != near.to_client
 
@@ -70,14 +70,14 @@ def test_keys_that_are_none() -> None:
         client.finish(bytes(32), answer(client.x25519, client.ml_kem).ciphertext, BINDING)
     client = ClientExchange()
     reply = answer(client.x25519, client.ml_kem)
-    wrong = client.finish(reply.x25519, bytes(1088), BINDING)
+    (wrong,) = client.finish(reply.x25519, bytes(1088), BINDING)
     assert wrong != reply.secrets(BINDING), "implicit rejection: other secrets, so nothing will open"
 
 
 def test_secrets_are_not_shown_and_private_keys_serve_once() -> None:
     client = ClientExchange()
     reply = answer(client.x25519, client.ml_kem)
-    secrets = client.finish(reply.x25519, reply.ciphertext, BINDING)
+    (secrets,) = client.finish(reply.x25519, reply.ciphertext, BINDING)
     for secret in (secrets.to_server, secrets.to_client, reply._ml_kem_secret, reply._x25519_secret):
         assert repr(secret) not in f"{secrets!r}{reply!r}"
     with pytest.raises(AttributeError):

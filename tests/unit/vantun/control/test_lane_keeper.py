@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.vantun.dataplane.worker_pair import lane_pair
-from vantun.control.lane_keeper import LaneKeeper
+from vantun.control.lane_keeper import FloorPage, LaneKeeper
 from vantun.session.floor_layout import LANE_FLOORS, SESSION_FLOORS
 
 SPEC = lane_pair(1, (1, 2))[0]
@@ -16,9 +16,9 @@ SPEC = lane_pair(1, (1, 2))[0]
 
 @pytest.fixture
 def keeper() -> Iterator[LaneKeeper]:
-    made = LaneKeeper()
-    yield made
-    made.close()
+    floors = FloorPage()
+    yield LaneKeeper(floors)
+    floors.close()
 
 
 def test_places_belong_to_one_lane_at_a_time(keeper: LaneKeeper) -> None:

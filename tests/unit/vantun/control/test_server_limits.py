@@ -108,7 +108,7 @@ def test_sources(host: str, counted: str) -> None:
 
 def test_no_data_connection_id_is_one_of_quic(config: ServerConfig) -> None:
     made: Iterator[bytes] = iter([])
-    server = ServerPaths(config, make_cid=lambda: next(made))
+    server = ServerPaths(config, make_cid=lambda _worker: next(made))
     Visitor(server).run()
     taken = next(cid for cid in server._by_cid)
     made = iter([taken, b"fresh cid"])

@@ -12,11 +12,11 @@ from vantun.tun_messages import AddTun, OpenTun, SetPacketRules, SetTunRoutes
 def test_the_descriptor_stays_the_callers() -> None:
     link = FakeLink()
     descriptor = os.open("/dev/null", os.O_RDWR)
-    link.add_tun(1, descriptor, client=True, offloads=7)
+    link.add_tun(1, [descriptor], client=True, offloads=7)
     os.close(descriptor)
     assert link.told == [AddTun(1, True, False, 7)]
     with pytest.raises(ResourceError, match="cannot be shared"):
-        link.add_tun(1, descriptor, client=True)
+        link.add_tun(1, [descriptor], client=True)
 
 
 def test_what_the_worker_is_told() -> None:

@@ -11,12 +11,12 @@ from typing import cast
 import pytest
 
 from vantun.config import ClientConfig, Endpoint, PathConfig
+from vantun.control.crew import Crew
 from vantun.control.membership import Membership
 from vantun.control.resolver import Address, Lookup, Resolver
 from vantun.control.udp_sockets import UdpSockets
 from vantun.control.uplink import Tunnel, Uplink
 from vantun.control.volumes import Volumes
-from vantun.control.worker_link import WorkerLink
 from vantun.errors import ConnectError, ResourceError, VantunError
 
 SERVER = Endpoint("gw.example", 443)
@@ -27,7 +27,7 @@ def run(lookup: Lookup, source: str = "") -> tuple[VantunError, str, str]:
 
     async def scenario() -> tuple[VantunError, str, str]:
         path = PathConfig("dsl", SERVER, source)
-        no_worker = cast("WorkerLink", None)
+        no_worker = cast("Crew", None)
         members = Membership(lambda _session: None)
         tunnel = Tunnel(ClientConfig(SERVER, "a:b", (path,)), no_worker, Resolver(lookup), UdpSockets(), members)
         uplink = Uplink(tunnel, path)
@@ -83,7 +83,7 @@ def test_sockets_say_once_what_the_kernel_refused(
     monkeypatch.setattr("vantun.control.udp_sockets.buffer_warning", lambda *_: "run `sysctl ...`")
     sockets = UdpSockets()
     for _ in range(2):
-        sockets.bind_towards(Address(socket.AF_INET, "127.0.0.1", 1), "").close()
+        sockets.bind_towards(Address(socket.AF_INET, "127.0.0.1", 1), "")[0].close()
     assert caplog.text.count("run `sysctl ...`") == 1
     assert sockets.fallbacks() == [{"what": "smaller UDP socket buffers", "reason": "run `sysctl ...`"}]
 
@@ -98,7 +98,7 @@ def test_an_interface_that_is_missing_is_waited_for() -> None:
         path = PathConfig("lte", SERVER, interface="nobody0")
         tunnel = Tunnel(
             ClientConfig(SERVER, "a:b", (path,)),
-            cast("WorkerLink", None),
+            cast("Crew", None),
             Resolver(lambda _host, port: [Address(socket.AF_INET, "192.0.2.1", port)]),
             UdpSockets(),
             Membership(lambda _session: None),
@@ -133,7 +133,7 @@ def test_a_path_without_volume_says_until_when_it_is_closed(tmp_path: Path) -> N
         path = PathConfig("lte", SERVER, cap=10**9)
         tunnel = Tunnel(
             ClientConfig(SERVER, "a:b", (path,)),
-            cast("WorkerLink", None),
+            cast("Crew", None),
             Resolver(),
             UdpSockets(),
             Membership(lambda _session: None),

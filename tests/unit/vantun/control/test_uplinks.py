@@ -12,12 +12,12 @@ import pytest
 
 from drivers.linux.interfaces import Connections, DefaultRoute, InterfaceState, LocalAddress
 from vantun.config import ClientConfig, Endpoint, MultipathConfig, PathConfig
+from vantun.control.crew import Crew
 from vantun.control.membership import Membership
 from vantun.control.resolver import Resolver
 from vantun.control.udp_sockets import UdpSockets
 from vantun.control.uplink import Tunnel, Uplink
 from vantun.control.uplinks import Uplinks
-from vantun.control.worker_link import WorkerLink
 from vantun.errors import ConnectError, VantunError
 
 SERVER = Endpoint("gw.example", 443)
@@ -37,7 +37,7 @@ class Stage:
     """Uplinks whose paths do nothing until they are told to."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, config: ClientConfig) -> None:
-        tunnel = Tunnel(config, cast("WorkerLink", None), Resolver(), UdpSockets(), Membership(lambda _session: None))
+        tunnel = Tunnel(config, cast("Crew", None), Resolver(), UdpSockets(), Membership(lambda _session: None))
         self.happened: list[str] = []
         self.endings: dict[str, asyncio.Future[VantunError]] = {}
         monkeypatch.setattr(Uplink, "run", lambda uplink: self.run(uplink))

@@ -15,7 +15,7 @@ import pytest
 
 from tests.unit.vantun.dataplane.worker_pair import REPLY, SESSION, SMALL, Recorder, tcp_pair
 from vantun.config import AccelConfig
-from vantun.control import worker_link
+from vantun.control import recruits
 from vantun.control.worker_channel import WorkerChannel
 from vantun.control.worker_link import WorkerLink
 from vantun.dataplane.config import DataplaneConfig
@@ -37,7 +37,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
         theirs.send(answer)
         process = subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])
         made.append((process, theirs))
-        monkeypatch.setattr(worker_link, "spawn_worker", lambda _floors: (process, ours))
+        monkeypatch.setattr(recruits, "spawn_worker", lambda _floors: (process, ours))
         return process, theirs
 
     yield start

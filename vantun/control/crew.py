@@ -1,0 +1,397 @@
+"""The data workers of an appliance, as one: what :class:`WorkerLink` is to a worker, this is to all of them.
+
+A session is split into slices, which to a worker are sessions (:mod:`vantun.control.slices`). Here, and nowhere else, a
+command about a session becomes one about its slices, and what a worker says of a slice becomes news of the session.
+Handles of flows, and numbers of a worker's questions, carry the worker above the bits that it uses itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from vantun.config import AccelConfig
+from vantun.control.crew_load import CrewLoad
+from vantun.control.crew_memory import CrewMemory
+from vantun.control.crew_numbers import SHIFT, numbered, own, question
+from vantun.control.crew_snapshot import gather
+from vantun.control.crew_tun import CrewTun
+from vantun.control.recruits import Recruits
+from vantun.control.slices import Slice, Slices
+from vantun.control.tun_link import Carried, TunLink, duplicate
+from vantun.control.udp_link import UdpLink
+from vantun.control.user_link import UserLink
+from vantun.control.worker_link import WorkerLink
+from vantun.dataplane.events import FlowClosed, FlowOpened, LaneMoved
+from vantun.dataplane.ports import RefusalCode
+from vantun.lanes import LaneSpec
+from vantun.tun_messages import AddTun, AttachTun, OpenTun, SetTunRoutes, TunFlow
+from vantun.udp_messages import (
+    AskUdp,
+    AttachUdp,
+    CloseUdp,
+    MoveUdp,
+    OpenUdp,
+    ResolveUdp,
+    UdpClosed,
+    UdpKind,
+    UdpTarget,
+    UdpVerdict,
+)
+from vantun.worker_messages import Command, StreamReply
+
+if TYPE_CHECKING:
+    from vantun.dataplane.config import DataplaneConfig
+    from vantun.dataplane.events import Event
+
+_AGAIN = 0.5
+"""Seconds until a flow of packets that has ended is opened again."""
+
+
+class CrewListener(Protocol):
+    """Who is told; see WorkerListener."""
+
+    def on_datagram(self, number: int, data: bytes, peer: tuple[str, int]) -> None:
+        """See WorkerListener."""
+
+    def on_event(self, event: Event) -> None:
+        """See WorkerListener."""
+
+    def on_worker_lost(self, reason: str, worker: int = 0) -> None:
+        """See WorkerListener; ``worker`` is its index."""
+
+
+class _Member:
+    """Listens to one worker for the crew."""
+
+    def __init__(self, crew: Crew, index: int) -> None:
+        self._crew = crew
+        self._index = index
+
+    def on_datagram(self, number: int, data: bytes, peer: tuple[str, int]) -> None:
+        self._crew.listener.on_datagram(number, data, peer)
+
+    def on_event(self, event: Event) -> None:
+        self._crew.heard(self._index, event)
+
+    def on_worker_lost(self, reason: str) -> None:
+        self._crew.lost(self._index, reason)
+
+
+class Crew(UdpLink, TunLink, UserLink):
+    """All workers. Made by :meth:`start`.
+
+    Attributes
+    ----------
+    listener
+        Who is told.
+    load
+        What each worker has to do.
+    """
+
+    def __init__(self, recruits: Recruits, listener: CrewListener, count: int) -> None:
+        self.listener = listener
+        self.load = CrewLoad(count)
+        self._recruits = recruits
+        self._links = [WorkerLink(recruits, _Member(self, index), alone=False) for index in range(count)]
+        self._slices = Slices()
+        self._memory = CrewMemory()
+        self._tun = CrewTun()
+        self._device: AddTun | None = None
+        self._lives = [0] * count
+        self._closing = False
+        self._udp: dict[int, int] = {}
+        """Number of a UDP socket -> the worker that serves it."""
+
+    @classmethod
+    async def start(cls, config: DataplaneConfig, accel: AccelConfig, listener: CrewListener, count: int = 1) -> Crew:
+        """Start the workers and wait until all of them serve.
+
+        Raises
+        ------
+        WorkerError
+            When one cannot be started; says why. None is left then.
+        """
+        crew = cls(Recruits(config, accel), listener, count)
+        try:
+            await crew._links[0].begin()  # what it compiles, the others load
+            await asyncio.gather(*(link.begin() for link in crew._links[1:]))
+        except BaseException:
+            await crew.close()
+            raise
+        return crew
+
+    def __len__(self) -> int:
+        """Return how many workers there are to be."""
+        return len(self._links)
+
+    @property
+    def engines(self) -> dict[str, str]:
+        """Operation -> name of the engine that serves it."""
+        return self._recruits.engines
+
+    @property
+    def serving(self) -> bool:
+        """Whether every worker is there."""
+        return all(link.serving for link in self._links)
+
+    @property
+    def deaths(self) -> int:
+        """Workers that were lost so far."""
+        return sum(link.deaths for link in self._links)
+
+    @property
+    def dropped(self) -> int:
+        """Datagrams of :meth:`send_datagram` that the UDP socket did not take."""
+        return sum(link.dropped for link in self._links)
+
+    # --- lives
+
+    async def replace(self, worker: int = 0) -> None:
+        """Put another worker in the place of one that was lost. Raises WorkerError; try again later."""
+        link = self._links[worker]
+        await link.replace()
+        if len(self._links) == 1:
+            return  # its owner tells it everything again
+        for message in self._memory.recall():
+            link._post(message)
+        if self._device is not None and self._tun.has(worker):
+            link._post(self._device, duplicate(self._tun.queues[worker]))
+            for message in self._memory.recall_tun(worker, self._slices):
+                link._post(message)
+
+    def keep_spare(self) -> None:
+        """Have one more worker wait for the death of any; a failure shows when it is needed."""
+        self._links[0].keep_spare()
+
+    @property
+    def spare(self) -> str:
+        """What there is for the case of a death: "none", "starting" or "ready"."""
+        return self._recruits.spare
+
+    def is_of(self, worker: int, handle: int) -> bool:
+        """Tell whether a flow, by its handle, is of a worker."""
+        return handle >> SHIFT == worker
+
+    def serves(self, worker: int, number: int) -> bool:
+        """Tell whether a UDP socket, by its number, is of a worker."""
+        return self._udp.get(number) == worker
+
+    def lost(self, worker: int, reason: str) -> None:
+        """Learn that a worker is lost."""
+        self._lives[worker] += 1
+        self.load.forget(worker)
+        self._tun.lost(worker)
+        self.listener.on_worker_lost(reason, worker)
+
+    async def close(self) -> None:
+        """Let the workers send what is queued, and wait for their ends. May be called twice."""
+        self._closing = True
+        self._tun.close()
+        await self._recruits.dismiss()
+        await asyncio.gather(*(link.close() for link in self._links))
+        await self._recruits.close()
+
+    # --- sockets and lanes
+
+    def add_sockets(self, number: int, sockets: Sequence[socket.socket]) -> None:
+        """Hand worker i socket i of a group; they stay the caller's, who must not receive on them any more.
+
+        Raises ResourceError when this process has no descriptor left.
+        """
+        for link, sock in zip(self._links, sockets, strict=True):
+            link.add_socket(number, sock)
+
+    def remove_socket(self, number: int) -> None:
+        """Have the workers close their copies of a group; unknown numbers are ignored."""
+        for link in self._links:
+            link.remove_socket(number)
+
+    def send_datagram(self, number: int, data: bytes, peer: tuple[str, int]) -> None:
+        """Send a datagram of the control connection by the socket of the data; one that does not leave is counted."""
+        self._links[0].send_datagram(number, data, peer)
+
+    def add_lane(self, spec: LaneSpec) -> None:
+        """Begin to speak on a lane, by the worker that byte 0 of its receive CID names. May be answered LaneRefused."""
+        known = self._slices.add(spec.session, spec.slice, spec.receive_cid[0] % len(self._links))
+        self._links[known.worker].add_lane(replace(spec, session=known.number))
+
+    def close_lane(self, session: int, path: int) -> None:
+        """Stop using a path; what it carried goes by the others."""
+        for each in self._slices.of(session):
+            self._links[each.worker].close_lane(each.number, path)
+
+    def end_session(self, session: int) -> None:
+        """Reset every flow of a session and forget it."""
+        self._memory.forget(session)
+        self._tun.forget(session)
+        for each in self._slices.forget(session):
+            self._links[each.worker].end_session(each.number)
+
+    def retune(self, *, clear: bool = False) -> None:
+        """Have the workers serve by the profile of now; ``clear`` = also test anew the engines that were wrong."""
+        for link in self._links:
+            link.retune(clear=clear)
+
+    # --- flows
+
+    def _least(self, session: int) -> Slice:
+        """Return the slice of a session whose worker has least to do; those without a worker wait for it."""
+        slices = self._slices.of(session) or (Slice(0, 0, session),)
+        serving = {each.worker: each for each in slices if self._links[each.worker].serving}
+        if not serving:
+            return slices[0]
+        chosen = serving[self.load.least(serving)]
+        self.load.begin(chosen.worker)
+        return chosen
+
+    def open_flow(self, session: int, target: str, sock: socket.socket, reply: StreamReply, first: bytes = b"") -> None:
+        """Open a flow to ``target`` in the slice that has least to do; see WorkerLink."""
+        chosen = self._least(session)
+        self._links[chosen.worker].open_flow(chosen.number, target, sock, reply, first)
+
+    def attach_flow(self, handle: int, sock: socket.socket) -> None:
+        """Answer FlowOpened with a connected TCP socket, which is the worker's from now on and closed here."""
+        self._by(handle).attach_flow(own(handle), sock)
+
+    def refuse_flow(self, handle: int, code: RefusalCode) -> None:
+        """Answer FlowOpened with a refusal."""
+        self._by(handle).refuse_flow(own(handle), code)
+
+    def _by(self, handle: int) -> WorkerLink:
+        return self._links[handle >> SHIFT]
+
+    def _post(self, message: Command, sock: Carried | None = None) -> None:
+        """Send a command of the parts about UDP, TUN and users to those whom it is for."""
+        match message:
+            case OpenUdp():
+                self._open_udp(message, sock)
+            case MoveUdp(number) | CloseUdp(number):
+                self._tell_udp(number, message)
+            case AttachUdp(handle) | UdpTarget(handle) | AttachTun(handle):
+                self._by(handle)._post(replace(message, handle=own(handle)), sock)
+            case UdpVerdict(number):
+                worker, life, theirs = question(number)
+                if life == self._lives[worker]:
+                    self._links[worker]._post(replace(message, number=theirs))
+            case SetTunRoutes(session):
+                self._memory.note(message)
+                for each in self._slices.of(session):
+                    self._links[each.worker]._post(replace(message, session=each.number))
+            case OpenTun(session):
+                self._memory.note(message)
+                self._open_tun(session)
+            case _:
+                self._memory.note(message)
+                for link in self._links:
+                    link._post(message)
+
+    def _open_udp(self, message: OpenUdp, sock: Carried | None) -> None:
+        """Choose who serves a UDP socket; one that waits for a session is served where every session has a slice."""
+        chosen = Slice(0, 0, message.session)
+        if message.session and message.kind in (UdpKind.SOCKS5, UdpKind.REVERSE):
+            chosen = self._least(message.session)
+        self._udp[message.number] = chosen.worker
+        self._links[chosen.worker]._post(replace(message, session=chosen.number), sock)
+
+    # --- packets
+
+    def add_tun(
+        self,
+        number: int,
+        descriptors: Sequence[int],
+        *,
+        client: bool,
+        client_to_client: bool = False,
+        offloads: int = 0,
+    ) -> None:
+        """Have worker i read and write queue i of a TUN device; workers without one carry no packets.
+
+        The descriptors stay the caller's, who must leave them alone. Raises ResourceError when none is left here.
+        """
+        self._device = AddTun(number, client, client_to_client, offloads)
+        self._tun.close()
+        self._tun = CrewTun(descriptors[: len(self._links)])
+        for link, descriptor in zip(self._links, self._tun.queues, strict=False):
+            link._post(self._device, duplicate(descriptor))
+
+    def _open_tun(self, session: int) -> None:
+        """Client: open the flow of packets of every slice that has a queue, and no flow yet."""
+        for each in self._slices.of(session):
+            alone = len(self._links) == 1  # then the flow that is there is replaced
+            if self._tun.has(each.worker) and (alone or not self._tun.is_open(session, each.worker)):
+                self._links[each.worker]._post(OpenTun(each.number))
+
+    def attach_tun(self, handle: int) -> None:
+        """Server: answer FlowOpened of ``tun:``; a worker without a queue refuses it. Answered by TunFlow."""
+        if self._tun.has(handle >> SHIFT):
+            self._by(handle).attach_tun(own(handle))
+        else:
+            self.refuse_flow(handle, RefusalCode.NOT_ALLOWED)
+
+    def _flow(self, worker: int, event: TunFlow) -> bool:
+        """Note what became of a slice's flow of packets; return whether the owner is to learn of it.
+
+        The flow of slice 0 stands for all to the owner. At a client, that of another slice is opened again here.
+        """
+        session = self._slices.session_of(event.session)
+        self._tun.flow(session, worker, is_open=event.open)
+        if self._slices.index_of(event.session) == 0:
+            return True
+        if not event.open and not event.code and session in self._memory.opened:
+            asyncio.get_running_loop().call_later(_AGAIN, self._reopen, session)
+        return False
+
+    def _reopen(self, session: int) -> None:
+        if session in self._memory.opened and not self._closing:
+            self._open_tun(session)
+
+    # --- UDP of programs
+
+    def _tell_udp(self, number: int, message: MoveUdp | CloseUdp) -> None:
+        worker = self._udp.get(number, 0)
+        if isinstance(message, CloseUdp):
+            self._udp.pop(number, None)
+        elif message.session:
+            here = [each.number for each in self._slices.of(message.session) if each.worker == worker]
+            message = MoveUdp(number, here[0] if here else 0)
+        self._links[worker]._post(message)
+
+    # --- what workers say
+
+    def heard(self, worker: int, event: Event) -> None:
+        """Tell the owner what a worker says, in terms of sessions."""
+        if isinstance(event, LaneMoved):
+            self._links[worker].move_lane(event.session, event.path, event.peer)
+        if isinstance(event, FlowOpened | FlowClosed | ResolveUdp):
+            event = replace(event, handle=event.handle | worker << SHIFT)
+        elif isinstance(event, AskUdp):
+            event = replace(event, number=numbered(worker, self._lives[worker], event.number))
+        elif isinstance(event, UdpClosed):
+            self._udp.pop(event.number, None)
+        if isinstance(event, TunFlow) and not self._flow(worker, event):
+            return
+        self.listener.on_event(self._named(event))
+
+    def _named(self, event: Event) -> Event:
+        """Return news of a slice as news of its session."""
+        number = getattr(event, "session", None)
+        if not isinstance(number, int) or (session := self._slices.session_of(number)) == number:
+            return event
+        changed: Any = event
+        return cast("Event", replace(changed, session=session))
+
+    # --- snapshots
+
+    async def snapshot(self) -> dict[str, object]:
+        """Return the counters and states of all workers as one snapshot; see WorkerLink and :mod:`.crew_snapshot`.
+
+        Raises
+        ------
+        WorkerError
+            When none of them answers.
+        """
+        return await gather(self._links, self.load, self._slices)

@@ -1,0 +1,102 @@
+"""Where data workers come from: new processes, and one that waits, idle, for the death of any of those at work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from vantun.config import AccelConfig
+from vantun.control.lane_keeper import FloorPage
+from vantun.control.worker_channel import WorkerChannel
+from vantun.control.worker_process import spawn_worker
+from vantun.errors import WorkerError
+from vantun.worker_messages import Configure, Message
+
+if TYPE_CHECKING:
+    from vantun.dataplane.config import DataplaneConfig
+
+log = logging.getLogger(__name__)
+
+Take = Callable[[Message, list[int]], None]
+
+
+class Recruits:
+    """Starts the workers of an appliance.
+
+    Attributes
+    ----------
+    floors
+        The page that all of them share.
+    engines
+        Operation -> name of the engine that serves it, as the last one said that was started.
+    """
+
+    def __init__(self, config: DataplaneConfig, accel: AccelConfig) -> None:
+        self.floors = FloorPage()
+        self.engines: dict[str, str] = {}
+        self._config = config
+        self._accel = accel
+        self._started = 0
+        self._told = False
+        self._spare: asyncio.Task[WorkerChannel] | None = None
+
+    async def start(self, patience: float, take: Take) -> WorkerChannel:
+        """Start a worker and wait until it could serve. Raises WorkerError."""
+        self._started += 1
+        process, ours = spawn_worker(self.floors.page.fd)
+        channel = WorkerChannel(process, ours, patience, take)
+        ready = await channel.begin(Configure(asdict(self._config), asdict(self._accel), self._started))
+        self.engines = ready.engines
+        if ready.compiled and not self._told:
+            self._told = True
+            log.warning("the data worker compiled its kernels when it started: %s", ready.compiled)
+        return channel
+
+    async def next(self, patience: float, take: Take) -> WorkerChannel:
+        """Return the worker that waits, or a new one. Raises WorkerError."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            try:
+                channel = await spare
+            except WorkerError:  # it died while it waited
+                return await self.start(patience, take)
+            if not channel.lost:
+                channel.serve(take)
+                return channel
+        return await self.start(patience, take)
+
+    def keep_spare(self, patience: float) -> None:
+        """Start a worker that waits for the death of another; a failure shows when it is needed."""
+        if self.spare == "none":
+            self._spare = asyncio.create_task(self.start(patience, _unasked))
+
+    @property
+    def spare(self) -> str:
+        """What there is for the case of a death: "none", "starting" or "ready"."""
+        if self._spare is None or (self._spare.done() and (self._spare.cancelled() or self._spare.exception())):
+            return "none"
+        if not self._spare.done():
+            return "starting"
+        return "none" if self._spare.result().lost else "ready"
+
+    async def dismiss(self) -> None:
+        """End the one that waits."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.cancel()
+            done = await asyncio.gather(spare, return_exceptions=True)
+            if isinstance(done[0], WorkerChannel):
+                done[0].lose("it is not wanted any more")
+                await done[0].close()
+
+    async def close(self) -> None:
+        """End the one that waits, and give the page up: no worker is left."""
+        await self.dismiss()
+        self.floors.close()
+
+
+def _unasked(_message: Message, _descriptors: list[int]) -> None:
+    """Take what a worker says that nobody has asked anything."""
