@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 
 BYTES_WEIGHT = 8.0
 """Connections that a worker counts for in addition if it alone moves all the bytes: an idle one costs little."""
+BUSY = 8 << 20
+"""Bytes between two looks below which the workers have nothing to speak of to do: probes alone decide nothing."""
 
 
 class CrewLoad:
@@ -39,7 +41,7 @@ class CrewLoad:
 
     def scores(self) -> tuple[float, ...]:
         """Return the load of each worker, in connections."""
-        moved = sum(self._moved) or 1
+        moved = max(sum(self._moved), BUSY)
         return tuple(
             flows + begun + BYTES_WEIGHT * share / moved
             for flows, begun, share in zip(self._flows, self._begun, self._moved, strict=True)

@@ -1,0 +1,95 @@
+"""Several data workers at either end: both carry, one dies and the other's connections do not notice."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.net.appliances import Pair, Process, curl, origin, wait_for
+from tests.net.test_death import Stream, configure, endless, flows
+from tests.net.test_life import works
+from vantun.cli.status_view import document
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+STREAMS = 6
+
+
+def start(pair: Pair, client: int, server: int) -> None:
+    """Start a pair with so many workers."""
+    configure(pair.client, workers={"count": client})
+    configure(pair.server, workers={"count": server})
+    pair.start()
+
+
+def each(process: Process) -> list[dict[str, int]]:
+    """Return the row of every worker that answers."""
+    rows = process.status().get("workers", {}).get("each", [])
+    assert isinstance(rows, list)
+    return rows
+
+
+@pytest.mark.parametrize(("client", "server"), [(2, 2), (2, 1), (1, 2)])
+def test_all_workers_carry(pair: Pair, client: int, server: int) -> None:
+    start(pair, client, server)
+    blob = os.urandom(3 << 20)
+
+    def fetch(port: int) -> bytes:
+        got = curl("--socks5-hostname", f"127.0.0.1:{pair.socks}", f"http://127.0.0.1:{port}/")
+        assert got.returncode == 0, got.stderr
+        return hashlib.sha256(got.stdout).digest()
+
+    with origin(blob) as port, ThreadPoolExecutor(STREAMS) as pool:
+        digests = list(pool.map(fetch, [port] * 2 * STREAMS))
+    assert set(digests) == {hashlib.sha256(blob).digest()}
+    status = pair.client.status()
+    assert [row["worker"] for row in status["workers"]["each"]] == list(range(client))
+    (lane,) = status["lanes"]
+    slices = lane.get("slices", [lane])
+    assert len(slices) == client
+    assert all(part["received_bytes"] > len(blob) for part in slices), "every slice has carried"
+    assert lane["received_bytes"] == sum(part["received_bytes"] for part in slices)
+    if server == client:
+        assert all(row["sent_bytes"] > len(blob) for row in each(pair.server)), "every worker has"
+    document(status)
+    document(pair.server.status())
+    wait_for(lambda: flows(pair.client) + flows(pair.server) == 0, "no flow is left over")
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_one_dies_and_the_others_connections_stay(pair: Pair, role: str) -> None:
+    start(pair, 2, 2)
+    victim: Process = getattr(pair, role)
+    session = pair.client.status()["lanes"][0]["session"]
+    with endless() as port:
+        streams = [Stream(pair, port) for _ in range(STREAMS)]
+        for stream in streams:
+            wait_for(stream.begun.is_set, "the stream is open")
+        before = each(victim)
+        wait_for(lambda: all(row["flows"] for row in each(victim)), "both workers have streams")
+        hit, spared = each(victim)[1]["flows"], each(victim)[0]["flows"]
+        assert hit + spared == STREAMS
+        os.kill(before[1]["pid"], signal.SIGKILL)
+        wait_for(lambda: sum(not stream.is_alive() for stream in streams) == hit, "its streams are reset")
+        wait_for(lambda: works(pair), "new streams work")
+        wait_for(lambda: len(each(victim)) == 2, "it is replaced")
+        now = each(victim)
+        assert now[0]["pid"] == before[0]["pid"]
+        assert now[1]["pid"] not in (0, before[1]["pid"])
+        seen = each(pair.client)[0]["received_bytes"]
+        wait_for(lambda: each(pair.client)[0]["received_bytes"] > seen + (1 << 20), "the others go on")
+        time.sleep(0.5)
+        assert sum(stream.is_alive() for stream in streams) == spared
+        wait_for(lambda: works(pair) and works(pair) and works(pair), "streams of both work")
+    for stream in streams:
+        assert stream.ended()[0] in ("reset", "end")
+    status = victim.status()
+    assert status["workers"]["deaths"] == 1
+    assert pair.client.status()["lanes"][0]["session"] == session
+    assert pair.client.log.count("path path0: up") == 1
+    wait_for(lambda: flows(pair.client) + flows(pair.server) == 0, "no flow is left over")
