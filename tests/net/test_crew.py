@@ -86,10 +86,8 @@ def test_one_dies_and_the_others_connections_stay(pair: Pair, role: str) -> None
         time.sleep(0.5)
         assert sum(stream.is_alive() for stream in streams) == spared
         wait_for(lambda: works(pair) and works(pair) and works(pair), "streams of both work")
-    for stream in streams:
-        assert stream.ended()[0] in ("reset", "end")
+    assert all(stream.ended()[0] == "reset" for stream in streams if not stream.is_alive())
     status = victim.status()
     assert status["workers"]["deaths"] == 1
     assert pair.client.status()["lanes"][0]["session"] == session
     assert pair.client.log.count("path path0: up") == 1
-    wait_for(lambda: flows(pair.client) + flows(pair.server) == 0, "no flow is left over")

@@ -11,11 +11,13 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from vantun.config import AccelConfig
 from vantun.control.crew_load import CrewLoad
+from vantun.control.crew_member import CrewListener, Member
 from vantun.control.crew_memory import CrewMemory
+from vantun.control.crew_mesh import Mesh
 from vantun.control.crew_numbers import SHIFT, numbered, own, question
 from vantun.control.crew_snapshot import gather
 from vantun.control.crew_tun import CrewTun
@@ -51,36 +53,6 @@ _AGAIN = 0.5
 """Seconds until a flow of packets that has ended is opened again."""
 
 
-class CrewListener(Protocol):
-    """Who is told; see WorkerListener."""
-
-    def on_datagram(self, number: int, data: bytes, peer: tuple[str, int]) -> None:
-        """See WorkerListener."""
-
-    def on_event(self, event: Event) -> None:
-        """See WorkerListener."""
-
-    def on_worker_lost(self, reason: str, worker: int = 0) -> None:
-        """See WorkerListener; ``worker`` is its index."""
-
-
-class _Member:
-    """Listens to one worker for the crew."""
-
-    def __init__(self, crew: Crew, index: int) -> None:
-        self._crew = crew
-        self._index = index
-
-    def on_datagram(self, number: int, data: bytes, peer: tuple[str, int]) -> None:
-        self._crew.listener.on_datagram(number, data, peer)
-
-    def on_event(self, event: Event) -> None:
-        self._crew.heard(self._index, event)
-
-    def on_worker_lost(self, reason: str) -> None:
-        self._crew.lost(self._index, reason)
-
-
 class Crew(UdpLink, TunLink, UserLink):
     """All workers. Made by :meth:`start`.
 
@@ -96,12 +68,13 @@ class Crew(UdpLink, TunLink, UserLink):
         self.listener = listener
         self.load = CrewLoad(count)
         self._recruits = recruits
-        self._links = [WorkerLink(recruits, _Member(self, index), alone=False) for index in range(count)]
+        self._links = [WorkerLink(recruits, Member(self, index), alone=False) for index in range(count)]
         self._slices = Slices()
         self._memory = CrewMemory()
         self._tun = CrewTun()
         self._device: AddTun | None = None
         self._lives = [0] * count
+        self._mesh = Mesh()
         self._closing = False
         self._udp: dict[int, int] = {}
         """Number of a UDP socket -> the worker that serves it."""
@@ -119,6 +92,9 @@ class Crew(UdpLink, TunLink, UserLink):
         try:
             await crew._links[0].begin()  # what it compiles, the others load
             await asyncio.gather(*(link.begin() for link in crew._links[1:]))
+            crew._mesh.make(count)
+            for worker in range(count):
+                crew._join(worker)
         except BaseException:
             await crew.close()
             raise
@@ -156,12 +132,17 @@ class Crew(UdpLink, TunLink, UserLink):
         await link.replace()
         if len(self._links) == 1:
             return  # its owner tells it everything again
+        self._join(worker)
         for message in self._memory.recall():
             link._post(message)
         if self._device is not None and self._tun.has(worker):
             link._post(self._device, duplicate(self._tun.queues[worker]))
             for message in self._memory.recall_tun(worker, self._slices):
                 link._post(message)
+
+    def _join(self, worker: int) -> None:
+        for message, sock in self._mesh.place_of(worker):
+            self._links[worker]._post(message, sock)
 
     def keep_spare(self) -> None:
         """Have one more worker wait for the death of any; a failure shows when it is needed."""
@@ -194,6 +175,7 @@ class Crew(UdpLink, TunLink, UserLink):
         await self._recruits.dismiss()
         await asyncio.gather(*(link.close() for link in self._links))
         await self._recruits.close()
+        self._mesh.close()
 
     # --- sockets and lanes
 

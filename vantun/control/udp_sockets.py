@@ -36,7 +36,7 @@ class UdpSockets:
             When the kernel refuses, with the next step.
         """
 
-        def bind_one(own: int, *, shared: bool) -> socket.socket:
+        def bind_one(own: int, shared: bool) -> socket.socket:  # noqa: FBT001 - called by place
             return bind_udp(host, own or port, interface=interface, shared=shared)
 
         try:
