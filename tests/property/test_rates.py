@@ -16,6 +16,7 @@ from vantun.lab.link import LinkProfile
 from vantun.lab.network import Network
 from vantun.lab.transfer import start_transfer
 from vantun.session.parity import MAX_STANDING, least_rows, standing_rows
+from vantun.session.rate import BURST_LEAST, BURST_SECONDS
 
 
 @given(
@@ -27,7 +28,7 @@ def test_token_bucket(rate: float, steps: list[tuple[float, float]]) -> None:
     t = Peer().end.plane.context.tables
     lane = t.lane[0]
     lane["pacing_rate"], lane["tokens"], lane["tokens_at"] = rate, 0.0, 0.0
-    burst = max(rate * 0.002, 16 * 1228.0)
+    burst = max(rate * BURST_SECONDS, BURST_LEAST)
     now = sent = 0.0
     for wait, share in steps:
         now += wait
@@ -57,7 +58,7 @@ def test_brutal_never_sends_faster_than_it_was_told(rate: float) -> None:
     network.run(1.0)
     # 1 % of loss is assumed at the start; nothing is lost, so this falls
     limit = rate / 8.0 / 0.99
-    burst = max(limit * 0.002, 16 * 1228.0) + 1228.0 + 16 * 1228.0
+    burst = max(limit * BURST_SECONDS, BURST_LEAST) + 1228.0 + 16 * 1228.0
     total, worst, low = 0.0, 0.0, 0.0
     for now, size in sent:
         total += size

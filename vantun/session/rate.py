@@ -32,6 +32,11 @@ _QUIET_ENOUGH = 60.0
 _QUIET_MEMORY = 3000.0
 _MARK_GAIN, _MARK_FLOOR, _MARK_RECOVERY = 0.85, 0.5, 0.04
 """Share of the rate that marks leave (RFC 8511: 0.85), at least, and what comes back per round trip without any."""
+BURST_SECONDS, BURST_LEAST = 0.00125, 4 * 1228.0
+"""What a lane that was idle, or whose worker woke up late, may send at once: a queue on the way has to hold it."""
+QUANTUM_SECONDS, QUANTUM_MOST = 0.00075, 64 * 1228.0
+"""What a lane that waits for its pacer gathers before it sends: one packet at 10 Mbit/s, a whole GSO message (a span of
+bulk) from 840 Mbit/s on. Less would be a system call for a few packets, more a burst that a queue has to hold."""
 _INITIAL_CWND = 32 * 1228.0
 _SLACK = 96 * 1228.0
 """RECEIPTs come every 64 packets: a window of the bare bandwidth-delay product would stand still on short paths."""
@@ -209,7 +214,7 @@ def note_resolved(record: np.record, lost: int, quiet: int) -> None:
 
 @kernel
 def refill_tokens(record: np.record, now: float) -> None:
-    """Add what the pacing rate has earned since the last call, up to 2 ms or 16 packets of burst."""
-    burst = max(record.pacing_rate * 0.002, 16.0 * 1228.0)
+    """Add what the pacing rate has earned since the last call, up to BURST_SECONDS of it or BURST_LEAST."""
+    burst = max(record.pacing_rate * BURST_SECONDS, BURST_LEAST)
     record.tokens = min(burst, record.tokens + (now - record.tokens_at) * record.pacing_rate)
     record.tokens_at = now

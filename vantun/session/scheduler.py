@@ -18,7 +18,7 @@ from vantun.session.lane_frames import plan_lane
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.packets_out import flush_packets
 from vantun.session.pool import clear_bit, get_bit, release_row
-from vantun.session.rate import refill_tokens
+from vantun.session.rate import QUANTUM_MOST, QUANTUM_SECONDS, refill_tokens
 from vantun.session.recovery import ACTIVE, register_sent, run_timers
 from vantun.session.restart import epoch_bits
 from vantun.session.signals import flush_signals
@@ -191,7 +191,7 @@ def _next_send(t: Tables, session: int, waiting: bool, now: float) -> float:  # 
             and record.in_flight < record.cwnd
             and record.next_pn - record.una < INFLIGHT - 1
         ):
-            quantum = min(max(record.pacing_rate * 0.001, 1228.0), 16.0 * 1228.0)
+            quantum = min(max(record.pacing_rate * QUANTUM_SECONDS, 1228.0), QUANTUM_MOST)
             due = min(due, now + max(quantum - record.tokens, 0.0) / max(record.pacing_rate, 1.0))
     return max(due, now + held)
 
