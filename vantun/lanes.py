@@ -45,6 +45,9 @@ class LaneSpec:
     """Place in the page of packet-number floors; -1 = the lane ends with its worker."""
     session_floor: int = -1
     """Place of its session there."""
+    share: tuple[int, int] = (-1, 0)
+    """Place of its path in the page of shared rates, and line of its slice there: ``rate`` and ``cap`` are then those
+    of the path, all slices together. Place -1 = they are the lane's own."""
     backup: bool = False
     """Whether it carries data only while no other lane of the session does; probes and RECEIPTs always."""
     slice: int = 0

@@ -18,6 +18,7 @@ from vantun.dataplane.config import DataplaneConfig
 from vantun.dataplane.context import COUNTER_FIELDS, STAGES, Context, Engines
 from vantun.dataplane.events import Event
 from vantun.dataplane.flows import AnyPort, FlowBook
+from vantun.dataplane.path_rates import PathRates
 from vantun.dataplane.ports import RefusalCode
 from vantun.dataplane.restarts import Restarts
 from vantun.dataplane.sessions import SessionBook
@@ -60,11 +61,13 @@ class Dataplane:
         engines: Engines,
         counters: NDArray[np.int64] | None = None,
         floors: NDArray[Any] | None = None,
+        rates: NDArray[Any] | None = None,
     ) -> None:
         """Allocate everything at once.
 
         ``counters`` [shape=(len(STAGES), 4), dtype=int64] and ``floors`` [shape=(1,), dtype=floors_dtype] may lie in
-        shared memory; a data plane with the floors of another one, which has ended, goes on with its lanes.
+        shared memory; a data plane with the floors of another one, which has ended, goes on with its lanes. ``rates``
+        [shape=(PLACES, SLICES), dtype=share_dtype] is where workers agree on shares of a path's rate.
         """
         self.config = config
         stride = row_stride(PACKET_START + config.max_mtu + 16)
@@ -78,6 +81,7 @@ class Dataplane:
         self.sessions = SessionBook(self.context)
         self.flows = FlowBook(self.context)
         self._restarts = Restarts(self.context, self.sessions, self.flows)
+        self._path_rates = PathRates(self.context, self.sessions, rates)
         self._shares = Shares(self.context, self.sessions.users)
         self._open = OpenStage(self.context, _RECEIVE_BATCH)
         self._accept = AcceptStage(self.context, self._open.arrivals)
@@ -106,7 +110,9 @@ class Dataplane:
     def add_lane(self, spec: LaneSpec, now: float) -> int:
         """Begin to speak on a lane, and begin its session with the first; return its row. Raises ResourceError."""
         self._due = now
-        return self.sessions.add_lane(spec, now)
+        row = self.sessions.add_lane(spec, now)
+        self._path_rates.add(row, spec)
+        return row
 
     def close_lane(self, session: int, path: int, now: float) -> None:
         """Stop using a path; what it carried goes by the others."""
@@ -218,6 +224,7 @@ class Dataplane:
 
     def transmit(self, now: float) -> Outgoing:
         """Return the packets to be sent now, at most one batch, valid until the next call; call until none come."""
+        self._path_rates.run()
         self.flows.run_signals(now)
         self.sessions.run_late(now)
         excess = self._shares.look(now)

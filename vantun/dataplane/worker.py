@@ -25,14 +25,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m vantun.dataplane.worker", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="socket to the control process")
     parser.add_argument("--floors", type=int, required=True, help="page of packet-number floors")
+    parser.add_argument("--rates", type=int, default=-1, help="page of rates that paths have over all workers")
     given = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the control process, which ends this one in its own time
     use_kernel_cache()
-    return _serve(socket.socket(fileno=given.fd), given.floors)
+    return _serve(socket.socket(fileno=given.fd), given.floors, given.rates)
 
 
-def _serve(control: socket.socket, floors: int) -> int:
+def _serve(control: socket.socket, floors: int, rates: int) -> int:
     # Everything below may compile kernels, for which the cache folder must be set.
     from drivers.errors import DriverError
     from drivers.kernel import KernelError, compiled_because
@@ -48,6 +49,7 @@ def _serve(control: socket.socket, floors: int) -> int:
     from vantun.errors import VantunError
     from vantun.plain_values import from_plain
     from vantun.session.floor_layout import floors_dtype
+    from vantun.session.path_share import PLACES, SLICES, share_dtype
     from vantun.worker_messages import MAX_MESSAGE, Configure, Failed, Ready, decode, encode
 
     try:
@@ -66,7 +68,8 @@ def _serve(control: socket.socket, floors: int) -> int:
         room = EngineRoom(accel)
         warm(room.open)
         page = SharedPage.attach(floors, floors_dtype, (1,))
-        plane = Dataplane(config, room.open(), floors=page.array)
+        shares = SharedPage.attach(rates, share_dtype, (PLACES, SLICES)) if rates >= 0 else None
+        plane = Dataplane(config, room.open(), floors=page.array, rates=shares.array if shares else None)
         plane.begin_handles(settings.incarnation)
     except (VantunError, DriverError, ValueError, OSError, MemoryError, KernelError) as error:
         control.send(encode(Failed(str(error)[:4000] or type(error).__name__)))
