@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivers.arena import Arena, row_stride
-from drivers.batch import packet_batch
+from drivers.batch import ECT0, packet_batch
 from drivers.errors import Capability, DriverError, Unavailable
 from drivers.linux.address import AddressTable
 from drivers.linux.libc import MessageCalls
@@ -33,11 +33,14 @@ class UdpProbe:
         One message for many packets when sending (UDP_SEGMENT).
     gro
         One message for many packets when receiving (UDP_GRO).
+    ecn
+        Congestion marks, set for each message and told of each that arrives.
     """
 
     batches: Capability | Unavailable
     gso: Capability | Unavailable
     gro: Capability | Unavailable
+    ecn: Capability | Unavailable
 
 
 def probe_udp(calls: MessageCalls | None = None) -> UdpProbe:
@@ -75,9 +78,18 @@ def probe_udp(calls: MessageCalls | None = None) -> UdpProbe:
         )
         return Unavailable(reason, "use Linux 5.0 or newer, outside of a sandbox; packets arrive one by one meanwhile")
 
+    def ecn(sender: UdpSocket, receiver: UdpSocket) -> Capability | Unavailable:
+        if sender.marks and receiver.reads_ecn and receiver.receive_batch().ecn[0] == ECT0:
+            return Capability("ECN", {"kernel": kernel})
+        missing = {**receiver.counters.fallbacks, **sender.counters.fallbacks}.get("ecn", "marks did not arrive")
+        reason = f"Linux {kernel} does not carry congestion marks over loopback: {missing}"
+        return Unavailable(
+            reason, "look for a firewall rule that sets TOS or DSCP; paths are used without marks meanwhile"
+        )
+
     plain = UdpOptions(gso=False, gro=False, calls=calls)
     offload = UdpOptions(calls=calls)
-    return UdpProbe(batches=_try(plain, batches), gso=_try(offload, gso), gro=_try(offload, gro))
+    return UdpProbe(batches=_try(plain, batches), gso=_try(offload, gso), gro=_try(offload, gro), ecn=_try(plain, ecn))
 
 
 def _try(
@@ -105,6 +117,7 @@ def _travels(sender: UdpSocket, receiver: UdpSocket) -> bool:
         batch.offset[:] = arena.stride * np.arange(_PACKETS)
         batch.length[:] = _LENGTH
         batch.peer[:] = table.row(*receiver.socket.getsockname()[:2])
+        batch.ecn[:] = ECT0
         for index in range(_PACKETS):
             arena.row(index)[:] = index + 1
         if sender.send(batch, 0, _PACKETS) != _PACKETS:

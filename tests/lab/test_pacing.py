@@ -44,7 +44,7 @@ def test_no_burst_is_longer_than_the_path_can_take_in_little_over_a_millisecond(
 
 
 def test_a_short_queue_drops_nothing() -> None:
-    """What begins after a pause may go 16 packets over its pacer; with 16 packets of tokens besides, it overran this."""
+    """What begins after a pause may go 16 packets over its pacer; with 16 packets of tokens besides, it overran it."""
     network, _ = bursts(10e6, LinkProfile(rate=11e6, delay=0.01, queue_bytes=24 * 1300))
     assert network.links[1, 0].counters()["tail_dropped"] == 0
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
 
-from drivers.errors import DriverError
+from drivers.errors import Capability, DriverError, Unavailable
+from drivers.linux.ethtool import device_towards, probe_uso
 from drivers.linux.reuseport import bind_group
 from drivers.linux.udp_bind import RECEIVE_BUFFER, SEND_BUFFER, bind_udp, buffer_warning
 from vantun.control.resolver import Address
 from vantun.errors import ResourceError
 
+_MOST_DEVICES = 16
 log = logging.getLogger(__name__)
 
 
 class UdpSockets:
     """Makes sockets, and remembers whether the kernel gave the buffers that were asked for."""
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: int = 1, probe: Callable[[str], Capability | Unavailable] = probe_uso) -> None:
         self.workers = workers
         """So many sockets make a group."""
+        self._probe = probe
+        self._devices: tuple[str, ...] = ()
+        """By which paths have left, the last ones."""
         self.warning: str | None = None
         """What the kernel refused, and the sysctl that grants it."""
         self.mark = 0
@@ -63,11 +69,21 @@ class UdpSockets:
 
         Raises ResourceError.
         """
+        device = interface or device_towards(peer.host)
+        if device is not None and device not in self._devices:
+            self._devices = (*self._devices, device)[-_MOST_DEVICES:]
         return self.bind(source or ("::" if peer.family == socket.AF_INET6 else "0.0.0.0"), 0, interface)
 
     def fallbacks(self) -> list[dict[str, object]]:
-        """Return the fallback in force for `vantun status`, if there is one."""
-        return [{"what": "smaller UDP socket buffers", "reason": self.warning}] if self.warning else []
+        """Return the fallbacks in force for `vantun status`: small buffers, interfaces without USO."""
+        found: list[dict[str, object]] = []
+        if self.warning:
+            found.append({"what": "smaller UDP socket buffers", "reason": self.warning})
+        for device in self._devices:
+            answer = self._probe(device)
+            if isinstance(answer, Unavailable) and "does not split" in answer.reason:
+                found.append({"what": "UDP split by the kernel", "reason": answer.reason, "next": answer.next_step})
+        return found
 
 
 def set_mark(sock: socket.socket, mark: int) -> None:

@@ -55,6 +55,7 @@ def _checks(config: ServerConfig | ClientConfig | None, root: Path) -> Iterator[
     yield lambda: system.socket_buffers(root)
     yield network.offloads
     yield lambda: network.interfaces(root)
+    yield lambda: network.segmentation(root)
     yield lambda: network.ipv6(root)
     yield lambda: network.tun(needed=tun)
     yield lambda: network.packet_filter(needed=tun)

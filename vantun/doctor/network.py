@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drivers.errors import Capability, Unavailable
+from drivers.linux.ethtool import probe_uso
 from drivers.linux.nftables import probe_nft
 from drivers.linux.tun import probe_tun
 from vantun.doctor.finding import Finding, note, ok, problem, warning
@@ -33,6 +34,21 @@ def interfaces(root: Path) -> list[Finding]:
             findings.append(ok(subject, f"{state}, MTU {mtu}"))
     if not findings:
         findings.append(problem("interfaces", "none is up besides the loopback", "ip link; ip link set dev NAME up"))
+    return findings
+
+
+def segmentation(root: Path, probe: Callable[[str], Capability | Unavailable] = probe_uso) -> list[Finding]:
+    """See which interfaces that are up split UDP messages themselves; where none does, the kernel has more to do."""
+    findings = []
+    for place in sorted((root / "sys/class/net").glob("*")):
+        if place.name == "lo" or _text(place / "operstate") not in ("up", "unknown"):
+            continue
+        answer = probe(place.name)
+        subject = f"USO of {place.name}"
+        if isinstance(answer, Unavailable):
+            findings.append(note(subject, answer.reason, answer.next_step))
+        else:
+            findings.append(ok(subject, "it splits UDP messages in hardware"))
     return findings
 
 
@@ -69,12 +85,16 @@ def offloads(probe: Callable[[], UdpProbe] | None = None) -> list[Finding]:
     """See by use what the kernel does for UDP: batches, segmentation, merging."""
     found = (probe or _probe)()
     findings = []
-    for subject, answer in (("UDP batches", found.batches), ("UDP GSO", found.gso), ("UDP GRO", found.gro)):
+    for subject, answer in _kinds(found):
         if isinstance(answer, Unavailable):
             findings.append(warning(subject, answer.reason, answer.next_step))
         else:
             findings.append(ok(subject, "works"))
     return findings
+
+
+def _kinds(found: UdpProbe) -> tuple[tuple[str, Capability | Unavailable], ...]:
+    return (("UDP batches", found.batches), ("UDP GSO", found.gso), ("UDP GRO", found.gro), ("UDP ECN", found.ecn))
 
 
 def _probe() -> UdpProbe:

@@ -12,7 +12,7 @@ from tests.unit.drivers.linux.fake_calls import FakeCalls
 
 def test_this_machine_is_probed_by_use() -> None:
     found = probe_udp()
-    for each in (found.batches, found.gso, found.gro):
+    for each in (found.batches, found.gso, found.gro, found.ecn):
         assert isinstance(each, Capability | Unavailable)
         if isinstance(each, Unavailable):
             assert each.next_step
@@ -26,6 +26,15 @@ def test_a_kernel_without_segmentation_says_why_and_what_next() -> None:
     assert "EIO" in found.gso.reason
     assert "Linux 4.18" in found.gso.next_step
     assert isinstance(found.gro, Unavailable)
+
+
+def test_a_network_stack_without_marks_says_why_and_what_next() -> None:
+    found = probe_udp(FakeCalls(marked=errno.EINVAL))
+    assert found.batches
+    assert found.gso
+    assert isinstance(found.ecn, Unavailable)
+    assert "EINVAL" in found.ecn.reason
+    assert "without marks" in found.ecn.next_step
 
 
 def test_a_sandbox_without_batched_calls_says_why_and_what_next() -> None:

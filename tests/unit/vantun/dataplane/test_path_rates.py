@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.peer import lab_engines
 from tests.unit.vantun.dataplane.worker_pair import SMALL, lane_pair
 from vantun.dataplane.path_rates import PathRates
 from vantun.dataplane.pipeline import Dataplane
+from vantun.lab.network import lab_engines
 from vantun.session.path_share import EVERY, LEAST, PLACES, SLICES, share_dtype
 from vantun.session.tables import Tables
 

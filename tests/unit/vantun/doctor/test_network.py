@@ -62,7 +62,21 @@ def test_what_tun_needs_is_there(check: Callable[..., Finding]) -> None:
 
 def test_offloads_show_the_reason_and_the_next_step() -> None:
     found = network.offloads(
-        lambda: UdpProbe(batches=Capability("x"), gso=Unavailable("too old", "newer kernel"), gro=Capability("x"))
+        lambda: UdpProbe(
+            batches=Capability("x"),
+            gso=Unavailable("too old", "newer kernel"),
+            gro=Capability("x"),
+            ecn=Capability("x"),
+        )
     )
-    assert [each.level for each in found] == [Level.OK, Level.WARNING, Level.OK]
+    assert [each.level for each in found] == [Level.OK, Level.WARNING, Level.OK, Level.OK]
     assert (found[1].text, found[1].fix) == ("too old", "newer kernel")
+
+
+def test_interfaces_without_segmentation_are_noted_with_the_next_step(tmp_path: Path) -> None:
+    for name, state in (("eth0", "up"), ("eth1", "up"), ("eth2", "down"), ("lo", "unknown")):
+        interface(tmp_path, name, state, 1500)
+    off = Unavailable("eth1 does not split UDP messages", "another card")
+    found = network.segmentation(tmp_path, lambda name: off if name == "eth1" else Capability("USO"))
+    assert [(each.subject, each.level) for each in found] == [("USO of eth0", Level.OK), ("USO of eth1", Level.NOTE)]
+    assert "another card" in str(found[1])
