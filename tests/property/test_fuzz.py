@@ -28,8 +28,8 @@ from vantun.wire.frames import MAX_RANGES, get_ranges
 from vantun.wire.records import get_record
 from vantun.wire.varint import get_varint
 
-HELLO = Hello(7, bytes(16), 3, bytes(32), bytes(1184), (Suite.AES_128_GCM,), bytes(8), "dsl", 10**6)
-WELCOME = Welcome(7, 3, bytes(32), bytes(1088), Suite.AES_128_GCM, bytes(8), (bytes(16),), 0)
+HELLO = Hello(7, bytes(16), 3, bytes(32), bytes(1184), (Suite.AES_128_GCM,), bytes(8), "dsl", 10**6, 0, (b"slice  1",))
+WELCOME = Welcome(7, 3, bytes(32), bytes(1088), Suite.AES_128_GCM, bytes(8), (bytes(16),), 0, b"", (b"slice  1",))
 SAID: list[messages.ControlMessage] = [HELLO, WELCOME, Refuse(RefuseCode.NO_ROOM, "full"), Goodbye(1, "bye")]
 MESSAGES = [messages.encode(number, message)[messages.LENGTH_SIZE :] for number, message in enumerate(SAID)]
 LINKS = [

@@ -27,7 +27,7 @@ from vantun.control.revival import Deaths, Seat, revive
 from vantun.control.sleep_watch import SleepWatch
 from vantun.control.status_server import StatusServer
 from vantun.control.udp_sockets import UdpSockets
-from vantun.control.worker_count import worker_count
+from vantun.control.worker_count import worker_count, worker_places
 from vantun.control.worker_settings import worker_settings
 from vantun.errors import EXIT_OK, WorkerError
 
@@ -255,6 +255,7 @@ class Appliance(ABC):
             log.warning("there is one data worker only: %s", self._fewer)
         log.info("starting %s", "the data worker" if self.workers == 1 else f"{self.workers} data workers")
         link = self.link = await Crew.start(settings, self._common.accel, self, self.workers)
+        link.pin(worker_places(self._common.life, self.workers))
         self.begin(link)
         notify("READY=1")
         self._calibrator.start()
@@ -380,13 +381,8 @@ class Appliance(ABC):
 
     def _workers(self, each: object) -> dict[str, object]:
         """Return the workers, how often one died, why at last, and what there is for the next time."""
-        link = self.link
-        return {
-            "each": each,
-            "deaths": 0 if link is None else link.deaths,
-            "last_death": self._last_death,
-            "standby": "none" if link is None else link.spare,
-        }
+        dead, spare = (0, "none") if self.link is None else (self.link.deaths, self.link.spare)
+        return {"each": each, "deaths": dead, "last_death": self._last_death, "standby": spare}
 
     async def _snapshot(self) -> dict[str, object]:
         """Return the worker's snapshot; empty while there is no worker that answers in time."""

@@ -8,11 +8,13 @@ Handles of flows, and numbers of a worker's questions, carry the worker above th
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from drivers.linux.affinity import Place, pin
 from vantun.config import AccelConfig
 from vantun.control.crew_load import CrewLoad
 from vantun.control.crew_member import CrewListener, Member
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from vantun.dataplane.config import DataplaneConfig
     from vantun.dataplane.events import Event
 
+log = logging.getLogger(__name__)
+
 _AGAIN = 0.5
 """Seconds until a flow of packets that has ended is opened again."""
 
@@ -75,6 +79,7 @@ class Crew(UdpLink, TunLink, UserLink):
         self._device: AddTun | None = None
         self._lives = [0] * count
         self._mesh = Mesh()
+        self._places: Sequence[Place] = ()
         self._closing = False
         self._udp: dict[int, int] = {}
         """Number of a UDP socket -> the worker that serves it."""
@@ -130,6 +135,7 @@ class Crew(UdpLink, TunLink, UserLink):
         """Put another worker in the place of one that was lost. Raises WorkerError; try again later."""
         link = self._links[worker]
         await link.replace()
+        self._settle(worker)
         if len(self._links) == 1:
             return  # its owner tells it everything again
         self._join(worker)
@@ -139,6 +145,18 @@ class Crew(UdpLink, TunLink, UserLink):
             link._post(self._device, duplicate(self._tun.queues[worker]))
             for message in self._memory.recall_tun(worker, self._slices):
                 link._post(message)
+
+    def pin(self, places: Sequence[Place]) -> None:
+        """Have worker i, and whoever takes its place, run at place i."""
+        self._places = places
+        for worker in range(len(places)):
+            self._settle(worker)
+
+    def _settle(self, worker: int) -> None:
+        if worker < len(self._places) and (pid := self._links[worker].pid):
+            refusal = pin(pid, self._places[worker].cpu)
+            if refusal:
+                log.warning("data worker %d runs anywhere: %s", worker, refusal)
 
     def _join(self, worker: int) -> None:
         for message, sock in self._mesh.place_of(worker):

@@ -7,6 +7,7 @@ them; ``slices`` of a path and ``each`` (a row per worker) tell them apart.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -197,12 +198,22 @@ def _worker(rows: list[Row]) -> Row:
     return {name: None if any(row.get(name) is None for row in rows) else value for name, value in total.items()}
 
 
+def _only_cpu(pid: object) -> int | None:
+    """Return the processor that a worker is tied to; None = several, or it has ended."""
+    try:
+        allowed = os.sched_getaffinity(pid) if isinstance(pid, int) and pid > 0 else set()
+    except OSError:
+        return None
+    return next(iter(allowed)) if len(allowed) == 1 else None
+
+
 def _each(worker: int, snapshot: Snapshot) -> Row:
     own, lanes = _map(snapshot, "worker"), _rows(snapshot, "lanes")
     shown = ("pid", "rss_bytes", "cpu_s", "cpu_system_s", "cpu_wait_s", "turns")
     return {
         "worker": worker,
         **{name: own.get(name) for name in shown},
+        "cpu": _only_cpu(own.get("pid")),
         "flows": _map(snapshot, "flows").get("open", 0),
         "lanes": len(lanes),
         "sent_bytes": sum(int(row.get("sent_bytes", 0)) for row in lanes),

@@ -49,8 +49,10 @@ class Kernel:
     """Of the device, one for each worker."""
     pause: float = 0.2
     """Seconds between attempts to open a device that is busy."""
+    open_first: Callable[[str], TunDevice] = lambda name: TunDevice.open(name, multi_queue=True, exclusive=True)
+    """As ``open_tun``, of a device with a queue for each worker."""
     open_queue: Callable[[str], TunDevice] = lambda name: TunDevice.open(name, multi_queue=True)
-    """As ``open_tun``, of a device with a queue for each worker: again and again by one name."""
+    """Opens another queue of that device."""
 
 
 def _find_nft() -> Nft | Unavailable:
@@ -302,7 +304,7 @@ async def _open(name: str, kernel: Kernel) -> TunDevice:
     end = asyncio.get_running_loop().time() + OPEN_SECONDS
     while True:
         try:
-            return kernel.open_tun(name) if kernel.queues == 1 else kernel.open_queue(name)
+            return kernel.open_tun(name) if kernel.queues == 1 else kernel.open_first(name)
         except SystemCallError as error:
             if error.errno != errno.EBUSY or asyncio.get_running_loop().time() >= end:
                 raise

@@ -61,11 +61,17 @@ class Pair:
         self._count = 0
 
     def connect(
-        self, number: int, identity: SessionIdentity | None = None, *, down: int = 0, backup: bool = False
+        self,
+        number: int,
+        identity: SessionIdentity | None = None,
+        *,
+        down: int = 0,
+        backup: bool = False,
+        workers: int = 1,
     ) -> ClientPath:
         """Begin a path."""
         path = replace(self.client.paths[0], down=down, backup=backup)
-        end = ClientPath(self.client, path, number, Route(number, SERVER), identity, self.now, self.tickets)
+        end = ClientPath(self.client, path, number, Route(number, SERVER, workers), identity, self.now, self.tickets)
         self.paths[number] = end
         self.events[number] = []
         return end

@@ -143,11 +143,15 @@ def test_unknown_fields_are_ignored_and_unknown_messages_are_not() -> None:
         {"path": 1 << 62},
         {"name": "n" * 65},
         {"name": "up\x1b[A"},
+        {"slices": (bytes(7),)},
+        {"slices": (bytes(8),)},
+        {"slices": (b"slice  1", b"slice  1")},
+        {"slices": tuple(bytes([1, *bytes(6), index]) for index in range(16))},
     ],
 )
 def test_bounds(change: dict[str, object]) -> None:
     good = Hello(0, b"", 0, bytes(32), bytes(1184), (Suite.AES_128_GCM,), bytes(8), "", 0)
-    with pytest.raises(ValueError, match=r"bytes, expected|allowed are|cannot be printed"):
+    with pytest.raises(ValueError, match=r"bytes, expected|allowed are|cannot be printed|two slices"):
         encode(1, replace(good, **change))  # type: ignore[arg-type]
 
 
