@@ -209,7 +209,7 @@ def _only_cpu(pid: object) -> int | None:
 
 def _each(worker: int, snapshot: Snapshot) -> Row:
     own, lanes = _map(snapshot, "worker"), _rows(snapshot, "lanes")
-    shown = ("pid", "rss_bytes", "cpu_s", "cpu_system_s", "cpu_wait_s", "turns")
+    shown = ("pid", "rss_bytes", "cpu_s", "cpu_system_s", "cpu_wait_s", "turns", "handed_over", "hand_over_dropped")
     return {
         "worker": worker,
         **{name: own.get(name) for name in shown},

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from drivers.batch import PacketBatch, packet_batch
 from drivers.linux.address import pack, unpack
+from drivers.linux.reuseport import bind_group, probe_steering
 from drivers.linux.udp_bind import bind_udp
 from vantun.dataplane.handover import DATAGRAMS, MESSAGE, Handover, inbox
 from vantun.dataplane.poller import Poller
-from vantun.dataplane.worker_sockets import WorkerSockets
+from vantun.dataplane.worker_sockets import Receive, WorkerSockets
 
 Datagram = tuple[bytes, str, int]
 
@@ -219,4 +220,47 @@ def test_sockets_hand_over_before_the_control_process_is_told_and_never_twice() 
     sockets.close()
     for sock in (ours[1], theirs[0]):
         sock.close()
+    poller.close()
+
+
+@pytest.mark.skipif(bool(probe_steering()), reason=probe_steering() or "-")
+def test_a_superpacket_for_two_workers_comes_apart() -> None:
+    """As receive offload makes them of what two workers of one sender have sent in turn."""
+    group = bind_group(2, lambda port, shared: bind_udp("127.0.0.1", port, shared=shared))
+    target, poller = group.sockets[0].getsockname(), Poller()
+    got: list[list[bytes]] = [[], []]
+    boxes = [inbox(), inbox()]
+    workers = []
+
+    def receiver(worker: int) -> Receive:
+        def receive(batch: PacketBatch, count: int, _number: int) -> NDArray[np.int32]:
+            found = [data for data, _, _ in contents(batch, count)]
+            got[worker] += [data for data in found if data[1] == worker]
+            return np.array([index for index, data in enumerate(found) if data[1] != worker], np.int32)
+
+        return receive
+
+    def nobody(_number: int, found: list[Datagram]) -> None:
+        raise AssertionError(f"{len(found)} datagrams are nobody's")
+
+    for worker, sock in enumerate(group.sockets):
+        sockets = WorkerSockets(poller, receiver(worker), nobody, lambda: 0.0)
+        sockets.handover.join(worker, boxes[worker][0])
+        sockets.handover.connect(1 - worker, boxes[1 - worker][1])
+        sockets.add(0, sock)
+        workers.append(sockets)
+    sent = [bytes([0x40, order % 3 % 2, order]).ljust(200, b"-") for order in range(30)]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        try:
+            sender.setsockopt(socket.IPPROTO_UDP, 103, 200)  # UDP_SEGMENT
+        except OSError as error:
+            pytest.skip(f"no superpackets here: {error.strerror}")
+        sender.sendto(b"".join(sent), target)
+    while poller.wait(0.0):
+        pass
+    assert got == [[data for data in sent if data[1] == worker] for worker in range(2)]
+    if all(row["gro"] for each in workers for row in each.snapshot()):
+        assert workers[0].handover.handed_over == workers[1].handover.taken == len(got[1])
+    for each in workers:
+        each.close()
     poller.close()
