@@ -55,6 +55,17 @@ _LANES: tuple[Column, ...] = (
     (">cwnd", lambda row: render.size(row.get("cwnd"))),
     (">in flight", lambda row: render.size(row.get("in_flight"))),
 )
+_WORKERS: tuple[Column, ...] = (
+    ("worker", _text("worker")),
+    (">pid", _text("pid")),
+    (">processor", lambda row: render.number(row.get("cpu"))),
+    (">CPU s", _number("cpu_s", 1)),
+    (">memory", lambda row: render.size(row.get("rss_bytes"))),
+    (">connections", lambda row: render.number(row.get("flows"))),
+    (">lanes", lambda row: render.number(row.get("lanes"))),
+    (">sent", lambda row: render.size(row.get("sent_bytes"))),
+    (">received", lambda row: render.size(row.get("received_bytes"))),
+)
 _CHANNELS: tuple[Column, ...] = (
     ("session", _text("session")),
     ("channel", _text("channel")),
@@ -213,6 +224,9 @@ def document(status: Row) -> Group:
     workers = status.get("workers")
     if isinstance(workers, dict) and workers.get("deaths"):
         parts.append(Text(f"Data workers lost: {workers['deaths']}, at last because {workers.get('last_death')}"))
+    each = rows_of(workers, "each") if isinstance(workers, dict) else []
+    if len(each) > 1:
+        parts.append(_table("Workers", _WORKERS, each))
     lanes, channels, stages = (rows_of(status, name) for name in ("lanes", "channels", "stages"))
     parts.append(_table("Paths", _LANES, lanes) if lanes else Text("No path is up."))
     if channels:

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 WATCH_EVERY = 2.0
 """Seconds between looks at which lanes are alive."""
+SHARE_EVERY = 1.0
+"""The same with several workers, who share users' rates by what each has lately carried."""
 _SNAPSHOT_TIME = 3.0
 """Seconds; `vantun status` waits for 5."""
 
@@ -275,7 +277,8 @@ class Appliance(ABC):
         losing = asyncio.ensure_future(self._loss.wait())
         try:
             if not self._losses:
-                await asyncio.wait((losing, self._failed), timeout=WATCH_EVERY, return_when=asyncio.FIRST_COMPLETED)
+                every = WATCH_EVERY if self.workers == 1 else SHARE_EVERY
+                await asyncio.wait((losing, self._failed), timeout=every, return_when=asyncio.FIRST_COMPLETED)
         finally:
             losing.cancel()
         if self._failed.done():

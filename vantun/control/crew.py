@@ -8,14 +8,14 @@ Handles of flows, and numbers of a worker's questions, carry the worker above th
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from drivers.linux.affinity import Place, pin
+from drivers.linux.affinity import Place
 from vantun.config import AccelConfig
+from vantun.control.crew_limits import CrewLimits
 from vantun.control.crew_load import CrewLoad
 from vantun.control.crew_member import CrewListener, Member
 from vantun.control.crew_memory import CrewMemory
@@ -28,6 +28,7 @@ from vantun.control.slices import Slice, Slices
 from vantun.control.tun_link import Carried, TunLink, duplicate
 from vantun.control.udp_link import UdpLink
 from vantun.control.user_link import UserLink
+from vantun.control.worker_count import Pins
 from vantun.control.worker_link import WorkerLink
 from vantun.dataplane.events import FlowClosed, FlowOpened, LaneMoved
 from vantun.dataplane.ports import RefusalCode
@@ -45,13 +46,11 @@ from vantun.udp_messages import (
     UdpTarget,
     UdpVerdict,
 )
-from vantun.worker_messages import Command, StreamReply
+from vantun.worker_messages import Command, StreamReply, UserRate
 
 if TYPE_CHECKING:
     from vantun.dataplane.config import DataplaneConfig
     from vantun.dataplane.events import Event
-
-log = logging.getLogger(__name__)
 
 _AGAIN = 0.5
 """Seconds until a flow of packets that has ended is opened again."""
@@ -79,7 +78,8 @@ class Crew(UdpLink, TunLink, UserLink):
         self._device: AddTun | None = None
         self._lives = [0] * count
         self._mesh = Mesh()
-        self._places: Sequence[Place] = ()
+        self._limits = CrewLimits(count)
+        self._pins = Pins(())
         self._closing = False
         self._udp: dict[int, int] = {}
         """Number of a UDP socket -> the worker that serves it."""
@@ -105,10 +105,6 @@ class Crew(UdpLink, TunLink, UserLink):
             raise
         return crew
 
-    def __len__(self) -> int:
-        """Return how many workers there are to be."""
-        return len(self._links)
-
     @property
     def engines(self) -> dict[str, str]:
         """Operation -> name of the engine that serves it."""
@@ -124,23 +120,19 @@ class Crew(UdpLink, TunLink, UserLink):
         """Workers that were lost so far."""
         return sum(link.deaths for link in self._links)
 
-    @property
-    def dropped(self) -> int:
-        """Datagrams of :meth:`send_datagram` that the UDP socket did not take."""
-        return sum(link.dropped for link in self._links)
-
     # --- lives
 
     async def replace(self, worker: int = 0) -> None:
         """Put another worker in the place of one that was lost. Raises WorkerError; try again later."""
         link = self._links[worker]
         await link.replace()
-        self._settle(worker)
+        self._pins.settle(worker, link.pid)
         if len(self._links) == 1:
             return  # its owner tells it everything again
         self._join(worker)
         for message in self._memory.recall():
             link._post(message)
+        link.limit_users(self._limits.of(worker))
         if self._device is not None and self._tun.has(worker):
             link._post(self._device, duplicate(self._tun.queues[worker]))
             for message in self._memory.recall_tun(worker, self._slices):
@@ -148,15 +140,9 @@ class Crew(UdpLink, TunLink, UserLink):
 
     def pin(self, places: Sequence[Place]) -> None:
         """Have worker i, and whoever takes its place, run at place i."""
-        self._places = places
-        for worker in range(len(places)):
-            self._settle(worker)
-
-    def _settle(self, worker: int) -> None:
-        if worker < len(self._places) and (pid := self._links[worker].pid):
-            refusal = pin(pid, self._places[worker].cpu)
-            if refusal:
-                log.warning("data worker %d runs anywhere: %s", worker, refusal)
+        self._pins = Pins(places)
+        for worker, link in enumerate(self._links):
+            self._pins.settle(worker, link.pid)
 
     def _join(self, worker: int) -> None:
         for message, sock in self._mesh.place_of(worker):
@@ -183,6 +169,7 @@ class Crew(UdpLink, TunLink, UserLink):
         """Learn that a worker is lost."""
         self._lives[worker] += 1
         self.load.forget(worker)
+        self._limits.forget(worker)
         self._tun.lost(worker)
         self.listener.on_worker_lost(reason, worker)
 
@@ -394,4 +381,16 @@ class Crew(UdpLink, TunLink, UserLink):
         WorkerError
             When none of them answers.
         """
-        return await gather(self._links, self.load, self._slices)
+        taken = await gather(self._links, self._look, self._slices)
+        if len(self._links) > 1:
+            self._limits.tell(self._links)
+        return taken
+
+    def _look(self, worker: int, snapshot: Mapping[str, object]) -> None:
+        self.load.look(worker, snapshot)
+        self._limits.look(worker, snapshot)
+
+    def limit_users(self, rates: Iterable[UserRate]) -> None:
+        """Limit what is sent to and received from users; several workers share it (:mod:`.crew_limits`)."""
+        self._limits.use(rates)
+        self._limits.tell(self._links, anew=True)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from vantun.tun_messages import OpenTun, SetPacketRules, SetTunRoutes
 from vantun.udp_messages import JudgeUdp
-from vantun.worker_messages import LimitUsers
 
 if TYPE_CHECKING:
     from vantun.control.slices import Slices
@@ -21,7 +20,6 @@ class CrewMemory:
     def __init__(self) -> None:
         self._rules: SetPacketRules | None = None
         self._judge: JudgeUdp | None = None
-        self._limits: list[LimitUsers] = []
         self._routes: dict[int, SetTunRoutes] = {}
         self.opened: set[int] = set()
         """Sessions whose flows of packets this end has opened."""
@@ -33,10 +31,6 @@ class CrewMemory:
                 self._rules = message
             case JudgeUdp():
                 self._judge = message
-            case LimitUsers():
-                if not self._limits or not self._limits[-1].more:
-                    self._limits = []
-                self._limits.append(message)
             case SetTunRoutes(session):
                 self._routes[session] = message
             case OpenTun(session):
@@ -50,7 +44,6 @@ class CrewMemory:
     def recall(self) -> Iterator[Command]:
         """Yield what concerns every worker."""
         yield from (each for each in (self._rules, self._judge) if each is not None)
-        yield from self._limits
 
     def recall_tun(self, worker: int, slices: Slices) -> Iterator[Command]:
         """Yield what concerns the slices of a worker, which has its device already."""

@@ -11,12 +11,12 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from vantun.control.crew_load import CrewLoad
 from vantun.control.slices import Slices
 from vantun.errors import WorkerError
 
 Row = dict[str, Any]
 Snapshot = Mapping[str, object]
+Look = Callable[[int, Snapshot], None]
 
 _PATIENCE = 2.5
 """Seconds to wait for all workers; one that is slower is left out."""
@@ -36,11 +36,11 @@ class Source(Protocol):
         """Return a worker's snapshot. Raises WorkerError."""
 
 
-async def gather(links: Sequence[Source], load: CrewLoad, slices: Slices) -> dict[str, object]:
-    """Return the snapshot of all workers that answer in time, and show it to ``load``. Raises WorkerError."""
+async def gather(links: Sequence[Source], look: Look, slices: Slices) -> dict[str, object]:
+    """Return the snapshot of all workers that answer in time, and show each to ``look``. Raises WorkerError."""
     if len(links) == 1:
         alone = await links[0].snapshot()
-        load.look(0, alone)
+        look(0, alone)
         return merged({0: alone}, slices) if slices.divided else {**alone, "each": [_each(0, alone)]}
     tasks = [asyncio.ensure_future(link.snapshot()) for link in links]
     try:
@@ -51,7 +51,7 @@ async def gather(links: Sequence[Source], load: CrewLoad, slices: Slices) -> dic
     done = await asyncio.gather(*tasks, return_exceptions=True)
     found = {worker: each for worker, each in enumerate(done) if isinstance(each, dict)}
     for worker, each in found.items():
-        load.look(worker, each)
+        look(worker, each)
     if not found:
         raise next((each for each in done if isinstance(each, WorkerError)), WorkerError("no data worker answers"))
     return merged(found, slices)

@@ -234,3 +234,19 @@ def _worker(document: Document) -> Iterator[Metric]:
     if isinstance(worker, Mapping):
         yield CounterMetricFamily("vantun_worker_cpu_seconds", "Processor time.", value=number(worker, "cpu_s"))
         yield GaugeMetricFamily("vantun_worker_resident_bytes", "Memory.", value=number(worker, "rss_bytes"))
+    workers = document.get("workers")
+    yield from _each_worker(rows(workers, "each") if isinstance(workers, Mapping) else [])
+
+
+def _each_worker(each: list[Row]) -> Iterator[Metric]:
+    """Yield what tells the workers apart, if there are several."""
+    if len(each) < 2:
+        return
+    busy = CounterMetricFamily("vantun_each_worker_cpu_seconds", "Processor time of a worker.", labels=("worker",))
+    opened = GaugeMetricFamily("vantun_each_worker_flows", "Open flows of a worker.", labels=("worker",))
+    for row in each:
+        label = (str(row.get("worker")),)
+        busy.add_metric(label, number(row, "cpu_s"))
+        opened.add_metric(label, number(row, "flows"))
+    yield busy
+    yield opened

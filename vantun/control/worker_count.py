@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
-from drivers.linux.affinity import ANYWHERE, Place, plan_affinity
+from drivers.linux.affinity import ANYWHERE, Place, pin, plan_affinity
 from drivers.linux.reuseport import probe_steering
 from vantun.config_life import MOST_AUTO, LifeConfig
+
+log = logging.getLogger(__name__)
 
 
 def worker_count(life: LifeConfig, places: Sequence[Place] | None = None, lacks: str | None = None) -> tuple[int, str]:
@@ -30,3 +33,17 @@ def worker_places(life: LifeConfig, workers: int) -> list[Place]:
     if life.pin is False or (life.pin is None and workers == 1):
         return [Place(ANYWHERE, ANYWHERE, "workers.pin")] * workers
     return plan_affinity(workers)
+
+
+class Pins:
+    """Ties workers to their places."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self._places = places
+
+    def settle(self, worker: int, pid: int) -> None:
+        """Have a process (0 = none) run at the place of a worker; one that may not runs anywhere: that is logged."""
+        if worker < len(self._places) and pid:
+            refusal = pin(pid, self._places[worker].cpu)
+            if refusal:
+                log.warning("data worker %d runs anywhere: %s", worker, refusal)

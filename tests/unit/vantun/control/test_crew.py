@@ -25,7 +25,7 @@ from vantun.errors import WorkerError
 from vantun.lanes import LaneSpec
 from vantun.tun_messages import AddTun, AttachTun, OpenTun, SetPacketRules, SetTunRoutes, TunFlow
 from vantun.udp_messages import AskUdp, CloseUdp, JudgeUdp, MoveUdp, OpenUdp, UdpAction, UdpKind, UdpVerdict
-from vantun.worker_messages import AddPeer, JoinMesh, LimitUsers, StreamReply, UserRate
+from vantun.worker_messages import AddPeer, JoinMesh, StreamReply, UserRate
 
 SESSION = 77
 
@@ -251,7 +251,7 @@ def test_a_new_worker_is_told_what_the_one_before_knew(scene: Scene) -> None:
                 JoinMesh(1),
                 SetPacketRules(b"x"),
                 JudgeUdp(True, 7),
-                LimitUsers((UserRate("bob", 1.0, 2.0),), more=False),
+                ("limit_users", (UserRate("bob", 0.5, 1.0),)),
                 AddTun(1, True, False, 3),
                 SetTunRoutes(scene.number(1), ("10.0.0.2",), ()),
                 OpenTun(scene.number(1)),
