@@ -79,6 +79,7 @@ class Crew(UdpLink, TunLink, UserLink):
         self._lives = [0] * count
         self._mesh = Mesh()
         self._limits = CrewLimits(count)
+        self._last: dict[int, dict[str, object]] = {}
         self._pins = Pins(())
         self._closing = False
         self._udp: dict[int, int] = {}
@@ -170,6 +171,7 @@ class Crew(UdpLink, TunLink, UserLink):
         self._lives[worker] += 1
         self.load.forget(worker)
         self._limits.forget(worker)
+        self._last.pop(worker, None)
         self._tun.lost(worker)
         self.listener.on_worker_lost(reason, worker)
 
@@ -381,7 +383,7 @@ class Crew(UdpLink, TunLink, UserLink):
         WorkerError
             When none of them answers.
         """
-        taken = await gather(self._links, self._look, self._slices)
+        taken = await gather(self._links, self._look, self._slices, self._last)
         if len(self._links) > 1:
             self._limits.tell(self._links)
         return taken

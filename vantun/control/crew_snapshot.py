@@ -17,6 +17,8 @@ from vantun.errors import WorkerError
 Row = dict[str, Any]
 Snapshot = Mapping[str, object]
 Look = Callable[[int, Snapshot], None]
+Last = dict[int, dict[str, object]]
+"""By worker, what it has said last."""
 
 _PATIENCE = 2.5
 """Seconds to wait for all workers; one that is slower is left out."""
@@ -32,11 +34,15 @@ _NAMES = ("session", "path", "channel", "socket", "flow", "pid")
 class Source(Protocol):
     """What WorkerLink is here."""
 
+    @property
+    def serving(self) -> bool:
+        """Whether there is a worker now."""
+
     async def snapshot(self) -> dict[str, object]:
         """Return a worker's snapshot. Raises WorkerError."""
 
 
-async def gather(links: Sequence[Source], look: Look, slices: Slices) -> dict[str, object]:
+async def gather(links: Sequence[Source], look: Look, slices: Slices, last: Last) -> dict[str, object]:
     """Return the snapshot of all workers that answer in time, and show each to ``look``. Raises WorkerError."""
     if len(links) == 1:
         alone = await links[0].snapshot()
@@ -49,12 +55,16 @@ async def gather(links: Sequence[Source], look: Look, slices: Slices) -> dict[st
         for task in tasks:
             task.cancel()
     done = await asyncio.gather(*tasks, return_exceptions=True)
-    found = {worker: each for worker, each in enumerate(done) if isinstance(each, dict)}
+    # of one that is there and too busy to answer, what it said last: sums that fall and rise again would count twice
+    found = {worker: last[worker] for worker, link in enumerate(links) if link.serving and worker in last}
+    found |= {worker: each for worker, each in enumerate(done) if isinstance(each, dict)}
+    last.clear()
+    last.update(found)
     for worker, each in found.items():
         look(worker, each)
     if not found:
         raise next((each for each in done if isinstance(each, WorkerError)), WorkerError("no data worker answers"))
-    return merged(found, slices)
+    return {**merged(found, slices), "crew": len(links)}
 
 
 def merged(snapshots: Mapping[int, Snapshot], slices: Slices) -> dict[str, object]:

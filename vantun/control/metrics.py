@@ -76,6 +76,9 @@ def number(row: Row, name: str) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
 
 
+Present = dict[tuple[str, ...], tuple[tuple[str, str], Row]]
+
+
 class Totals:
     """Counters of things that come and go, summed up per label for ever.
 
@@ -100,8 +103,11 @@ class Totals:
         self.sums.setdefault(wanted, dict.fromkeys(self._fields, 0.0))
         return wanted
 
-    def update(self, present: Mapping[tuple[str, ...], tuple[tuple[str, str], Row]]) -> None:
-        """Add what each thing has counted since the last look: ``present`` is identity -> (label, its counters)."""
+    def update(self, present: Mapping[tuple[str, ...], tuple[tuple[str, str], Row]], *, several: bool = False) -> None:
+        """Add what each thing has counted since the last look: ``present`` is identity -> (label, its counters).
+
+        ``several`` workers add up to a counter: if it falls, one of them was lost, and the others go on counting.
+        """
         seen: dict[tuple[str, ...], dict[str, float]] = {}
         for identity, (wanted, row) in present.items():
             before = self._seen.get(identity, {})
@@ -110,7 +116,8 @@ class Totals:
             for name in self._fields:
                 value = number(row, name)
                 last = before.get(name, 0.0)
-                sums[name] += value - last if value >= last else value  # a worker that was replaced counts from 0
+                fallen = 0.0 if several else value  # the only worker, when it was replaced, counts from 0
+                sums[name] += value - last if value >= last else fallen
                 seen[identity][name] = value
         self._seen = seen
 
@@ -134,21 +141,25 @@ class Exporter(Collector):
         """Take in a document; call it at every look at the worker, scrape or not."""
         if not document:
             return
-        self._document = document
+        self._document, several = document, number(document, "crew") > 1
         self._lanes.update(
             {
                 (str(lane.get("session")), str(lane.get("path"))): (_path_label(document, lane), lane)
                 for lane in rows(document, "lanes")
-            }
+            },
+            several=several,
         )
         self._channels.update(
             {
                 (str(row.get("session")), str(row.get("channel"))): ((str(row.get("class")), ""), row)
                 for row in rows(document, "channels")
-            }
+            },
+            several=several,
         )
-        self._packets.update({(str(row.get("session")),): (("", ""), row) for row in rows(document, "packets")})
-        self._users.update({(name,): ((name[:64], ""), row) for name, row in _users(document)})
+        packets: Present = {(str(row.get("session")),): (("", ""), row) for row in rows(document, "packets")}
+        self._packets.update(packets, several=several)
+        users: Present = {(name,): ((name[:64], ""), row) for name, row in _users(document)}
+        self._users.update(users, several=several)
 
     def page(self) -> bytes:
         """Return the metrics as text (text/plain; version=0.0.4)."""

@@ -74,6 +74,10 @@ class Link:
         return found
 
 
+async def _busy() -> dict[str, object]:
+    raise WorkerError("no time")
+
+
 class Owner:
     """A CrewListener that keeps what it hears."""
 
@@ -340,6 +344,12 @@ def test_snapshots_are_of_sessions(scene: Scene) -> None:
             assert taken["tun"]["packets"] == {"in": 2}
             assert taken["tun"]["sessions"] == [{"session": f"{SESSION:x}", "open": True}]
             assert [row["sent_bytes"] for row in taken["each"]] == [10, 11]
+            assert taken["crew"] == 2
+            answer = scene.links[0].snapshot
+            scene.links[0].snapshot = _busy  # type: ignore[method-assign]
+            again: Any = await scene.crew.snapshot()
+            assert again["lanes"][0]["sent_bytes"] == 21, "what it said last counts"
+            scene.links[0].snapshot = answer  # type: ignore[method-assign]
             scene.links[0].serving = False
             rest: Any = await scene.crew.snapshot()
             assert [row["worker"] for row in rest["each"]] == [1]

@@ -154,3 +154,15 @@ def test_every_counter_is_a_field_that_the_data_plane_reports() -> None:
     assert set(metrics._PACKET_COUNTERS) <= set(snapshot._PACKET_FIELDS)
     assert set(metrics._CHANNEL_COUNTERS) <= set(snapshot._CHANNEL_FIELDS)
     assert set(metrics._LANE_COUNTERS) <= set(snapshot._LANE_FIELDS)
+
+
+def test_a_sum_over_workers_goes_on_when_one_is_lost_and_tells_them_apart() -> None:
+    exporter = Exporter()
+    path = (("path", "dsl"), ("peer", "192.0.2.1:443"))
+    each = [{"worker": number, "cpu_s": 1.5 + number, "flows": 2} for number in range(2)]
+    for value in (1000, 400, 450):
+        exporter.look({**document(received_bytes=value), "crew": 2, "workers": {"each": each}})
+    found = samples(exporter)
+    assert found["vantun_path_receive_bytes_total", path] == 1050
+    assert found["vantun_each_worker_cpu_seconds_total", (("worker", "1"),)] == 2.5
+    assert found["vantun_each_worker_flows", (("worker", "0"),)] == 2
