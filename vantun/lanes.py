@@ -46,8 +46,10 @@ class LaneSpec:
     session_floor: int = -1
     """Place of its session there."""
     share: tuple[int, int] = (-1, 0)
-    """Place of its path in the page of shared rates, and line of its slice there: ``rate`` and ``cap`` are then those
-    of the path, all slices together. Place -1 = they are the lane's own."""
+    """Place of its path in the page of shared rates, and line of its slice there: ``rate`` and ``cap`` are then only
+    what it begins with, and ``slices`` times as much is the path's. Place -1 = they are the lane's own."""
+    slices: int = 1
+    """How many slices its session has."""
     backup: bool = False
     """Whether it carries data only while no other lane of the session does; probes and RECEIPTs always."""
     slice: int = 0

@@ -319,6 +319,7 @@ class ClientPath:
             name=self._path.name,
             rate=limit / slices if brutal else 0.0,
             cap=0.0 if brutal else limit / slices,
+            slices=slices,
             mtu=MTU,
             max_mtu=self._path.mtu,
             # early, nothing may have been measured yet; then the way there and back took no longer than all of this

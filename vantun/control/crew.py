@@ -206,11 +206,11 @@ class Crew(UdpLink, TunLink, UserLink):
     def add_lane(self, spec: LaneSpec) -> None:
         """Begin to speak on a lane, by the worker that byte 0 of its receive CID names. May be answered LaneRefused."""
         known = self._slices.add(spec.session, spec.slice, spec.receive_cid[0] % len(self._links))
-        self._links[known.worker].add_lane(replace(spec, session=known.number))
+        self._links[known.worker].add_lane(replace(spec, session=known.number, share=self._slices.shares.of(spec)))
 
     def close_lane(self, session: int, path: int) -> None:
         """Stop using a path; what it carried goes by the others."""
-        for each in self._slices.of(session):
+        for each in self._slices.leave(session, path):
             self._links[each.worker].close_lane(each.number, path)
 
     def end_session(self, session: int) -> None:

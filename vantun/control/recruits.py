@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from drivers.shared import SharedPage
 from vantun.config import AccelConfig
 from vantun.control.lane_keeper import FloorPage
 from vantun.control.worker_channel import WorkerChannel
 from vantun.control.worker_process import spawn_worker
 from vantun.errors import WorkerError
+from vantun.session.path_share import PLACES, SLICES, share_dtype
 from vantun.worker_messages import Configure, Message
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class Recruits:
 
     def __init__(self, config: DataplaneConfig, accel: AccelConfig) -> None:
         self.floors = FloorPage()
+        self._rates = SharedPage.create(share_dtype, (PLACES, SLICES), "vantun-rates")
         self.engines: dict[str, str] = {}
         self._config = config
         self._accel = accel
@@ -46,7 +49,7 @@ class Recruits:
     async def start(self, patience: float, take: Take) -> WorkerChannel:
         """Start a worker and wait until it could serve. Raises WorkerError."""
         self._started += 1
-        process, ours = spawn_worker(self.floors.page.fd)
+        process, ours = spawn_worker(self.floors.page.fd, self._rates.fd)
         channel = WorkerChannel(process, ours, patience, take)
         ready = await channel.begin(Configure(asdict(self._config), asdict(self._accel), self._started))
         self.engines = ready.engines
@@ -93,9 +96,10 @@ class Recruits:
                 await done[0].close()
 
     async def close(self) -> None:
-        """End the one that waits, and give the page up: no worker is left."""
+        """End the one that waits, and give the pages up: no worker is left."""
         await self.dismiss()
         self.floors.close()
+        self._rates.close()
 
 
 def _unasked(_message: Message, _descriptors: list[int]) -> None:

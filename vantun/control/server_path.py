@@ -300,6 +300,7 @@ class ServerPath:
                     max_mtu=config.mtu,
                     backup=bool(hello.backup),
                     slice=index,
+                    slices=len(cids),
                 )
             )
         return tuple(lanes)

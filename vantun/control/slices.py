@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from vantun.control.path_places import PathPlaces
+
 FIRST_NUMBER = 1 << 62
 """Numbers of slices 1 and up; ids of sessions, which slice 0 goes by, are below."""
 
@@ -19,13 +21,20 @@ class Slice(NamedTuple):
 
 
 class Slices:
-    """All slices of all sessions of an appliance. To a worker, each is a session of its own."""
+    """All slices of all sessions of an appliance. To a worker, each is a session of its own.
+
+    Attributes
+    ----------
+    shares
+        Where the slices of a session agree on shares of a path's rate.
+    """
 
     def __init__(self) -> None:
         self._numbers = itertools.count(FIRST_NUMBER)
         self._of: dict[int, dict[int, Slice]] = {}
         self._known: dict[int, tuple[int, int]] = {}
         self._more = 0
+        self.shares = PathPlaces()
 
     def __contains__(self, session: int) -> bool:
         """Tell whether anything is known of a session."""
@@ -50,6 +59,11 @@ class Slices:
         """Return the slices of a session."""
         return tuple(self._of.get(session, {}).values())
 
+    def leave(self, session: int, path: int) -> tuple[Slice, ...]:
+        """Return the slices of a session, which leave a path."""
+        self.shares.give_back(session, path)
+        return self.of(session)
+
     def on(self, worker: int) -> Iterator[tuple[int, Slice]]:
         """Yield (session, slice) of everything that a worker has."""
         for session, slices in self._of.items():
@@ -67,6 +81,7 @@ class Slices:
 
     def forget(self, session: int) -> tuple[Slice, ...]:
         """Forget a session; return the slices that it had."""
+        self.shares.give_back(session)
         slices = tuple(self._of.pop(session, {}).values())
         for each in slices:
             del self._known[each.number]

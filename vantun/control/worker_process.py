@@ -16,19 +16,19 @@ from vantun.errors import ProtocolError, WorkerError
 _SNAPSHOT_BYTES = 256 << 20
 
 
-def spawn_worker(floors: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Return a new worker process and our end of the socket to it; ``floors`` is the descriptor of the shared page.
+def spawn_worker(floors: int, rates: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Return a new worker process and our end of the socket to it; ``floors`` and ``rates`` are shared pages.
 
     Raises WorkerError.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [sys.executable, "-P", "-m", "vantun.dataplane.worker", "--fd", str(theirs.fileno())]
-    command += ["--floors", str(floors)]
+    command += ["--floors", str(floors), "--rates", str(rates)]
     # numpy's idle BLAS threads showed up in profiles
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     with theirs:
         try:
-            inherited = [theirs.fileno(), floors]
+            inherited = [theirs.fileno(), floors, rates]
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=inherited, env=environment)
         except OSError as error:
             ours.close()

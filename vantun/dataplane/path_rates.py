@@ -51,7 +51,7 @@ class PathRates:
 
     def add(self, lane: int, spec: LaneSpec) -> None:
         """Share the rate of a lane that was just added, if its path has one to be shared."""
-        limit = max(spec.rate, spec.cap) / 8.0
+        limit = max(spec.rate, spec.cap) / 8.0 * spec.slices
         if self._page is None or spec.share[0] < 0 or limit <= 0.0:
             return
         leave_share(self._page, *spec.share)

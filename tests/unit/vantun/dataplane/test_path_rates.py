@@ -27,7 +27,8 @@ class Workers:
         self.rates: list[PathRates] = []
         for line in (0, 1):
             plane = Dataplane(SMALL, lab_engines())
-            spec = replace(lane_pair(1, (1, 2))[0], share=(7, line), rate=LIMIT * brutal, cap=LIMIT * (not brutal))
+            spec = replace(lane_pair(1, (1, 2))[0], share=(7, line), slices=2)
+            spec = replace(spec, rate=LIMIT / 2 * brutal, cap=LIMIT / 2 * (not brutal))
             row = plane.add_lane(spec, 1.0)
             rates = PathRates(plane.context, plane.sessions, page, lambda: self.now)
             rates.add(row, spec)
