@@ -37,7 +37,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
         theirs.send(answer)
         process = subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])
         made.append((process, theirs))
-        monkeypatch.setattr(recruits, "spawn_worker", lambda _floors: (process, ours))
+        monkeypatch.setattr(recruits, "spawn_worker", lambda _floors, _rates: (process, ours))
         return process, theirs
 
     yield start
