@@ -29,6 +29,7 @@ from drivers.errors import DriverError
 from vantun.errors import VantunError
 
 PAGE = ROOT / "docs" / "measurements.md"
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _BINARIES = ("wireguard_go", "hysteria", "kcptun_client", "kcptun_server")
 
 
@@ -154,13 +155,15 @@ def save_soak(document: dict[str, object], options: argparse.Namespace) -> int:
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
+    for each in _ENDS:  # a second one must not stop the cleaning
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and save; whatever happens, nothing is left behind."""
     options = options_of(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _ENDS:  # SIGINT, too: started in the background it would be ignored
         signal.signal(number, _interrupt)
     began = time.monotonic()
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.line_stages import worker_pids
 from benchmarks.line_subjects import Running
-from benchmarks.line_town import LineError, Program, Town, run
+from benchmarks.line_town import LineError, Program, Town, run, wait_until
 
 PORT = 5201
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -81,9 +81,11 @@ _PASSING = ("busy", "refused")
 
 
 def start_iperf(town: Town) -> Program:
-    """Start iperf3 servers on side b, for all subjects."""
+    """Start the iperf3 server on side b, for all subjects, and wait until it listens."""
     run("iperf3", "--version")
-    return town.spawn("b", "iperf3", "-s", "-p", str(PORT))
+    server = town.spawn("b", "iperf3", "-s", "-p", str(PORT))
+    wait_until(lambda: f":{PORT} " in town.run("b", "ss", "-ltn"), "iperf3 listens", [server])
+    return server
 
 
 def iperf(town: Town, target: str, seconds: float, *options: str) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class Town:
     def __enter__(self) -> Town:
         if os.geteuid() != 0:
             raise LineError("the line laboratory makes network namespaces and TUN devices: run it as root")
-        for tool in ("ip", "ethtool", "taskset"):
+        for tool in ("ip", "ss", "ethtool", "taskset"):
             if shutil.which(tool) is None:
                 raise LineError(f"{tool} is not installed; apt-get install iproute2 ethtool util-linux")
         remove_leftovers()

@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,14 +32,29 @@ def namespaces() -> list[str]:
     return [line.split()[0] for line in shown.splitlines() if line.strip()]
 
 
-def start(*options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def start(*options: str) -> Iterator[subprocess.Popen[str]]:
+    """Yield a run that goes on until it is ended, here at the latest."""
+    with subprocess.Popen(
         [sys.executable, "-u", "-m", "benchmarks.line", "--quick", "--seconds", "1", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-    )
+    ) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
+
+
+def wait_begun(program: subprocess.Popen[str]) -> None:
+    """Read its output until the first subject is up."""
+    assert program.stdout is not None
+    for line in program.stdout:
+        if "direct: up" in line:
+            return
+    raise AssertionError(f"it has ended with {program.wait()}: {program.communicate()[1]}")
 
 
 def mine(program: subprocess.Popen[str]) -> list[str]:
@@ -45,8 +62,8 @@ def mine(program: subprocess.Popen[str]) -> list[str]:
 
 
 def test_the_quick_run_measures_and_leaves_nothing() -> None:
-    program = start("--only", "direct,vantun")
-    output, errors = program.communicate(timeout=500)
+    with start("--only", "direct,vantun") as program:
+        output, errors = program.communicate(timeout=500)
     assert program.returncode == 0, f"{output}{errors}"
     rates = dict(re.findall(r"^(direct|vantun) +(?:up|down) +([0-9.]+) Mbit/s", output, re.MULTILINE))
     assert set(rates) == {"direct", "vantun"}
@@ -80,25 +97,21 @@ def test_a_whole_round_without_a_tunnel(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(how: signal.Signals) -> None:
-    program = start("--only", "direct", "--rounds", "100")
-    assert program.stdout is not None
-    while "direct: up" not in program.stdout.readline():
-        assert program.poll() is None
-    assert len(mine(program)) == len(SIDES)
-    program.send_signal(how)
-    _, errors = program.communicate(timeout=60)
+    with start("--only", "direct", "--rounds", "100") as program:
+        wait_begun(program)
+        assert len(mine(program)) == len(SIDES)
+        program.send_signal(how)
+        _, errors = program.communicate(timeout=60)
     assert program.returncode == 130
     assert "everything was removed" in errors
     assert not mine(program)
 
 
 def test_the_next_run_removes_what_a_killed_one_has_left() -> None:
-    program = start("--only", "direct", "--rounds", "100")
-    assert program.stdout is not None
-    while "direct: up" not in program.stdout.readline():
-        assert program.poll() is None
-    program.kill()
-    program.communicate()
+    with start("--only", "direct", "--rounds", "100") as program:
+        wait_begun(program)
+        program.kill()
+        program.communicate()
     left = mine(program)
     assert len(left) == len(SIDES)
     assert set(left) <= set(remove_leftovers())
