@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from vantun.cli.status_rows import Row, number, rows_of
+from vantun.cli.top_crew import busiest, crew_changed
 
 _NOTHING: Row = {}
 
@@ -186,10 +187,10 @@ class Rates:
 def rates(before: Row, after: Row, seconds: float) -> Rates | None:
     """Return what happened from ``before`` to ``after``; None if one of them has no worker's counters.
 
-    A status lacks them while a worker is being replaced, or is too busy to answer.
+    A status lacks them while a worker is being replaced, or is too busy to answer. Of several, one was replaced.
     """
     worker, last = _part(after, "worker"), _part(before, "worker")
-    if not worker or not last or seconds <= 0.0:
+    if not worker or not last or seconds <= 0.0 or crew_changed(before, after):
         return None
     restarted = _changed(before, after, "pid")
     replaced = restarted or _changed(last, worker, "pid")
@@ -197,7 +198,7 @@ def rates(before: Row, after: Row, seconds: float) -> Rates | None:
         before, last = _NOTHING, _NOTHING
     per_second = 1.0 / seconds
     pool = _part(after, "pool")
-    found = _worker(after, worker, last, per_second, replaced=replaced)
+    found = _worker(before, after, worker, last, per_second, replaced=replaced)
     return Rates(
         seconds=seconds,
         role=str(after.get("role", "appliance")),
@@ -235,13 +236,14 @@ def _pairs(before: Row, after: Row, name: str, identity: Callable[[Row], tuple[s
     return [(known.get(identity(row), _NOTHING), row) for row in rows_of(after, name)]
 
 
-def _worker(after: Row, worker: Row, last: Row, per_second: float, *, replaced: bool) -> WorkerRate:
+def _worker(before: Row, after: Row, worker: Row, last: Row, per_second: float, *, replaced: bool) -> WorkerRate:
     def share(name: str) -> float | None:
         if not isinstance(worker.get(name), int | float):
             return None
         return min(_more(last, worker, name) * per_second, 1.0)
 
     life = _part(after, "workers")
+    worker, last = busiest(before, after, (worker, last))
     return WorkerRate(
         pid=int(number(worker, "pid")),
         replaced=replaced,
@@ -249,7 +251,7 @@ def _worker(after: Row, worker: Row, last: Row, per_second: float, *, replaced: 
         system=share("cpu_system_s"),
         wait=share("cpu_wait_s"),
         turns=_more(last, worker, "turns") * per_second,
-        resident=number(worker, "rss_bytes"),
+        resident=sum(number(row, "rss_bytes") for row in rows_of(life, "each")) or number(worker, "rss_bytes"),
         deaths=int(number(life, "deaths")),
         last_death=str(life.get("last_death") or ""),
         standby=str(life.get("standby") or ""),

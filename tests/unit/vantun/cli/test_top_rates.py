@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,3 +114,18 @@ def test_no_rate_is_negative(counts: list[int], seconds: float) -> None:
     assert found.out_bps >= 0
     assert found.stages[0].calls >= 0
     assert 0 <= found.stages[0].share <= 1
+
+
+def test_of_several_workers_the_busiest_counts_and_a_sample_across_a_death_says_nothing() -> None:
+    before = {**status(), "crew": 2}
+    each = [{"worker": index, "pid": 20 + index, "cpu_s": 1.0, "rss_bytes": 10} for index in range(2)]
+    before["workers"] = {**before["workers"], "each": each}
+    after = copy.deepcopy(before)
+    after["workers"]["each"][1]["cpu_s"] = 1.75
+    found = rates(before, after, 1.0)
+    assert found is not None
+    assert (found.worker.pid, found.worker.busy, found.worker.resident) == (21, 0.75, 20)
+    after["workers"]["each"][1]["pid"] = 30
+    assert rates(before, after, 1.0) is None
+    del after["workers"]["each"][1]
+    assert rates(before, after, 1.0) is None
