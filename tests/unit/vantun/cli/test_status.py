@@ -225,3 +225,11 @@ def test_engines_are_shown_when_one_has_failed(capsys: pytest.CaptureFixture[str
     rungs[0]["failures"] = {}
     render.show(document({**STATUS, "engine_watch": watch}))
     assert "redone" not in capsys.readouterr().out
+
+
+def test_several_workers_have_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    each = [{"worker": index, "pid": 4711 + index, "cpu": index, "cpu_s": 1.5, "flows": 3} for index in range(2)]
+    render.show(document({**STATUS, "workers": {"each": each, "deaths": 0}}))
+    assert "4712" in capsys.readouterr().out
+    render.show(document({**STATUS, "workers": {"each": each[:1], "deaths": 0}}))
+    assert "4711" not in capsys.readouterr().out

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from drivers.linux.affinity import ANYWHERE, Place
-from vantun.config_life import LifeConfig
+from vantun.config_kinds import Kind
+from vantun.config_life import LIFE_KEYS, LifeConfig
 from vantun.control.worker_count import worker_count, worker_places
 
 REASON = "the kernel does not take the steering program: no"
@@ -31,3 +32,17 @@ def test_several_workers_have_a_place_each_unless_they_may_not() -> None:
     assert [place.cpu for place in worker_places(LifeConfig(pin=False), 3)] == [ANYWHERE] * 3
     assert worker_places(LifeConfig(pin=True), 1)[0].cpu != ANYWHERE
     assert len(worker_places(LifeConfig(), 2)) == 2
+
+
+def parsed(key: str, text: str) -> object:
+    kind = next(each.kind for each in LIFE_KEYS if each.name == key)
+    assert isinstance(kind, Kind)
+    return kind.parse(text)
+
+
+def test_the_keys_of_the_file() -> None:
+    assert [parsed("workers.count", text) for text in ("auto", "1", "64")] == [0, 1, 64]
+    assert [parsed("workers.pin", text) for text in ("auto", "on", "off")] == [None, True, False]
+    for key, text in (("workers.count", "0"), ("workers.count", "65"), ("workers.count", "-1"), ("workers.pin", "1")):
+        with pytest.raises(ValueError, match=r"^$"):
+            parsed(key, text)
