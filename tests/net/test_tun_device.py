@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import socket
@@ -184,6 +185,7 @@ def test_what_a_device_answers_when_it_is_down_or_gone() -> None:
 
 
 def test_an_ordinary_user_is_told_what_is_missing() -> None:
+    codecs.lookup("ascii")  # imported now: an ordinary user may not read this Python
     os.seteuid(65_534)
     try:
         found = probe_tun()

@@ -184,13 +184,17 @@ class Rates:
         return sum(path.in_bps for path in self.paths)
 
 
+_SHORTEST = 1e-3
+"""Seconds: what happened in less is no rate, and by next to nothing it would be none of a number."""
+
+
 def rates(before: Row, after: Row, seconds: float) -> Rates | None:
     """Return what happened from ``before`` to ``after``; None if one of them has no worker's counters.
 
     A status lacks them while a worker is being replaced, or is too busy to answer. Of several, one was replaced.
     """
     worker, last = _part(after, "worker"), _part(before, "worker")
-    if not worker or not last or seconds <= 0.0 or crew_changed(before, after):
+    if not worker or not last or seconds < _SHORTEST or crew_changed(before, after):
         return None
     restarted = _changed(before, after, "pid")
     replaced = restarted or _changed(last, worker, "pid")

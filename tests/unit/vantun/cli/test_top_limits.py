@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.vantun.cli.top_documents import Status, later, spend, status
@@ -249,6 +249,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(sorted(status())), JSON), st.floats(-1, 5))
+@example({}, 2.2e-311)
 def test_no_document_breaks_it(odd: dict[str, object], seconds: float) -> None:
     for before, after in (({**status(), **odd}, status()), (status(), {**status(), **odd}), (odd, odd)):
         assert findings(before, after, seconds)[0].next_step
