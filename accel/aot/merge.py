@@ -12,7 +12,7 @@ from accel.aot.trampoline import trampoline
 from accel.ir import crc
 from drivers.kernel_library import SELF_TEST
 
-_MEMORY = ("memcpy", "memmove", "memset", "memcmp", "malloc", "free", "read", "writev", "__errno_location")
+_MEMORY = ("memcpy", "memmove", "memset", "memcmp", "malloc", "free", "read", "readv", "writev", "__errno_location")
 _NUMBERS = ("pow", "exp", "exp2", "log", "log2", "log10", "sqrt", "floor", "ceil", "trunc", "rint", "round", "fma")
 _OF_THE_SYSTEM = frozenset((*_MEMORY, *_NUMBERS, crc.SYMBOL))
 """Functions that kernels may call: of the C library, and the one that every level brings (emit.py)."""

@@ -24,7 +24,7 @@ MAX_PIECES = 1024
 """Pieces of a gathered packet (UIO_MAXIOV)."""
 
 _C = Library("the C library", ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"], "run on Linux")
-for _symbol in ("read", "writev", "__errno_location"):
+for _symbol in ("read", "readv", "writev", "__errno_location"):
     _C.function(_symbol, ctypes.c_ssize_t)
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     int64 = int
 
     def _read(descriptor: int, address: int, size: int) -> int: ...
+    def _readv(descriptor: int, iov: int, count: int) -> int: ...
     def _writev(descriptor: int, iov: int, count: int) -> int: ...
     def _errno_location() -> ctypes._Pointer[ctypes.c_int32]: ...
     def _carray(pointer: ctypes._Pointer[ctypes.c_int32], size: int) -> NDArray[np.int32]: ...
@@ -47,6 +48,7 @@ def _teach_names() -> None:
     globals().update(
         _carray=carray,
         _read=types.ExternalFunction("read", types.intp(types.int32, types.intp, types.uintp)),
+        _readv=types.ExternalFunction("readv", types.intp(types.int32, types.intp, types.int32)),
         _writev=types.ExternalFunction("writev", types.intp(types.int32, types.intp, types.int32)),
         _errno_location=types.ExternalFunction("__errno_location", types.CPointer(types.int32)()),
     )
@@ -66,6 +68,18 @@ def read_packet(descriptor: int, memory: NDArray[np.uint8], start: int) -> int:
     if start < 0 or start + SLOT > memory.size:
         return -EFAULT
     got = _read(descriptor, memory.ctypes.data + start, SLOT)
+    return int64(got) if got >= 0 else -_errno()
+
+
+@kernel
+def scatter_packet(descriptor: int, iov: NDArray[np.uint64], count: int) -> int:
+    """Read one packet, header included, to the first ``count`` rows of ``iov``; return its bytes, or ``-errno``.
+
+    ``iov`` as that of :func:`write_packet`; what it has no room for is cut, so it has room for SLOT bytes.
+    """
+    if count < 1 or count > iov.shape[0] or count > MAX_PIECES:
+        return -EINVAL
+    got = _readv(descriptor, iov.ctypes.data, count)
     return int64(got) if got >= 0 else -_errno()
 
 

@@ -1,6 +1,8 @@
 """Packets between the TUN device and the TUN flows of sessions: one nopython call moves a batch, at most a millisecond.
 
-Out of the device a packet is copied once, into shard rows; towards it, nothing is: the kernel gathers it from the rows.
+Out of the device a large packet is read right into shard rows; a small one is copied there, which costs less than the
+fifty places that a packet of unknown size wants. Towards the device nothing is copied: the kernel gathers it from the
+rows.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from drivers.kernel import kernel
 from drivers.linux.tun import VNET_HEADER
-from drivers.linux.tun_kernel import SLOT, read_packet, write_packet
+from drivers.linux.tun_kernel import SLOT, read_packet, scatter_packet, write_packet
 from vantun.dataplane.tun_filter import judge_incoming, judge_outgoing
 from vantun.dataplane.tun_tables import (
     DOWN,
@@ -28,13 +30,26 @@ from vantun.dataplane.tun_tables import (
     TRUNCATED,
     TunTables,
 )
-from vantun.session.packets import MAX_PACKET, next_packet, packet_done, packet_room, put_packet
+from vantun.session.packets import (
+    MAX_PACKET,
+    abandon_packet,
+    commit_packet,
+    next_packet,
+    packet_done,
+    packet_room,
+    put_packet,
+    reserve_packet,
+)
 from vantun.session.tables import Tables, head
 from vantun.wire.integers import int64, uint64
 
 CALL_PACKETS = 64
 CALL_BYTES = 1 << 20
 """What a call moves at most: 16 superpackets, of 6 us to read or 23 us to write, or 64 packets."""
+
+_LARGE = 16_384
+"""Bytes from which on the next packet is expected to be large, too, and of the same session. A wrong guess costs: 58
+rows taken in vain, 0.5 us, or 64 KB copied, 6 us."""
 
 MORE, WAIT, EMPTY = 2, 1, 0
 """Why a call of :func:`read_tun` ended: its share is used up; the client's flow has no room; nothing waits."""
@@ -50,6 +65,77 @@ def _count(r: Any, direction: int, slot: int, reason: int, size: int) -> None:
             entry.bytes[direction] += size - VNET_HEADER
         else:
             entry.dropped[direction] += 1
+
+
+@kernel
+def _gather_head(
+    memory: NDArray[np.uint8], base: int, pieces: NDArray[np.uint64], count: int, data: NDArray[np.uint8]
+) -> int:
+    """Copy the beginning of a packet to ``data``, as much as fits; return its bytes."""
+    have = 0
+    for i in range(count):
+        start = int64(pieces[i, 0]) - base
+        part = min(int64(pieces[i, 1]), data.size - have)
+        if start < 0 or start + part > memory.size:
+            return 0
+        data[have : have + part] = memory[start : start + part]
+        have += part
+        if have == data.size:
+            break
+    return have
+
+
+@kernel
+def _read_small(t: Tables, tun: TunTables, now: float) -> tuple[int, int, int]:
+    """Read a packet to the staging memory, and copy it to where it belongs.
+
+    Returns
+    -------
+    tuple[int, int, int]
+        Its bytes (or -errno, and nothing else), its slot (-1 = none), and OK or why it was dropped.
+    """
+    r = tun.root[0]
+    size = read_packet(int64(r.state[0].descriptor), tun.staging, 0)
+    if size < 0:
+        return size, -1, OK
+    if size >= SLOT:
+        return size, -1, TRUNCATED
+    if size < VNET_HEADER:
+        return size, -1, MALFORMED
+    reason, slot = judge_outgoing(r, tun.staging, size)
+    if reason == OK and put_packet(t, int64(r.slot[slot].flow), tun.staging, 0, size, now) != 1:
+        reason = NO_ROOM
+    return size, slot, reason
+
+
+@kernel
+def _read_large(t: Tables, tun: TunTables, expected: int, count: int, now: float) -> tuple[int, int, int]:
+    """Read a packet to the ``count`` places that were reserved for the session in slot ``expected``; see _read_small.
+
+    A packet of another session is copied, as a small one is.
+    """
+    r = tun.root[0]
+    flow = int64(r.slot[expected].flow)
+    base = int64(t.memory.ctypes.data)
+    size = scatter_packet(int64(r.state[0].descriptor), tun.places, count)
+    slot = -1
+    reason = OK
+    if size >= SLOT:
+        reason = TRUNCATED
+    elif 0 <= size < VNET_HEADER:
+        reason = MALFORMED
+    elif size > 0:
+        _gather_head(t.memory, base, tun.places, count, tun.staging[: min(size, HEAD)])
+        reason, slot = judge_outgoing(r, tun.staging, size)
+    if reason == OK and slot == expected:
+        commit_packet(t, flow, size, tun.places, tun.rows, count, now)
+        return size, slot, OK
+    if reason == OK and size > 0:
+        _gather_head(t.memory, base, tun.places, count, tun.staging[:size])
+    abandon_packet(t, flow, tun.rows, count)
+    if reason == OK and size > 0 and put_packet(t, int64(r.slot[slot].flow), tun.staging, 0, size, now) != 1:
+        reason = NO_ROOM
+    return size, slot, reason
 
 
 @kernel
@@ -73,39 +159,20 @@ def read_tun(t: Tables, tun: TunTables, now: float) -> tuple[int, int]:
                 return EMPTY, total
             if packet_room(t, int64(r.slot[state.slot].flow)) < MAX_PACKET + 4:
                 return WAIT, total
-        size = read_packet(int64(state.descriptor), tun.staging, 0)
+        expected = int64(state.bulk)
+        count = 0
+        if expected >= 0 and r.slot[expected].flow >= 0:
+            count = reserve_packet(t, int64(r.slot[expected].flow), tun.places, tun.rows, now)
+        if count > 0:
+            size, slot, reason = _read_large(t, tun, expected, count, now)
+        else:
+            size, slot, reason = _read_small(t, tun, now)
         if size < 0:
             return (EMPTY if size == -EAGAIN or size == -EINTR else size), total
         total += size
-        slot = -1
-        if size >= SLOT:
-            reason = TRUNCATED
-        elif size < VNET_HEADER:
-            reason = MALFORMED
-        else:
-            reason, slot = judge_outgoing(r, tun.staging, size)
-        if reason == OK and put_packet(t, int64(r.slot[slot].flow), tun.staging, 0, size, now) != 1:
-            reason = NO_ROOM
+        state.bulk = slot if reason == OK and size >= _LARGE else -1
         _count(r, OUT, slot, reason, size)
     return MORE, total
-
-
-@kernel
-def _gather_head(
-    memory: NDArray[np.uint8], base: int, pieces: NDArray[np.uint64], count: int, data: NDArray[np.uint8]
-) -> int:
-    """Copy the beginning of a packet to ``data``; return its bytes."""
-    have = 0
-    for i in range(count):
-        start = int64(pieces[i, 0]) - base
-        part = min(int64(pieces[i, 1]), HEAD - have)
-        if start < 0 or start + part > memory.size:
-            return 0
-        data[have : have + part] = memory[start : start + part]
-        have += part
-        if have == HEAD:
-            break
-    return have
 
 
 @kernel

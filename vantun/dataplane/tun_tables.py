@@ -16,7 +16,7 @@ from drivers.linux.tun import VNET_HEADER
 from drivers.linux.tun_kernel import SLOT
 from vantun.acl import ACTION_NUMBERS, packet_rule_type
 from vantun.session.limits import MAX_SESSIONS
-from vantun.session.packets import PACKET_PIECES
+from vantun.session.packets import PACKET_PIECES, PIECES
 from vantun.tun_messages import MAX_PACKET_RULES, MAX_PREFIXES
 
 PLACES = 4 * MAX_PREFIXES
@@ -75,6 +75,7 @@ state_dtype = np.dtype(
         ("client_to_client", "u1"),
         ("offloads", "i4"),  # TunOffload: what peers may send
         ("slot", "i4"),  # client: the session with the TUN flow, -1 = none
+        ("bulk", "i4"),  # session that the last packet out went to, if it was a large one; -1 = it was none
         ("prefixes", "i4"),
         ("conflicts", "i4"),  # prefixes that another session has already
         ("rules", "i4"),
@@ -138,13 +139,15 @@ class TunTables(NamedTuple):
     root
         [1] the record.
     staging
-        [shape=(SLOT,), dtype=uint8] where packets are read to.
+        [shape=(SLOT,), dtype=uint8] where small packets are read to, and the beginnings of large ones are copied.
     head
         [shape=(HEAD,), dtype=uint8] beginning of the packet that is to be written, its vnet header first.
     iov
         [shape=(1 + PACKET_PIECES, 2), dtype=uint64] what is written: the vnet header, then the rest of the packet.
     pieces
         [shape=(PACKET_PIECES, 2), dtype=uint64] ``iov[1:]``: the packet as it came.
+    places, rows
+        [shape=(PIECES, 2), dtype=uint64], [shape=(PIECES,), dtype=int32] where a large packet is read to.
     """
 
     root: Any
@@ -152,6 +155,8 @@ class TunTables(NamedTuple):
     head: NDArray[np.uint8]
     iov: NDArray[np.uint64]
     pieces: NDArray[np.uint64]
+    places: NDArray[np.uint64]
+    rows: NDArray[np.int32]
 
 
 def make_tun_tables() -> tuple[TunTables, Arena]:
@@ -161,9 +166,12 @@ def make_tun_tables() -> tuple[TunTables, Arena]:
     state = root[0]["state"][0]
     state["descriptor"] = -1
     state["slot"] = -1
+    state["bulk"] = -1
     root[0]["place"] = -1
     root[0]["slot"]["flow"] = -1
     iov = np.zeros((1 + PACKET_PIECES, 2), np.uint64)
     iov[0] = arena.address, VNET_HEADER
     first = row_stride(HEAD)
-    return TunTables(root, arena.memory[first : first + SLOT], arena.memory[:HEAD], iov, iov[1:]), arena
+    staging, head = arena.memory[first : first + SLOT], arena.memory[:HEAD]
+    places, rows = np.zeros((PIECES, 2), np.uint64), np.zeros(PIECES, np.int32)
+    return TunTables(root, staging, head, iov, iov[1:], places, rows), arena

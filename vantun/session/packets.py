@@ -6,6 +6,7 @@ channel (docs/protocol.md, "Packet flows"). There is no credit: what finds no ro
 
 from vantun.session.packets_in import NOW, ORDERED, PACKET_PIECES, next_packet, packet_done
 from vantun.session.packets_out import LENGTH_SIZE, MAX_PACKET, packet_room, put_packet
+from vantun.session.packets_rows import PIECES, abandon_packet, commit_packet, reserve_packet
 
 __all__ = [
     "LENGTH_SIZE",
@@ -13,8 +14,12 @@ __all__ = [
     "NOW",
     "ORDERED",
     "PACKET_PIECES",
+    "PIECES",
+    "abandon_packet",
+    "commit_packet",
     "next_packet",
     "packet_done",
     "packet_room",
     "put_packet",
+    "reserve_packet",
 ]

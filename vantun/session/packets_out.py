@@ -21,9 +21,9 @@ MAX_PACKET = 65_600
 """Bytes of the largest body: an IP packet of 65,535 with its vnet header, or a UDP payload with its address."""
 LENGTH_SIZE = 4
 """Bytes of the length before each body."""
-_HEAD_MAX = 21
+HEAD_MAX = 21
 """Bytes of the longest PACKETS head."""
-_WORTH = 64
+WORTH = 64
 """Bytes that must be left in a shard for a record to be begun there."""
 _QUEUE_MIN = 2 * (MAX_PACKET + LENGTH_SIZE)
 _QUEUE_MAX = 1 << 22
@@ -61,7 +61,7 @@ def packet_room(t: Tables, flow_index: int) -> int:
     # a row that has been begun needs a number too; the rows kept back are for what repairs and other channels need
     shards = min(room(t, session * CHANNELS + PACKETS), int64(pool.rows_free - pool.rows // 16)) - 1
     shards = min(shards, int64(pool.rows_free - t.session[session].rows))
-    return int64(max(0, min(left, shards * (area - _HEAD_MAX))))
+    return int64(max(0, min(left, shards * (area - HEAD_MAX))))
 
 
 @kernel
@@ -80,13 +80,10 @@ def put_packet(t: Tables, flow_index: int, memory: NDArray[np.uint8], start: int
     if outside or packet_room(t, flow_index) < total:
         ch.dropped_full += 1
         return 0
-    ch.burst = ch.burst * 0.5 ** ((now - ch.burst_at) / _BURST_HALF) + total
-    ch.burst_at = now
-    ch.packets_in += 1
-    wake(t, int64(record.session))
+    note_packet(t, int64(record.session), total, now)
     done = 0
     while done < total:
-        space = _open_record(t, channel, flow_index, total - done if done > 0 else 0, now)
+        space = begin_record(t, channel, flow_index, total - done if done > 0 else 0, now)
         part = min(space, total - done)
         place = ch.open_row * t.pool[0].stride + ROW_UNIT + UNIT_HEAD + ch.open_length
         for i in range(done, min(done + part, LENGTH_SIZE)):
@@ -105,7 +102,19 @@ def put_packet(t: Tables, flow_index: int, memory: NDArray[np.uint8], start: int
 
 
 @kernel
-def _open_record(t: Tables, channel: int, flow_index: int, rest: int, now: float) -> int:
+def note_packet(t: Tables, session: int, size: int, now: float) -> None:
+    """Account for a packet that is put: ``size`` bytes of the stream."""
+    ch = t.channel[session * CHANNELS + PACKETS]
+    if now != ch.burst_at:
+        ch.burst *= 0.5 ** ((now - ch.burst_at) / _BURST_HALF)
+        ch.burst_at = now
+    ch.burst += size
+    ch.packets_in += 1
+    wake(t, session)
+
+
+@kernel
+def begin_record(t: Tables, channel: int, flow_index: int, rest: int, now: float) -> int:
     """Return how many bytes of the flow fit the open row, where its record is open; needs :func:`packet_room`.
 
     ``rest`` = bytes of a packet that has begun in an earlier shard.
@@ -116,7 +125,7 @@ def _open_record(t: Tables, channel: int, flow_index: int, rest: int, now: float
     if ch.open_row >= 0:
         if ch.open_flow == flow_index and ch.open_length < area:
             return area - int64(ch.open_length)
-        if area - ch.open_length < _HEAD_MAX + _WORTH:
+        if area - ch.open_length < HEAD_MAX + WORTH:
             flush_packets(t, channel // CHANNELS, now)
     if ch.open_row < 0:
         ch.open_row = take_row(t)
