@@ -16,19 +16,21 @@ from vantun.lab.link import LinkProfile
 from vantun.lab.network import Network
 from vantun.lab.transfer import start_transfer
 from vantun.session.parity import MAX_STANDING, least_rows, standing_rows
-from vantun.session.rate import BURST_LEAST, BURST_SECONDS
+from vantun.session.rate import BURST_BEGIN, BURST_LEAST, BURST_SECONDS, CRUISE, STARTUP
 
 
 @given(
     st.floats(1e4, 1e9),
     st.lists(st.tuples(st.floats(0.0, 0.05), st.floats(0.0, 1.0)), min_size=1, max_size=40),
+    st.sampled_from([(STARTUP, BURST_BEGIN), (CRUISE, BURST_LEAST)]),
 )
-def test_token_bucket(rate: float, steps: list[tuple[float, float]]) -> None:
+def test_token_bucket(rate: float, steps: list[tuple[float, float]], begins: tuple[int, float]) -> None:
     """Whoever sends only what the bucket holds never sends more than rate x time + burst."""
     t = Peer().end.plane.context.tables
     lane = t.lane[0]
     lane["pacing_rate"], lane["tokens"], lane["tokens_at"] = rate, 0.0, 0.0
-    burst = max(rate * BURST_SECONDS, BURST_LEAST)
+    lane["mode"], least = begins
+    burst = max(rate * BURST_SECONDS, least)
     now = sent = 0.0
     for wait, share in steps:
         now += wait

@@ -34,9 +34,9 @@ _MARK_GAIN, _MARK_FLOOR, _MARK_RECOVERY = 0.85, 0.5, 0.04
 """Share of the rate that marks leave (RFC 8511: 0.85), at least, and what comes back per round trip without any."""
 BURST_SECONDS, BURST_LEAST = 0.00125, 4 * 1228.0
 """What a lane that was idle, or whose worker woke up late, may send at once: a queue on the way has to hold it."""
-_BURST_BEGIN = 16 * 1228.0
-"""The same while nothing was measured (half an initial window; RFC 9002, section 7.7): at the rate of the beginning, the
-rest of a large packet would come after its first part was given up."""
+BURST_BEGIN = 16 * 1228.0
+"""The same while nothing was measured (half an initial window; RFC 9002, section 7.7): at the rate of the beginning,
+the rest of a large packet would come after its first part was given up."""
 QUANTUM_SECONDS, QUANTUM_MOST = 0.00075, 64 * 1228.0
 """What a lane that waits for its pacer gathers before it sends: one packet at 10 Mbit/s, a whole GSO message (a span of
 bulk) from 840 Mbit/s on. Less would be a system call for a few packets, more a burst that a queue has to hold."""
@@ -218,7 +218,7 @@ def note_resolved(record: np.record, lost: int, quiet: int) -> None:
 @kernel
 def refill_tokens(record: np.record, now: float) -> None:
     """Add what the pacing rate has earned since the last call, up to BURST_SECONDS of it or BURST_LEAST."""
-    least = _BURST_BEGIN if record.control == BBR and record.mode == STARTUP else BURST_LEAST
+    least = BURST_BEGIN if record.control == BBR and record.mode == STARTUP else BURST_LEAST
     burst = max(record.pacing_rate * BURST_SECONDS, least)
     record.tokens = min(burst, record.tokens + (now - record.tokens_at) * record.pacing_rate)
     record.tokens_at = now
