@@ -2,6 +2,8 @@
 
 Every worker of an appliance has a socket of its own; byte 0 of a connection id names the worker (docs/protocol.md). The
 program is classic BPF (SO_ATTACH_REUSEPORT_CBPF, Linux 4.5), which needs no privilege. It sees the UDP payload.
+Without a program the kernel goes by a hash of both addresses and ports: whoever sends from one port stays with one
+socket, as long as no socket of the group is closed for good.
 """
 
 from __future__ import annotations
@@ -74,24 +76,38 @@ def steer(sock: socket.socket, count: int) -> str:
 
 
 def bind_group(count: int, bind: Callable[[int, bool], socket.socket]) -> Group:
-    """Bind ``count`` sockets to one address and port.
-
-    Parameters
-    ----------
-    bind
-        Binds a socket to a port (0 = the one that is wanted), with SO_REUSEPORT or without.
+    """Bind ``count`` sockets to one address and port, and have the program choose among them; see :func:`bind_shared`.
 
     Raises
     ------
     SystemCallError
         When the address cannot be bound, or not several times. No socket is left open then.
     """
+    sockets = bind_shared(count, bind)
+    reason = steer(sockets[0], count) if count > 1 else ""
+    return Group(sockets, not reason, reason)
+
+
+def bind_shared(count: int, bind: Callable[[int, bool], socket.socket]) -> list[socket.socket]:
+    """Bind ``count`` sockets to one address and port; the kernel's hash says which of them gets a datagram.
+
+    Parameters
+    ----------
+    bind
+        Binds a socket to a port (0 = the one that is wanted), with SO_REUSEPORT or without; what it raises comes
+        through.
+
+    Raises
+    ------
+    SystemCallError
+        When the port cannot be shared. No socket is left open then.
+    """
     sockets: list[socket.socket] = []
     try:
         # the first without the option: whoever has the port already, ourselves included, is found
         sockets.append(bind(0, False))  # noqa: FBT003 - a Callable has no names
         if count == 1:
-            return Group(sockets, steered=True, reason="")
+            return sockets
         try:
             sockets[0].setsockopt(socket.SOL_SOCKET, SO_REUSEPORT, 1)
         except OSError as error:
@@ -104,8 +120,17 @@ def bind_group(count: int, bind: Callable[[int, bool], socket.socket]) -> Group:
         for sock in sockets:
             sock.close()
         raise
-    reason = steer(sockets[0], count)
-    return Group(sockets, not reason, reason)
+    return sockets
+
+
+def probe_sharing() -> str:
+    """Return why several sockets cannot share a port here; empty if they can."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, SO_REUSEPORT, 1)
+    except OSError as error:
+        return f"the kernel has no SO_REUSEPORT: {error.strerror}"
+    return ""
 
 
 def probe_steering() -> str:

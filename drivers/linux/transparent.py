@@ -19,7 +19,7 @@ IP_RECVORIGDSTADDR = 20
 IPV6_RECVORIGDSTADDR = 74
 
 
-def transparent_socket(host: str, port: int, *, listening: bool) -> socket.socket:
+def transparent_socket(host: str, port: int, *, listening: bool, shared: bool = False) -> socket.socket:
     """Return a non-blocking UDP socket bound to an IP address, which need not be one of this machine.
 
     Parameters
@@ -28,6 +28,8 @@ def transparent_socket(host: str, port: int, *, listening: bool) -> socket.socke
         The empty host with ``listening`` is every IPv4 address; ``::`` every IPv6 one.
     listening
         Whether the original destination is to be told beside each datagram.
+    shared
+        Whether others, which share it, too, may have the address: SO_REUSEPORT, before it is bound.
 
     Raises
     ------
@@ -47,6 +49,8 @@ def transparent_socket(host: str, port: int, *, listening: bool) -> socket.socke
         sock.settimeout(0)
         sock.setsockopt(level, IPV6_TRANSPARENT if six else IP_TRANSPARENT, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if six:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if listening:

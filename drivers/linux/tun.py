@@ -31,6 +31,8 @@ VNET_HEADER = 10
 MAX_PACKET = 65_535
 """Bytes of the largest IP packet that a device is asked for: no jumbograms (RFC 2675)."""
 NAME_BYTES = 15
+BUCKET_FACTOR = 0x9E3779B1
+"""By which addresses and ports are spread over buckets (:mod:`drivers.linux.tun_steering`)."""
 
 IFF_TUN, IFF_MULTI_QUEUE, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x0100, 0x1000, 0x4000
 IFF_ATTACH_QUEUE, IFF_DETACH_QUEUE = 0x0200, 0x0400
@@ -98,12 +100,15 @@ class TunDevice:
         virtio-net headers, whatever it leaves to the reader; UDP superpackets by those that could leave them.
     missing
         Every offload that was asked for and refused, with its reason.
+    plain
+        Whether packets go in and out without a header, because the driver has none: nothing is left unfinished then.
     """
 
-    def __init__(self, descriptor: int, name: str, ioctl: Ioctl = system_ioctl) -> None:
+    def __init__(self, descriptor: int, name: str, ioctl: Ioctl = system_ioctl, *, plain: bool = False) -> None:
         self.name = name
+        self.plain = plain
         self.offloads = TunOffload.NONE
-        self.takes = TCP_OFFLOADS
+        self.takes = TunOffload.NONE if plain else TCP_OFFLOADS
         self.missing: tuple[Unavailable, ...] = ()
         self._descriptor = descriptor
         self._ioctl = ioctl
@@ -130,15 +135,16 @@ class TunDevice:
         DriverError
             When no interface can have the name.
         UnavailableError
-            When this machine has no TUN driver, or one without virtio-net headers (before Linux 2.6.27).
+            When this machine has no TUN driver, or several queues are wanted of one that has no more than one. A driver
+            without virtio-net headers gives a :attr:`plain` device.
         SystemCallError
             When the process may not, or the name is taken.
         """
         _check_name(name)
         descriptor = _open_clone()
         try:
-            features = _integer(ioctl(descriptor, TUNGETFEATURES, bytes(4)))
-            wanted = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | (IFF_MULTI_QUEUE if multi_queue else 0)
+            features = _features(descriptor, ioctl)
+            wanted = IFF_TUN | IFF_NO_PI | (features & IFF_VNET_HDR) | (IFF_MULTI_QUEUE if multi_queue else 0)
             if features & wanted != wanted:
                 reason = f"the TUN driver of Linux {platform.release()} lacks features 0x{wanted & ~features:x}"
                 raise Unavailable(reason, "use a newer kernel").error()
@@ -147,6 +153,10 @@ class TunDevice:
                 if exclusive
                 else _attach(descriptor, name, wanted, ioctl)
             )
+            if not features & IFF_VNET_HDR:
+                plain = cls(descriptor, taken, ioctl, plain=True)
+                plain.missing = (_plain_only(plain.name),)
+                return plain
             device = cls(descriptor, taken, ioctl)
             _call(ioctl, descriptor, TUNSETVNETHDRSZ, VNET_HEADER, f"sizing the headers of {device.name}")
             device.takes |= device.set_offloads(ALL_OFFLOADS)
@@ -169,27 +179,30 @@ class TunDevice:
         try:
             request = ioctl(descriptor, TUNGETIFF, bytes(40))
             assert isinstance(request, bytes)
-            size = _integer(ioctl(descriptor, TUNGETVNETHDRSZ, bytes(4)))
+            flags = struct.unpack_from("=H", request, 16)[0]
+            plain = not flags & IFF_VNET_HDR
+            size = VNET_HEADER if plain else _integer(ioctl(descriptor, TUNGETVNETHDRSZ, bytes(4)))
         except OSError as error:
             raise DriverError(f"descriptor {descriptor} is no TUN device ({error.strerror}); open it again") from None
-        flags = struct.unpack_from("=H", request, 16)[0]
-        kind = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR
+        kind = IFF_TUN | IFF_NO_PI
         if flags & kind != kind or size != VNET_HEADER:
             raise DriverError(
                 f"the device has flags 0x{flags:x} and headers of {size} B, expected 0x{kind:x} and {VNET_HEADER} B; "
                 "open it with TunDevice.open"
             )
         os.set_blocking(descriptor, False)
-        device = cls(descriptor, request[:16].split(b"\0", 1)[0].decode(), ioctl)
-        device.takes = takes
+        device = cls(descriptor, request[:16].split(b"\0", 1)[0].decode(), ioctl, plain=plain)
+        device.takes = TunOffload.NONE if plain else takes
         return device
 
     def set_offloads(self, wanted: TunOffload) -> TunOffload:
         """Have the kernel leave ``wanted``, or as much of it as it can, to the reader; return what it granted.
 
         May be called at any time: what the far end cannot write (UDP superpackets before Linux 6.2) must not be read
-        here. Raises SystemCallError when even nothing is refused: the device is gone.
+        here. Raises SystemCallError when even nothing is refused: the device is gone. A plain device grants nothing.
         """
+        if self.plain:  # the kernel would agree, and leave packets unfinished without a word
+            return TunOffload.NONE
         asked, missing = wanted, []
         refusal = self._refusal(asked)
         for offloads, name, remedy in _LADDER:
@@ -244,24 +257,33 @@ def use_queue(descriptor: int, wanted: bool, ioctl: Ioctl = system_ioctl) -> Non
         raise SystemCallError(f"changing a queue (descriptor {descriptor})", error.errno or 0, step) from None
 
 
-def probe_tun(path: str = TUN_PATH) -> Capability | Unavailable:
-    """Return whether this process could open a TUN device; changes nothing, creates no interface."""
+def probe_tun(path: str = TUN_PATH, ioctl: Ioctl = system_ioctl) -> Capability | Unavailable:
+    """Return whether this process could open a TUN device, and with what; changes nothing, creates no interface."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         return _unavailable(error, path)
     try:
-        features = _integer(fcntl.ioctl(descriptor, TUNGETFEATURES, bytes(4)))
-    except OSError as error:
-        return Unavailable(f"{path} is not the TUN driver ({error.strerror})", _NO_DRIVER)
+        features = _features(descriptor, ioctl)
+    except DriverError as error:
+        return Unavailable(f"{path} is not the TUN driver ({error})", _NO_DRIVER)
     finally:
         os.close(descriptor)
-    if not features & IFF_VNET_HDR:
-        return Unavailable(f"the TUN driver of Linux {platform.release()} has no virtio-net headers", "use a newer one")
     if not _may_administer():
         return Unavailable("this process may not create network interfaces (no CAP_NET_ADMIN)", _PRIVILEGE)
-    multi_queue = bool(features & IFF_MULTI_QUEUE)
-    return Capability("TUN device", {"kernel": platform.release(), "multi_queue": multi_queue})
+    has = {"vnet_hdr": bool(features & IFF_VNET_HDR), "multi_queue": bool(features & IFF_MULTI_QUEUE)}
+    return Capability("TUN device", {"kernel": platform.release(), **has})
+
+
+def _features(descriptor: int, ioctl: Ioctl) -> int:
+    """Return the IFF_* flags that the driver has."""
+    answer = _call(ioctl, descriptor, TUNGETFEATURES, bytes(4), "asking the TUN driver what it has", {})
+    return _integer(answer)
+
+
+def _plain_only(name: str) -> Unavailable:
+    reason = f"the TUN driver of Linux {platform.release()} refuses virtio-net headers on {name}"
+    return Unavailable(reason, "use another kernel; packets pass one by one, and are completed by it, meanwhile")
 
 
 def _check_name(name: str) -> None:

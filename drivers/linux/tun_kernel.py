@@ -55,7 +55,8 @@ def _teach_names() -> None:
 
 
 @kernel
-def _errno() -> int:
+def errno_now() -> int:
+    """Return the errno of the last call of the C library."""
     return int64(_carray(_errno_location(), 1)[0])
 
 
@@ -68,7 +69,7 @@ def read_packet(descriptor: int, memory: NDArray[np.uint8], start: int) -> int:
     if start < 0 or start + SLOT > memory.size:
         return -EFAULT
     got = _read(descriptor, memory.ctypes.data + start, SLOT)
-    return int64(got) if got >= 0 else -_errno()
+    return int64(got) if got >= 0 else -errno_now()
 
 
 @kernel
@@ -80,7 +81,7 @@ def scatter_packet(descriptor: int, iov: NDArray[np.uint64], count: int) -> int:
     if count < 1 or count > iov.shape[0] or count > MAX_PIECES:
         return -EINVAL
     got = _readv(descriptor, iov.ctypes.data, count)
-    return int64(got) if got >= 0 else -_errno()
+    return int64(got) if got >= 0 else -errno_now()
 
 
 @kernel
@@ -93,4 +94,4 @@ def write_packet(descriptor: int, iov: NDArray[np.uint64], count: int) -> int:
     if count < 1 or count > iov.shape[0] or count > MAX_PIECES:
         return -EINVAL
     done = _writev(descriptor, iov.ctypes.data, count)
-    return int64(done) if done >= 0 else -_errno()
+    return int64(done) if done >= 0 else -errno_now()

@@ -13,12 +13,20 @@ import os
 import socket
 import struct
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from drivers.batch import PacketBatch
 from drivers.errors import DriverError
 from drivers.linux.libc import MessageCalls, libc
 from drivers.linux.udp_bind import RECEIVE_BUFFER, SEND_BUFFER, bind_udp, buffer_warning, prepare
 from drivers.linux.udp_counters import UdpCounters
+
+if TYPE_CHECKING:
+    from drivers.linux.udp_kernel import SendBuffers
+    from drivers.linux.udp_lent import ReceiveBuffers
 
 UDP_SEGMENT = 103
 UDP_GRO = 104
@@ -204,6 +212,23 @@ class UdpSocket:
             When the socket is closed, or the batch holds an address the socket cannot use.
         """
         return self._sender.send(batch, first, count)
+
+    def lend(self, row: NDArray[np.int64]) -> bool:
+        """Write what compiled code needs to use the socket into ``row``; False = it has to ask the socket itself.
+
+        ``row`` [shape=(WORDS,), dtype=int64] (:mod:`drivers.linux.udp_lent`); buffers are those of :attr:`lent`.
+        """
+        return self._sender.lend(row)
+
+    def take_back(self, row: NDArray[np.int64]) -> None:
+        """Count what compiled code has done by ``row``, whose counts are 0 then."""
+        self._sender.take_back(row)
+        self._receiver.take_back(row)
+
+    @property
+    def lent(self) -> tuple[ReceiveBuffers, SendBuffers]:
+        """The buffers for a lent row; those of one socket serve for others of one worker, too."""
+        return self._receiver.lent, self._sender.buffers
 
     def buffer_warning(self) -> str | None:
         """Return what is wrong with the socket buffers and how to mend it, or None if they are as asked."""

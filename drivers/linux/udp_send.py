@@ -6,13 +6,26 @@ import errno
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drivers.batch import SOCKADDR_SIZE, PacketBatch
 from drivers.errors import DriverError, SystemCallError
 from drivers.linux import udp_errno
-from drivers.linux.libc import CONTROLLEN, MSG_DONTWAIT, MessageCalls, OneByOne
+from drivers.linux.libc import CONTROLLEN, MSG_DONTWAIT, Libc, MessageCalls, OneByOne
 from drivers.linux.udp_counters import UdpCounters
 from drivers.linux.udp_kernel import CONTROL_SIZE, SEGMENT_CONTROLLEN, SendBuffers, plan
+from drivers.linux.udp_lent import (
+    DESCRIPTOR,
+    GOT_CALLS,
+    MARKED,
+    MARKS,
+    MOST_SEGMENTS,
+    SENT_CALLS,
+    SENT_MERGED,
+    SENT_MESSAGES,
+    SENT_PACKETS,
+    SENT_SIZE,
+)
 
 MESSAGES = 64
 """Messages per system call; more than 64 brought nothing (0.97 us per packet at 64, 1.04 at 16)."""
@@ -57,6 +70,8 @@ class Sender:
 
     Attributes
     ----------
+    buffers
+        What the kernel is given; compiled code may use them between two sends.
     too_big
         Peer rows, one per packet of the last :meth:`send` that the kernel refused for its length.
     too_big_sizes
@@ -71,7 +86,7 @@ class Sender:
         self.descriptor = descriptor
         self._calls = calls
         self._counters = counters
-        self._buffers = SendBuffers(
+        self.buffers = SendBuffers(
             headers=np.zeros((MESSAGES, 8), np.int64),
             iovecs=np.zeros((PIECES, 2), np.int64),
             controls=np.zeros((MESSAGES, CONTROL_SIZE), np.uint8),
@@ -82,8 +97,8 @@ class Sender:
         self._marks_proved = False
         self._doubt = 0
         # struct cmsghdr of UDP_SEGMENT: length 18, level 17 (SOL_UDP), type 103, then the u16 size.
-        self._buffers.controls[:, :16] = np.frombuffer(np.array([18, 17 | 103 << 32], "<u8").tobytes(), np.uint8)
-        self._headers = int(self._buffers.headers.ctypes.data)
+        self.buffers.controls[:, :16] = np.frombuffer(np.array([18, 17 | 103 << 32], "<u8").tobytes(), np.uint8)
+        self._headers = int(self.buffers.headers.ctypes.data)
 
     def send(self, batch: PacketBatch, first: int, count: int) -> int:
         """Send packets ``first .. first + count - 1``; return how many were taken."""
@@ -102,7 +117,7 @@ class Sender:
                 plain = None
             segments = self.segments if plain is None else 1
             until = end if plain is None else plain.until
-            messages = plan(batch, self._buffers, done, until, segments, self._refused, self._marks)
+            messages = plan(batch, self.buffers, done, until, segments, self._refused, self._marks)
             if messages < 0:
                 raise DriverError(
                     f"packet {-1 - messages} of the batch lies outside its memory or names no peer; nothing of it was "
@@ -117,9 +132,9 @@ class Sender:
                 self._marks, self._doubt = 0, -sent
                 continue
             self._judge_marks(refused_again=True)
-            merged = self._buffers.bound[1, 2] > 0
+            merged = self.buffers.bound[1, 2] > 0
             if merged and udp_errno.gso_refused(-sent):
-                plain = _Plain(int(self._buffers.bound[1, 0]), -sent, self._counters.lost)
+                plain = _Plain(int(self.buffers.bound[1, 0]), -sent, self._counters.lost)
                 continue
             moved = self._refusal(-sent, batch, done)
             if moved == _STOP:
@@ -130,6 +145,24 @@ class Sender:
             self._settle(plain, batch, done - 1)
         return done - first
 
+    def lend(self, row: NDArray[np.int64]) -> bool:
+        """Write what sending takes into a row; False = it takes decisions that compiled code does not know of."""
+        if not isinstance(self._calls, Libc) or self._refused or self._doubt or self.descriptor < 0:
+            return False
+        row[DESCRIPTOR], row[MOST_SEGMENTS], row[MARKS] = self.descriptor, self.segments, self._marks
+        return True
+
+    def take_back(self, row: NDArray[np.int64]) -> None:
+        """Count what compiled code has sent by a lent row."""
+        direction = self._counters.send
+        direction.calls += int(row[SENT_CALLS])
+        direction.messages += int(row[SENT_MESSAGES])
+        direction.packets += int(row[SENT_PACKETS])
+        direction.size += int(row[SENT_SIZE])
+        self._counters.gso_messages += int(row[SENT_MERGED])
+        self._marks_proved |= bool(row[MARKED])
+        row[MARKED:GOT_CALLS] = 0
+
     @property
     def marks(self) -> bool:
         """Whether the ECN bits of a batch are asked for."""
@@ -138,8 +171,8 @@ class Sender:
     @property
     def _marked(self) -> bool:
         """Whether the first message of the present call asks for ECN bits."""
-        used = int(self._buffers.headers[0, CONTROLLEN])
-        return used > (SEGMENT_CONTROLLEN if self._buffers.bound[1, 2] else 0)
+        used = int(self.buffers.headers[0, CONTROLLEN])
+        return used > (SEGMENT_CONTROLLEN if self.buffers.bound[1, 2] else 0)
 
     def _judge_marks(self, *, refused_again: bool) -> None:
         """Blame the ECN bits of a refused message only if it then left without them."""
@@ -157,11 +190,11 @@ class Sender:
 
     def _took(self, messages: int) -> int:
         """Count messages that left; return the packet after them."""
-        following, size, merged = self._buffers.bound[messages].tolist()
+        following, size, merged = self.buffers.bound[messages].tolist()
         direction = self._counters.send
         direction.calls += 1
         direction.messages += messages
-        direction.packets += following - int(self._buffers.bound[0, 0])
+        direction.packets += following - int(self.buffers.bound[0, 0])
         direction.size += size
         self._counters.gso_messages += merged
         return int(following)
@@ -169,7 +202,7 @@ class Sender:
     def _refusal(self, number: int, batch: PacketBatch, index: int) -> int:
         """Decide on the errno of the message that begins at packet ``index``; return packets to pass over, or _STOP."""
         counters = self._counters
-        packets = int(self._buffers.bound[1, 0]) - index
+        packets = int(self.buffers.bound[1, 0]) - index
         if udp_errno.would_block(number):
             counters.would_block += 1
             return _STOP
@@ -205,5 +238,5 @@ class Sender:
             self.segments = 1
             self._counters.fall_back("gso", f"refused for more than {REFUSED} peers: off for this socket")
             return
-        self._buffers.refused[self.refused_peers] = batch.address[int(batch.peer[index])]
+        self.buffers.refused[self.refused_peers] = batch.address[int(batch.peer[index])]
         self.refused_peers += 1

@@ -16,7 +16,9 @@ from drivers.library import Library
 _POLLIN = 1
 _EINTR = 4
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 _PR_SET_TIMERSLACK = 29
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 class _Pollfd(ctypes.Structure):
@@ -67,6 +69,17 @@ def die_with_parent(signal_number: int) -> None:
 def set_timer_slack(nanoseconds: int) -> None:
     """Bound how late the kernel may end a sleep of this thread; its own default is 50 us."""
     _prctl(_PR_SET_TIMERSLACK, nanoseconds, "setting the timer slack")
+
+
+def adopt_orphans(*, on: bool) -> None:
+    """Become, or cease to be, the parent of every process below this one whose own parent ends (prctl(2))."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, int(on), "adopting processes")
+
+
+def name_process(name: str) -> None:
+    """Set what ``top`` and ``/proc/<pid>/comm`` call this process; at most 15 letters."""
+    letters = ctypes.create_string_buffer(name.encode()[:15])
+    _prctl(_PR_SET_NAME, ctypes.addressof(letters), "naming this process")
 
 
 def _prctl(option: int, value: int, doing: str) -> None:

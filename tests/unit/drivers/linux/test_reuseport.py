@@ -13,7 +13,7 @@ import pytest
 from drivers.errors import SystemCallError
 from drivers.linux import reuseport
 from drivers.linux.address import for_socket
-from drivers.linux.reuseport import Group, bind_group, probe_steering, program
+from drivers.linux.reuseport import Group, bind_group, bind_shared, probe_steering, program
 from drivers.linux.udp_bind import bind_udp
 from tests.unit.drivers.linux.loopback import ipv6_missing
 
@@ -112,6 +112,27 @@ def test_a_place_stays_when_a_worker_dies_and_another_takes_the_socket_over(grou
             sender.sendto(bytes([0x40, worker]), copies[0].getsockname())
     assert who_got(kept) == {bytes([0x40, worker]): worker for worker in range(3)}
     for sock in copies:
+        sock.close()
+
+
+def test_without_the_program_a_sender_stays_with_one_socket_whoever_dies() -> None:
+    sockets = bind_shared(3, binder("127.0.0.1"))
+    kept = Group([sock.dup() for sock in sockets], steered=False, reason="")
+    senders = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(48)]
+
+    def send() -> dict[bytes, int]:
+        for number, sender in enumerate(senders):
+            for part in range(3):  # the first byte would be a connection id's
+                sender.sendto(bytes([0x40, part, number]), kept.sockets[0].getsockname())
+        return who_got(kept)
+
+    before = send()
+    assert set(before.values()) == {0, 1, 2}, "3 * (2 / 3) ** 48: one in 30 million that a socket gets none"
+    assert all(before[bytes([0x40, 0, number])] == before[bytes([0x40, 2, number])] for number in range(48))
+    for sock in sockets:
+        sock.close()
+        assert send() == before
+    for sock in (*senders, *kept.sockets):
         sock.close()
 
 

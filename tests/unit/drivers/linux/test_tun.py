@@ -147,10 +147,39 @@ def test_a_refused_interface_says_what_to_do(kernel: FakeKernel, number: int, st
     assert caught.value.errno == number
 
 
-def test_a_driver_without_headers_is_not_used(kernel: FakeKernel) -> None:
+def test_a_driver_without_headers_gives_a_plain_device(kernel: FakeKernel) -> None:
     kernel.features &= ~tun.IFF_VNET_HDR
-    with pytest.raises(UnavailableError, match="0x4000"):
-        TunDevice.open("vt0", ioctl=kernel)
+    with TunDevice.open("vt0", ioctl=kernel) as device:
+        assert device.plain
+        assert kernel.flags == tun.IFF_TUN | tun.IFF_NO_PI
+        assert (device.offloads, device.takes) == (TunOffload.NONE, TunOffload.NONE)
+        assert device.set_offloads(ALL_OFFLOADS) == TunOffload.NONE
+        assert kernel.offloads == -1, "without a header, the kernel would leave packets unfinished without a word"
+        (missing,) = device.missing
+        assert "virtio-net headers on vt0" in missing.reason
+        kernel.refuse_request[tun.TUNGETVNETHDRSZ] = errno.EINVAL
+        adopted = TunDevice.adopt(os.dup(device.fileno()), TCP_OFFLOADS, ioctl=kernel)
+        assert (adopted.plain, adopted.takes) == (True, TunOffload.NONE)
+        adopted.close()
+
+
+def test_a_driver_of_one_queue_says_so_when_several_are_wanted(kernel: FakeKernel) -> None:
+    kernel.features &= ~tun.IFF_MULTI_QUEUE
+    with pytest.raises(UnavailableError, match="0x100;"):
+        TunDevice.open("vt0", multi_queue=True, ioctl=kernel)
+
+
+def test_what_the_driver_has_is_probed(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tun, "_may_administer", lambda: True)
+    for left_out, facts in ((0, (True, True)), (tun.IFF_VNET_HDR, (False, True)), (tun.IFF_MULTI_QUEUE, (True, False))):
+        kernel.features = tun.IFF_TUN | tun.IFF_NO_PI | (tun.IFF_VNET_HDR | tun.IFF_MULTI_QUEUE) & ~left_out
+        found = probe_tun(os.devnull, kernel)
+        assert isinstance(found, Capability)
+        assert (found.facts["vnet_hdr"], found.facts["multi_queue"]) == facts
+    monkeypatch.setattr(tun, "_may_administer", lambda: False)
+    found = probe_tun(os.devnull, kernel)
+    assert isinstance(found, Unavailable)
+    assert "no CAP_NET_ADMIN" in found.reason
 
 
 @pytest.mark.parametrize("name", ["sixteen-letters-", "a b", "a/b", ".."])
