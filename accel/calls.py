@@ -6,6 +6,9 @@ record is wrong in the way that C is wrong, so only the engines that know their 
 
 from __future__ import annotations
 
+import ctypes
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,3 +64,26 @@ def aligned(size: int, alignment: int = 64) -> NDArray[np.uint8]:
     room = np.zeros(size + alignment, np.uint8)
     start = -address_of(room) % alignment
     return room[start : start + size]
+
+
+@cache
+def _copier() -> tuple[Caller, int, int]:
+    c = ctypes.CDLL(None)
+    memcpy, memset = (ctypes.cast(each, ctypes.c_void_p).value or 0 for each in (c.memcpy, c.memset))
+    return Caller(), memcpy, memset
+
+
+def copy_ranges(target: NDArray[np.int64], source: NDArray[np.int64], length: NDArray[np.int64]) -> None:
+    """Copy byte ranges by address; they do not overlap."""
+    caller, memcpy, _ = _copier()
+    records = make_records(len(target))
+    write_call(records, memcpy, target, source, length)
+    caller.run(records)
+
+
+def zero_ranges(target: NDArray[np.int64], length: NDArray[np.int64]) -> None:
+    """Zero byte ranges by address."""
+    caller, _, memset = _copier()
+    records = make_records(len(target))
+    write_call(records, memset, target, 0, length)
+    caller.run(records)

@@ -84,6 +84,11 @@ def function(module: str, name: str) -> _Function:
     return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(address)
 
 
+def address_of_function(compiled: _Function) -> int:
+    """Return where a function of :func:`function` begins."""
+    return ctypes.cast(compiled, ctypes.c_void_p).value or 0  # type: ignore[arg-type] # it is a ctypes function
+
+
 def _compile(module: str, name: str, why: str, next_step: str) -> int:
     reason = why or "it is of another version"
     if mode() == "native":

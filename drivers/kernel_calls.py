@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from threading import get_ident
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -109,6 +110,18 @@ class Entry:
         return _Caller(self, refused, other).function
 
 
+_CALLERS: WeakSet[_Caller] = WeakSet()
+
+
+def forget_arguments() -> None:
+    """Let go of the tuples that kernels were called with last, and so of their arrays.
+
+    A worker's rehearsal left 1 MB that way. A tuple that comes again is laid anew.
+    """
+    for caller in list(_CALLERS):
+        caller.forget()
+
+
 class _Caller:
     """The row of an entry for one thread, and the function that fills it."""
 
@@ -130,7 +143,8 @@ class _Caller:
         self._run = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(entry.address)
         self._address = int(self._row.ctypes.data)
         result = self._result(entry.result, place)[0]
-        self.function = self._make(names, result, other)
+        self.function, self.forget = self._make(names, result, other)
+        _CALLERS.add(self)
 
     def _lay(self, name: str, kind: Kind, place: int, indent: str) -> int:
         """Write the lines that lay an argument into the row from ``place`` on; return the place of the next one."""
@@ -172,7 +186,9 @@ class _Caller:
         self._classes.append(getattr(importlib.import_module(module), name))
         return f"classes[{len(self._classes) - 1}]({', '.join(items)})", place
 
-    def _make(self, names: list[str], result: str, other: Callable[..., Any]) -> Callable[..., Any]:
+    def _make(
+        self, names: list[str], result: str, other: Callable[..., Any]
+    ) -> tuple[Callable[..., Any], Callable[[], None]]:
         given = ", ".join(names) + ("," if len(names) == 1 else "")
         text = [f"def make(signed, unsigned, doubles, {', '.join(_CONSTANTS)}):"]
         text += [f"  {kept} = None" for kept in self._tuples]
@@ -187,7 +203,11 @@ class _Caller:
             "        if failed is not None:",
             "            return failed[0]",
             f"    return {result}",
-            "  return call",
+            "  def forget():",
+            *(f"    nonlocal {kept}" for kept in self._tuples),
+            *(f"    {kept} = None" for kept in self._tuples),
+            "    pass",
+            "  return call, forget",
         ]
         space: dict[str, Any] = {}
         exec("\n".join(text), space)  # made of our own manifest's kinds; a hundred lines of closures otherwise
@@ -202,7 +222,8 @@ class _Caller:
             "after": self._after,
             "classes": self._classes,
         }
-        made: Callable[..., Any] = space["make"](view, view.cast("B").cast("Q"), view.cast("B").cast("d"), **constants)
+        made: tuple[Callable[..., Any], Callable[[], None]]
+        made = space["make"](view, view.cast("B").cast("Q"), view.cast("B").cast("d"), **constants)
         return made
 
     def _misfit(self, arguments: Arguments, why: str) -> Any:

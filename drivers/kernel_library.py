@@ -1,8 +1,10 @@
 """The library of kernels that were compiled ahead of time: a folder with one shared object for each CPU level.
 
-``library.json`` says what each kernel takes and returns, and of which sources it was made. A library of other sources,
-of another machine, or whose code gives a wrong known answer on this processor is refused with a reason. The known
-answers are asked in a child process, once for each start of the machine: what dies there of SIGILL is a reason, too.
+``library.json`` says what each kernel takes and returns, of which sources it was made, and what code objects have to
+choose from: a level does not imply all that a processor can do, so an object is told once, when it is loaded. A library
+of other sources, of another machine, or whose code gives a wrong known answer on this processor is refused with a
+reason. The known answers are asked in a child process, once for each start of the machine and choice: what dies there
+of SIGILL is a reason, too.
 """
 
 from __future__ import annotations
@@ -20,13 +22,19 @@ from drivers.checksum import checksum
 from drivers.cpu import LEVELS, Cpu, read_cpu
 from drivers.kernel_calls import Entry, layout_fault
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "library.json"
 SELF_TEST = "vantun_self_test"
 """``i64 vantun_self_test()`` of every object: 0 if its code gives the known answers, else which one it did not give."""
 _TRIAL_TIME = 20.0
 """Seconds that the child may take."""
-_TRIAL = "import ctypes, sys; sys.exit(1 if ctypes.PyDLL(sys.argv[1])[sys.argv[2]]() else 0)"
+_TRIAL = """
+import ctypes, sys
+code = ctypes.PyDLL(sys.argv[1])
+for name, number in zip(sys.argv[3::2], sys.argv[4::2]):
+    code[name](ctypes.c_int64(int(number)))
+sys.exit(1 if code[sys.argv[2]]() else 0)
+"""
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -99,6 +107,17 @@ def choose_level(levels: Mapping[str, Any], cpu: Cpu) -> str:
     return fitting[0] if fitting else ""
 
 
+def choose_code(choices: Mapping[str, Any], cpu: Cpu) -> dict[str, int]:
+    """Return, for each function that an object is told its choice by, the first one whose flags the processor has.
+
+    ``choices`` are lists of flags for each number that the function takes, the fastest first; the last needs none.
+    """
+    return {
+        name: next(number for number, needs in enumerate(numbers) if cpu.flags.issuperset(needs))
+        for name, numbers in choices.items()
+    }
+
+
 def open_library(folder: Path, root: Path, marks: Path | None) -> KernelLibrary | NoLibrary:
     """Return the library in ``folder``, or why it cannot be used. Never raises.
 
@@ -127,31 +146,37 @@ def open_library(folder: Path, root: Path, marks: Path | None) -> KernelLibrary 
         path = folder / known["file"]
         if digest(path) != known["digest"]:
             return NoLibrary(f"{path} is not what was built", build)
-        failed = _trial(path, known["digest"], marks)
+        chosen = choose_code(manifest["choices"], cpu)
+        failed = _trial(path, known["digest"], chosen, marks)
         if failed:
             return NoLibrary(f"{path} failed its trial: {failed}", f"{build}; if that does not help, report it")
-        return KernelLibrary(folder, level, ctypes.PyDLL(str(path)), manifest["entries"])
+        code = ctypes.PyDLL(str(path))
+        for name, number in chosen.items():
+            code[name](ctypes.c_int64(number))
+        return KernelLibrary(folder, level, code, manifest["entries"])
     except FileNotFoundError as error:
         return NoLibrary(f"there is no {error.filename}", build)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         return NoLibrary(f"the library in {folder} cannot be read: {type(error).__name__} {error}", build)
 
 
-def _trial(path: Path, wanted: str, marks: Path | None) -> str:
+def _trial(path: Path, wanted: str, chosen: Mapping[str, int], marks: Path | None) -> str:
     """Ask an object for its known answers in a child process; return what went wrong."""
+    choice = [word for name, number in chosen.items() for word in (name, str(number))]
     try:
         boot = _BOOT.read_text().strip()
     except OSError:
         boot = ""
+    passed = " ".join([boot, *choice])
     mark = marks / f"tried-{wanted[:16]}" if marks and boot else None
     try:
-        if mark and mark.read_text() == boot:
+        if mark and mark.read_text() == passed:
             return ""
     except OSError:
         pass  # not tried yet
     import subprocess  # once for each start of the machine
 
-    command = [sys.executable, "-I", "-S", "-c", _TRIAL, str(path), SELF_TEST]
+    command = [sys.executable, "-I", "-S", "-c", _TRIAL, str(path), SELF_TEST, *choice]
     try:
         child = subprocess.run(command, capture_output=True, timeout=_TRIAL_TIME, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -163,7 +188,7 @@ def _trial(path: Path, wanted: str, marks: Path | None) -> str:
     if mark:
         try:
             mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            mark.write_text(boot)
+            mark.write_text(passed)
         except OSError:
             mark = None  # the next start tries again
     return ""

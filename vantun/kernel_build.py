@@ -20,7 +20,7 @@ from accel.aot.failure import BuildError
 from accel.aot.ir_modules import ir_object
 from accel.aot.merge import merge
 from accel.aot.record import Recorder
-from accel.ir import MODULES
+from accel.ir import MODULES, crc
 from accel.kernels.crc32c import crc32c
 from drivers.kernel import observe
 from drivers.kernel_library import FORMAT, MANIFEST, digest
@@ -78,7 +78,7 @@ def _alone(folder: Path, say: Say) -> Iterator[None]:
 
 
 def _build(folder: Path, say: Say, levels: Sequence[str]) -> list[str]:
-    recorder = Recorder()
+    recorder, described = Recorder(), describe_sources()
     observe(recorder)
     say("compiling kernels (minutes, unless numba has them in its cache)")
     try:
@@ -94,11 +94,13 @@ def _build(folder: Path, say: Say, levels: Sequence[str]) -> list[str]:
         for level in levels:
             say(f"emitting {len(entries)} kernels for {level}")
             objects[level] = _write_level(work, module, level, modules)
+        check_unchanged(described)
         manifest = {
             "format": FORMAT,
             "machine": platform.machine(),
-            "sources": {str(path.relative_to(ROOT)): digest(path) for path in sorted(sources())},
+            "sources": described,
             "objects": objects,
+            "choices": {crc.CHOOSE: [sorted(needs) for needs in crc.FORMS.values()]},
             "entries": entries,
         }
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1))
@@ -124,6 +126,22 @@ def rehearse() -> None:
         verdict = self_test(fallback, operation)
         if not verdict.passed:
             raise BuildError(f"the engine cryptography fails its self-test: {verdict.reason}; reinstall cryptography")
+
+
+def describe_sources() -> dict[str, str]:
+    """Return the digest of every file that kernels are made of, by its name below the packages' folder."""
+    return {str(path.relative_to(ROOT)): digest(path) for path in sorted(sources())}
+
+
+def check_unchanged(described: dict[str, str]) -> None:
+    """Raise BuildError if files are no longer what they were: the library would be taken for one made of the new ones.
+
+    Compiling takes minutes, in which an upgrade may come; workers would compile for themselves what does not fit.
+    """
+    now = describe_sources()
+    changed = sorted(name for name in described.keys() | now.keys() if described.get(name) != now.get(name))
+    if changed:
+        raise BuildError(f"{changed[0]} has changed while kernels were compiled; run `vantun accel warm` again")
 
 
 def sources() -> set[Path]:

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from drivers.cache import cache_base, own_folder
 from drivers.checksum import checksum
 from drivers.kernel import use_library
 from vantun import __version__
@@ -30,8 +31,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED_KERNELS = (
     "accel/engine.py",
     "accel/gf256",
+    "accel/ir/aead_code.py",
     "accel/ir/crc.py",
+    "accel/ir/crc_fold.py",
     "accel/kernels",
+    "accel/service/columns.py",
     "drivers/arena.py",
     "drivers/batch.py",
     "drivers/linux/libc.py",
@@ -43,10 +47,17 @@ SHARED_KERNELS = (
     "vantun/tun_messages.py",
     "vantun/udp_messages.py",
     "drivers/linux/tun_kernel.py",
+    "drivers/linux/udp_kernel.py",
+    "drivers/linux/udp_lent.py",
+    "drivers/linux/wait_kernel.py",
+    "vantun/dataplane/steady_clock.py",
     "vantun/dataplane/tun_filter.py",
     "vantun/dataplane/tun_parse.py",
+    "vantun/dataplane/tun_pump.py",
     "vantun/dataplane/tun_routes.py",
     "vantun/dataplane/tun_vnet.py",
+    "vantun/dataplane/turn_kernels.py",
+    "vantun/dataplane/wake.py",
     "vantun/lab/link.py",
     "vantun/session",
     "vantun/wire",
@@ -68,20 +79,14 @@ def source_digest() -> str:
     return checksum("\n".join(facts).encode())
 
 
-def _cache_base() -> Path:
-    base = os.environ.get("CACHE_DIRECTORY", "").split(":")[0] or os.environ.get("XDG_CACHE_HOME", "")
-    folder = Path(base) if base else Path("~").expanduser() / ".cache"
-    return folder / "vantun"
-
-
 def kernel_cache_folder() -> Path:
     """Return this user's cache folder for this version: below ``CACHE_DIRECTORY`` (systemd) or the XDG cache folder."""
-    return _cache_base() / f"kernels-{__version__}-{sys.implementation.cache_tag}-{source_digest()}"
+    return cache_base() / f"kernels-{__version__}-{sys.implementation.cache_tag}-{source_digest()}"
 
 
 def library_folder() -> Path:
     """Return where ``vantun accel warm`` puts the library of this installation. Raises RuntimeError without a home."""
-    return _cache_base() / f"library-{__version__}-{checksum(str(ROOT).encode())}"
+    return cache_base() / f"library-{__version__}-{checksum(str(ROOT).encode())}"
 
 
 def _find_library() -> KernelLibrary | NoLibrary:
@@ -104,11 +109,9 @@ def use_kernel_cache() -> Path | None:
         return Path(chosen)
     try:
         folder = kernel_cache_folder()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        facts = folder.stat()
-        if facts.st_uid != os.geteuid() or facts.st_mode & 0o022 or not os.access(folder, os.W_OK):
-            return None
-    except (OSError, RuntimeError):  # no home folder (RuntimeError), or it cannot be written
+    except (OSError, RuntimeError):  # no source, or no home folder
+        return None
+    if not own_folder(folder):
         return None
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
     return folder

@@ -18,7 +18,7 @@ from accel.engine import EngineSession, Job, KeySpec, Maturity, Operation, Prove
 from accel.finished import FINISHED, Synchronous
 from accel.ir.aead_layout import CONTEXT_WORDS, HEADER_KEY, INSTALL_WORDS, ISAS, IV, KEY, RECORD
 from accel.job_block import JobBlocks
-from accel.native import function
+from accel.native import address_of_function, function
 from drivers.cpu import read_cpu
 
 _SLOTS = 64
@@ -78,6 +78,7 @@ class SimdSession:
         self.table = KeyTable()
         self.context = (ctypes.c_int64 * CONTEXT_WORDS)()
         self.run = partial(kernel, ctypes.addressof(self.context))
+        self.native = address_of_function(kernel), ctypes.addressof(self.context)
         self.job: Job | None = None
         """The last job; its block is in the context, and asking for it again would cost 0.1 us."""
         self._block: NDArray[np.int64] | None = None
@@ -137,6 +138,11 @@ class SimdAead(Synchronous):
         return SimdSession(
             operation, function("aead", f"{'seal' if operation is Operation.AEAD_SEAL else 'open'}_{isa}")
         )
+
+    def lend(self, session: EngineSession) -> tuple[int, int]:
+        """See :class:`accel.lease.Lender`."""
+        assert isinstance(session, SimdSession)
+        return session.native
 
     def submit(self, session: EngineSession, job: Job) -> Ticket:
         """Do the job; every row has its status on return."""

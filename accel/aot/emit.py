@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -13,8 +14,9 @@ from accel.aot.failure import BuildError
 from accel.ir import crc
 from drivers.cpu import LEVELS
 
-_WITH_CRC = frozenset(level for level, flags in LEVELS.items() if flags)
-"""Levels above x86-64, which alone has no SSE 4.2."""
+_COUNTING = re.compile(r"^(define [^\n]*@NRT_(?:incref|decref)\([^#\n]*\) [^#\n]*)#\d+", re.MULTILINE)
+"""The head of a function that counts references. Numba forbids to inline it until it has removed pairs of calls, which
+it has by now; what is left is a comparison with null for all but arrays of a kernel's own."""
 
 
 def levels_of(machine: str) -> tuple[str, ...]:
@@ -33,10 +35,13 @@ def emit_object(module: Any, level: str) -> bytes:
         cpu=cpu, features="", opt=3, reloc="pic", codemodel="default", jit=False
     )
     # Parsed again for each level: code generation changes a module.
-    fresh = llvm.parse_assembly(str(module))
+    fresh = llvm.parse_assembly(_COUNTING.sub(r"\1 alwaysinline nounwind", str(module)))
     fresh.triple = llvm.get_default_triple()
     fresh.data_layout = str(target.target_data)
-    fresh.link_in(llvm.parse_assembly(crc.text(instruction=level in _WITH_CRC)))
+    machine = "x86_64" if level in LEVELS else level
+    # All levels but the last have SSE 4.2.
+    forms = crc.forms_for(machine, without_tables=bool(LEVELS.get(level)))
+    fresh.link_in(llvm.parse_assembly(crc.text(forms)))
     fresh.get_function(crc.SYMBOL).linkage = llvm.Linkage.internal
     _optimize(fresh, target)
     made: bytes = target.emit_object(fresh)

@@ -12,9 +12,27 @@ from accel.aot.trampoline import trampoline
 from accel.ir import crc
 from drivers.kernel_library import SELF_TEST
 
-_MEMORY = ("memcpy", "memmove", "memset", "memcmp", "malloc", "free", "read", "readv", "writev", "__errno_location")
+_C_LIBRARY = (
+    "memcpy",
+    "memmove",
+    "memset",
+    "memcmp",
+    "malloc",
+    "free",
+    "read",
+    "readv",
+    "writev",
+    "__errno_location",
+    "clock_gettime",
+    "recvmmsg",
+    "sendmmsg",
+    "epoll_wait",
+    "ppoll",
+    "nanosleep",
+    "sched_yield",
+)
 _NUMBERS = ("pow", "exp", "exp2", "log", "log2", "log10", "sqrt", "floor", "ceil", "trunc", "rint", "round", "fma")
-_OF_THE_SYSTEM = frozenset((*_MEMORY, *_NUMBERS, crc.SYMBOL))
+_OF_THE_SYSTEM = frozenset((*_C_LIBRARY, *_NUMBERS, crc.SYMBOL))
 """Functions that kernels may call: of the C library, and the one that every level brings (emit.py)."""
 _OF_EXCEPTIONS = frozenset(("PyErr_SetString", "PyObject_Hash", "PyTuple_Pack", "PyUnicode_FromKindAndData"))
 """Functions of Python that numba's code for the text of an exception calls. An entry hands on the status alone, so they

@@ -5,7 +5,7 @@ from __future__ import annotations
 from accel.engine import EngineSession, Job, Maturity, Operation, Provenance, Ticket
 from accel.finished import FINISHED, KeylessSession, Synchronous
 from accel.job_block import JobBlocks
-from accel.native import function
+from accel.native import address_of_function, function
 from drivers.cpu import Cpu, read_cpu
 
 _AVX512 = frozenset({"avx2", "bmi2", "avx512f", "avx512bw", "avx512dq", "avx512vl"})
@@ -64,6 +64,11 @@ class SimdFec(Synchronous):
         if operation not in self.operations:
             raise ValueError(f"engine simd of FEC cannot do {operation.value}")
         return _Session(operation, self._isa or choose_isa(read_cpu()))
+
+    def lend(self, session: EngineSession) -> tuple[int, int]:
+        """See :class:`accel.lease.Lender`: the kernel takes the block itself."""
+        assert type(session) is _Session, "this session is of another engine"
+        return address_of_function(session.kernel), 0
 
     def submit(self, session: EngineSession, job: Job) -> Ticket:
         """Do the job; every span has its status on return."""

@@ -1,4 +1,8 @@
-"""CRC-32C of memory, by the processor's instruction where there is one: what every shard's unit ends with.
+"""CRC-32C of memory, as fast as the processor can: what every shard's unit ends with.
+
+Three forms: ``folding`` by carry-less multiplication of long vectors (:mod:`accel.ir.crc_fold`), the CRC
+``instruction``, and ``tables``. No CPU level implies what folding needs, so a module has several forms, and is told
+once, by a call of CHOOSE, which one this processor runs; until then it is the last of them.
 
 The instruction takes eight bytes and gives its result three cycles later, so three thirds of a stretch are summed side
 by side, and put together by a table: the sum of a third, moved on by as many zero bytes as the other thirds have (the
@@ -10,12 +14,27 @@ Source: Gopal et al., "Fast CRC Computation for iSCSI Polynomial Using CRC32 Ins
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
+import platform
+from collections.abc import Collection, Sequence
 from typing import Any
+
+from accel.ir import crc_fold
+from accel.ir.crc_fold import REFLECTED
 
 SYMBOL = "vantun_crc32c"
 """``i32 SYMBOL(i64 address, i64 length)``: what kernels call."""
-_REFLECTED = 0x82F63B78
+CHOOSE = "vantun_choose_crc"
+"""``void CHOOSE(i64 number)``: the form to use, by its place in FORMS; no form that this processor lacks."""
+FORMS: dict[str, frozenset[str]] = {
+    "folding": frozenset(
+        ["sse4_2", "pclmulqdq", "vpclmulqdq", "avx2", "bmi2", "avx512f", "avx512bw", "avx512dq", "avx512vl"]
+    ),
+    "instruction": frozenset(["sse4_2"]),
+    "tables": frozenset(),
+}
+"""What each form needs (names of /proc/cpuinfo), the fastest first."""
+_FOLDING = "+sse4.2,+crc32,+pclmul,+vpclmulqdq,+avx2,+bmi2,+avx512f,+avx512bw,+avx512dq,+avx512vl"
 _STEP = "call i64 @llvm.x86.sse42.crc32.64.64"
 _THIRD = 232
 """Bytes of a third: two stretches are most of the unit of a full packet (1400 B)."""
@@ -25,7 +44,7 @@ def _byte_table() -> list[int]:
     table = []
     for byte in range(256):
         for _ in range(8):
-            byte = (byte >> 1) ^ (_REFLECTED if byte & 1 else 0)
+            byte = (byte >> 1) ^ (REFLECTED if byte & 1 else 0)
         table.append(byte)
     return table
 
@@ -57,9 +76,9 @@ def _moves(table: list[int], size: int) -> list[int]:
     return found
 
 
-def _constant(name: str, values: Sequence[int]) -> str:
-    words = ", ".join(f"i32 {value}" for value in values)
-    return f"@{name} = internal constant [{len(values)} x i32] [{words}], align 64"
+def _constant(name: str, values: Sequence[int], kind: str = "i32") -> str:
+    words = ", ".join(f"{kind} {value}" for value in values)
+    return f"@{name} = internal constant [{len(values)} x {kind}] [{words}], align 64"
 
 
 def _look_up(table: str, index: str, into: str) -> str:
@@ -90,7 +109,7 @@ def _instruction_text() -> str:
 declare i64 @llvm.x86.sse42.crc32.64.64(i64, i64)
 declare i32 @llvm.x86.sse42.crc32.32.8(i32, i8)
 
-define i32 @{SYMBOL}(i64 %address, i64 %length) "target-features"="+sse4.2,+crc32" {{
+define internal i32 @{_name("instruction")}(i64 %address, i64 %length) "target-features"="+sse4.2,+crc32" {{
 entry:
   %begin = inttoptr i64 %address to ptr
   br label %stretch
@@ -187,7 +206,7 @@ def _plain_text() -> str:
     return f"""
 {_constant("vantun_crc_slices", _slices(_byte_table()))}
 
-define i32 @{SYMBOL}(i64 %address, i64 %length) {{
+define internal i32 @{_name("tables")}(i64 %address, i64 %length) {{
 entry:
   %begin = inttoptr i64 %address to ptr
   br label %words
@@ -229,9 +248,63 @@ done:
 """
 
 
-def text(*, instruction: bool) -> str:
-    """Return the module with SYMBOL: for processors with SSE 4.2 (every level above the first), or for any."""
-    return _instruction_text() if instruction else _plain_text()
+def _folding_text() -> str:
+    declared: set[str] = set()
+    function = crc_fold.function(_name("folding"), _name("instruction"), f'"target-features"="{_FOLDING}"', declared)
+    others = sorted(each for each in declared if ".crc32." not in each)  # the instruction's form declares that
+    return "\n".join([_constant(crc_fold.HEADS, crc_fold.heads(), "i64"), function, *others])
+
+
+def _choice_text(forms: Sequence[str]) -> str:
+    """Return SYMBOL and CHOOSE. A form is asked for by its number: nobody can point the call anywhere else."""
+    numbers = list(FORMS)
+    cases = " ".join(f"i64 {numbers.index(form)}, label %{form}" for form in forms[:-1])
+    calls = "\n".join(
+        f"""{form}:
+  %{form}.sum = tail call i32 @{_name(form)}(i64 %address, i64 %length)
+  ret i32 %{form}.sum"""
+        for form in forms
+    )
+    return f"""
+@vantun_crc_form = internal global i64 {numbers.index(forms[-1])}, align 8
+
+define void @{CHOOSE}(i64 %number) {{
+  store i64 %number, ptr @vantun_crc_form, align 8
+  ret void
+}}
+
+define i32 @{SYMBOL}(i64 %address, i64 %length) {{
+entry:
+  %form = load i64, ptr @vantun_crc_form, align 8
+  switch i64 %form, label %{forms[-1]} [ {cases} ]
+{calls}
+}}
+"""
+
+
+def _name(form: str) -> str:
+    return f"{SYMBOL}_{form}"
+
+
+def forms_for(machine: str = "", *, without_tables: bool = False) -> list[str]:
+    """Return the forms of a module for ``machine`` (as ``uname -m`` says; default: this one).
+
+    What is compiled for processors that all have the instruction needs no tables.
+    """
+    if (machine or platform.machine()) not in ("x86_64", "AMD64"):
+        return ["tables"]
+    return [form for form in FORMS if form != "tables" or not without_tables]
+
+
+def text(forms: Sequence[str]) -> str:
+    """Return a module with SYMBOL and CHOOSE for some forms, which are in the order of FORMS."""
+    parts = {"folding": _folding_text, "instruction": _instruction_text, "tables": _plain_text}
+    return "\n".join([*(parts[form]() for form in forms), _choice_text(forms)])
+
+
+def choose_form(flags: Collection[str]) -> int:
+    """Return the number of the fastest form that a processor can run."""
+    return next(number for number, needs in enumerate(FORMS.values()) if needs <= set(flags))
 
 
 def jit_address() -> int:
@@ -242,12 +315,23 @@ def jit_address() -> int:
     from drivers.cpu import read_cpu
 
     if not _compiled:
-        module = llvm.parse_assembly(text(instruction="sse4_2" in read_cpu().flags))
+        module = llvm.parse_assembly(text(forms_for()))
         module.triple = llvm.get_default_triple()
         engine = llvm.create_mcjit_compiler(module, target_machine(jit=True))
         engine.finalize_object()
+        choose = ctypes.CFUNCTYPE(None, ctypes.c_int64)(engine.get_function_address(CHOOSE))
+        choose(choose_form(read_cpu().flags))
         _compiled.append(engine)
     return int(_compiled[0].get_function_address(SYMBOL))
+
+
+def checksum(content: bytes) -> int:
+    """Return the CRC-32C, byte by byte: for known answers."""
+    table = _byte_table()
+    value = 0xFFFFFFFF
+    for byte in content:
+        value = (value >> 8) ^ table[(value ^ byte) & 0xFF]
+    return value ^ 0xFFFFFFFF
 
 
 _compiled: list[Any] = []

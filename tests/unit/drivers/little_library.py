@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from accel.aot.emit import emit_object, levels_of, link
 from accel.aot.merge import merge
 from accel.aot.record import Recorder
+from accel.ir import crc
 from accel.kernels.crc32c import crc32c
 from drivers.kernel import Kernel, kernel
 from drivers.kernel_library import FORMAT, MANIFEST, KernelLibrary, digest, open_library
@@ -128,6 +129,7 @@ def write_library(folder: Path, root: Path, change: Callable[[dict[str, Any]], N
         "machine": platform.machine(),
         "sources": {"source.py": digest(root / "source.py")},
         "objects": files,
+        "choices": {crc.CHOOSE: [sorted(needs) for needs in crc.FORMS.values()]},
         "entries": entries,
     }
     change(manifest)

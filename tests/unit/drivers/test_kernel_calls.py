@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from drivers.kernel import KernelError
-from drivers.kernel_calls import dtype_mark, layout_fault
+from drivers.kernel_calls import dtype_mark, forget_arguments, layout_fault
 from drivers.kernel_library import KernelLibrary
 from tests.unit.drivers import little_library as little
 from tests.unit.drivers.little_library import Columns, Sums, columns, opened, pair_dtype, write_library
@@ -56,6 +57,19 @@ def test_the_same_tuple_sees_what_its_arrays_hold_now(library: KernelLibrary) ->
     assert bound.call(given, 1.0, 0, False).total == 6
     given.value[:] = 5
     assert bound.call(given, 1.0, 0, False).total == 20
+
+
+def test_a_tuple_is_kept_until_it_is_to_be_forgotten(library: KernelLibrary) -> None:
+    bound = Bound(library, little.add_all)
+    given = columns(4)
+    bound.call(given, 1.0, 0, False)
+    array = weakref.ref(given.value)
+    del given
+    assert array() is not None
+    forget_arguments()
+    assert array() is None
+    assert bound.call(columns(4), 1.0, 0, False).total == 6
+    assert bound.refused == []
 
 
 def test_any_number_but_0_is_true(library: KernelLibrary) -> None:

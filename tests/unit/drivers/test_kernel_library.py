@@ -13,8 +13,16 @@ import pytest
 
 from accel.aot.emit import emit_object, link
 from accel.aot.failure import BuildError
-from drivers.cpu import LEVELS, Cpu
-from drivers.kernel_library import MANIFEST, KernelLibrary, NoLibrary, choose_level, digest, open_library
+from drivers.cpu import LEVELS, Cpu, read_cpu
+from drivers.kernel_library import (
+    MANIFEST,
+    KernelLibrary,
+    NoLibrary,
+    choose_code,
+    choose_level,
+    digest,
+    open_library,
+)
 from tests.unit.drivers.little_library import opened, write_library
 
 pytestmark = pytest.mark.slow
@@ -73,6 +81,9 @@ def test_a_damaged_manifest(tmp_path: Path, text: str) -> None:
         (lambda m: m.update(objects={}), "no code for this processor"),
         (lambda m: m.update(entries=[]), "names no kernels"),
         (lambda m: m.update(objects={level: {} for level in m["objects"]}), "cannot be read"),
+        (lambda m: m.update(choices={"no_such_function": [[]]}), "failed its trial"),
+        (lambda m: m.update(choices={"vantun_choose_crc": []}), "cannot be read"),
+        (lambda m: m.pop("choices"), "cannot be read"),
     ],
 )
 def test_a_library_for_something_else(tmp_path: Path, change: Callable[[dict[str, Any]], None], reason: str) -> None:
@@ -123,6 +134,25 @@ def test_the_trial_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "a second trial" in refused(folder, tmp_path).reason
 
 
+def test_another_choice_of_code_is_tried_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_library(tmp_path / "library", tmp_path)
+    asked = []
+    run = subprocess.run
+
+    def noted(command: list[str], **words: Any) -> Any:
+        asked.append(command[-2:])
+        return run(command, **words)
+
+    monkeypatch.setattr(subprocess, "run", noted)
+    for mask in ("plain", "sse4_2", "avx", "avx"):  # the same object
+        monkeypatch.setenv("VANTUN_CPU", f"avx,{mask}")
+        assert isinstance(open_library(folder, tmp_path, tmp_path / "marks"), KernelLibrary)
+    expected = [["vantun_choose_crc", "2"]]
+    if "sse4_2" in read_cpu(mask="").flags:
+        expected.append(["vantun_choose_crc", "1"])
+    assert asked == expected
+
+
 def test_marks_that_cannot_be_written_are_no_obstacle(tmp_path: Path) -> None:
     folder = write_library(tmp_path / "library", tmp_path)
     (tmp_path / "file").write_text("")
@@ -141,6 +171,12 @@ def test_levels() -> None:
     assert choose_level(levels, Cpu("x86_64", "", "", frozenset())) == "x86-64"
     assert choose_level(levels, Cpu("aarch64", "", "", flags)) == ""
     assert choose_level({"aarch64": {}}, Cpu("aarch64", "", "", flags)) == "aarch64"
+
+
+def test_code_is_chosen_by_what_the_processor_has() -> None:
+    choices = {"a": [["avx512f", "vaes"], ["avx2"], []], "b": [[]]}
+    for flags, number in ((["avx2", "vaes", "avx512f"], 0), (["avx2", "vaes"], 1), (["avx512f"], 2)):
+        assert choose_code(choices, Cpu("x86_64", "", "", frozenset(flags))) == {"a": number, "b": 0}
 
 
 def test_no_linker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

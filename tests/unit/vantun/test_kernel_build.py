@@ -203,3 +203,21 @@ def test_folders_change_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     exchange(one, other)
     assert (one / "one").exists()
     assert (other / "other").exists()
+
+
+def test_a_file_that_changes_while_kernels_are_compiled_makes_no_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "kernels.py"
+    source.write_text("ONE = 1\n")
+    monkeypatch.setattr(kernel_build, "ROOT", tmp_path)
+    monkeypatch.setattr(kernel_build, "sources", lambda: set(tmp_path.glob("*.py")))
+    before = kernel_build.describe_sources()
+    kernel_build.check_unchanged(before)
+    source.write_text("ONE = 2\n")
+    with pytest.raises(BuildError, match=r"kernels\.py has changed .* again"):
+        kernel_build.check_unchanged(before)
+    source.write_text("ONE = 1\n")
+    (tmp_path / "more.py").write_text("TWO = 2\n")
+    with pytest.raises(BuildError, match=r"more\.py has changed"):
+        kernel_build.check_unchanged(before)
