@@ -31,7 +31,13 @@ class Kind(Enum):
         return Operation.AEAD_SEAL, Operation.AEAD_OPEN
 
 
-_OWN = frozenset({"compiled kernels", "the wheel", "numpy and plain Python"})
+LIMIT = 20.0
+"""Seconds that a foreign library has for each operation, when it is tried in a child process."""
+_COMPILING = 300.0
+"""The same of a device that compiles kernels: NVRTC takes 50 s for all of them, PoCL 25 s, on one idle core."""
+A_SERVICE = "a service process"
+"""How an engine reaches a device that it shares with others; see :mod:`accel.service`."""
+_OWN = frozenset({"compiled kernels", "the wheel", "numpy and plain Python", A_SERVICE})
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,10 @@ class Row:
         For each kind that this version has: imports and returns the engine. It opens no device.
     late
         Whether, for a kind, this CPU makes it rank behind all but the reference.
+    emulator
+        The engine that stands in for it where it is named and emulators are allowed.
+    patience
+        Seconds that each step of its trial in a child process may take; a device may compile its kernels meanwhile.
     """
 
     name: str
@@ -65,6 +75,8 @@ class Row:
     needs: str
     make: Mapping[Kind, Callable[[], Engine]]
     late: Callable[[Kind], bool] = lambda _: False
+    emulator: str = ""
+    patience: float = LIMIT
 
     @property
     def emulated(self) -> bool:
@@ -124,6 +136,24 @@ def _reference() -> Engine:
     return ReferenceEngine()
 
 
+def _cuda(kind: Kind) -> Callable[[], Engine]:
+    def make() -> Engine:
+        from accel.device.cuda import cuda_engine
+
+        return cuda_engine(frozenset(kind.operations))
+
+    return make
+
+
+def _opencl(kind: Kind, *, emulated: bool) -> Callable[[], Engine]:
+    def make() -> Engine:
+        from accel.device.opencl import opencl_engine
+
+        return opencl_engine(frozenset(kind.operations), emulated=emulated)
+
+    return make
+
+
 _BOTH = (Kind.FEC, Kind.AEAD)
 _INTEL, _NVIDIA, _MELLANOX, _XILINX = 0x8086, 0x10DE, 0x15B3, 0x10EE
 _DISPLAY = 0x03
@@ -159,7 +189,11 @@ def _look_opencl(sysroot: Path) -> Sighting:
 
 def _look_pocl(sysroot: Path) -> Sighting:
     return combine(
-        look_for_paths("PoCL driver (ICD)", sysroot / "etc/OpenCL/vendors", "pocl*.icd"), look_for_module("pyopencl")
+        either(
+            look_for_paths("PoCL driver (ICD)", sysroot / "etc/OpenCL/vendors", "pocl*.icd"),
+            look_for_module("pocl_binary_distribution"),
+        ),
+        look_for_module("pyopencl"),
     )
 
 
@@ -219,12 +253,15 @@ CATALOGUE: tuple[Row, ...] = (
         _library("OpenSSL", "libcrypto.so.3"), "apt-get install libssl3", {Kind.AEAD: _openssl},
     ),
     Row(
-        "cuda", _BOTH, _SILICON, _UNTESTED, "CUDA driver",
-        _look_cuda, "an NVIDIA GPU with its driver, and pip install 'vantun[cuda]'", {},
+        "cuda", _BOTH, _SILICON, Maturity.PROTOCOL_TESTED, "CUDA driver",
+        _look_cuda, "an NVIDIA GPU with its driver, and pip install 'vantun[cuda]'",
+        {kind: _cuda(kind) for kind in _BOTH}, patience=_COMPILING,
     ),
     Row(
-        "opencl", _BOTH, _SILICON, _UNTESTED, "ICD of a GPU",
-        _look_opencl, "a GPU with an OpenCL driver, and pip install 'vantun[opencl]'", {},
+        "opencl", _BOTH, _SILICON, Maturity.PROTOCOL_TESTED, "ICD of a GPU",
+        _look_opencl, "a GPU with an OpenCL driver, and pip install 'vantun[opencl]'",
+        {kind: _opencl(kind, emulated=False) for kind in _BOTH}, emulator="pocl",
+        patience=_COMPILING,
     ),
     Row(
         "fpga", _BOTH, _SILICON, _UNTESTED, "OpenCL binary, XDMA, fpga_manager",
@@ -239,8 +276,9 @@ CATALOGUE: tuple[Row, ...] = (
         _look_smartnic, "a BlueField-2 or -3 and NVIDIA DOCA", {},
     ),
     Row(
-        "pocl", _BOTH, _EMULATOR, _UNTESTED, "ICD of PoCL",
-        _look_pocl, "apt-get install pocl-opencl-icd, and pip install 'vantun[opencl]'", {},
+        "pocl", _BOTH, _EMULATOR, Maturity.PROTOCOL_TESTED, "ICD of PoCL",
+        _look_pocl, "pip install 'vantun[pocl]'",
+        {kind: _opencl(kind, emulated=True) for kind in _BOTH}, patience=_COMPILING,
     ),
     Row(
         "sim-fpga", _BOTH, _EMULATOR, _UNTESTED, "Verilated RTL",

@@ -15,13 +15,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from accel.catalogue import LIMIT
 from accel.engine import Operation
 from accel.profile import Finding
 
 MODULE = "accel.child_main"
-LIMIT = 20.0
-"""Seconds for each engine and operation; a checkout compiles meanwhile."""
-
 Trial = tuple[str, Operation]
 """An engine, by name, and what it is tried for."""
 
@@ -83,8 +81,8 @@ def _run(line: Sequence[str], limit: float) -> tuple[dict[str, Finding], str]:
             timer.cancel()
             try:
                 each = json.loads(answer)
-                told[each["trial"]] = Finding(bool(each["passed"]), str(each["reason"]))
-            except (ValueError, KeyError, TypeError):  # a library that prints to standard output
+                told[each["trial"]] = Finding.parse(each)
+            except (ValueError, KeyError, TypeError, AttributeError):  # a library that prints to standard output
                 pass
             timer = threading.Timer(limit, end)
             timer.start()

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def _try(trials: list[str], plugins: list[str]) -> int:
         for trial in trials:
             name, _, operation = trial.partition("=")
             verdict = registry.verdict(name, Operation(operation))
-            answers.write(json.dumps({"trial": trial, "passed": verdict.passed, "reason": verdict.reason}) + "\n")
+            answers.write(json.dumps({"trial": trial, **asdict(verdict)}) + "\n")
             answers.flush()
     return 0
 

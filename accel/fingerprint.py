@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
 
@@ -75,6 +74,9 @@ def _library(soname: str, sysroot: Path) -> str:
 
 
 def _version(package: str) -> str:
+    # With email and zipfile it is 1 MB, which a worker never uses.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:

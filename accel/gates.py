@@ -33,6 +33,10 @@ class Gates:
         Name -> row of the catalogue, by rank.
     profile
         What was measured before, if there is anything.
+    emulated
+        Whether emulators are tried, too.
+    later
+        Name -> why it is not tried yet, of engines whose devices somebody opens beside what goes on.
     """
 
     def __init__(
@@ -43,11 +47,13 @@ class Gates:
         *,
         isolated: bool = False,
         plugins: Sequence[str] = (),
-        attempt: Callable[[Sequence[Trial], Sequence[str]], Mapping[Trial, Finding]] = try_in_child,
+        attempt: Callable[[Sequence[Trial], Sequence[str], float], Mapping[Trial, Finding]] = try_in_child,
     ) -> None:
         """Begin with nothing known; ``isolated`` = this is the child process, foreign libraries are loaded here."""
         self.rows = {row.name: row for row in catalogue}
         self.profile: Profile | None = None
+        self.emulated = False
+        self.later: dict[str, str] = {}
         self._sysroot = sysroot
         self._isolated = isolated
         self._plugins = tuple(plugins)
@@ -66,6 +72,16 @@ class Gates:
             for operation, tested in verdicts.items():
                 if operation in known:
                     self._tried[name, known[operation]] = tested
+
+    def change(self, rows: Iterable[Row]) -> None:
+        """Have other rows in the place of those of the same names, and forget what is known of them."""
+        for row in rows:
+            self.rows[row.name] = row
+            self._sightings.pop(row.name, None)
+            for kind in Kind:
+                self._engines.pop((row.name, kind), None)
+            for operation in Operation:
+                self._verdicts.pop((row.name, operation), None)
 
     def sight(self, row: Row) -> Sighting:
         """Return what a look at the machine finds of an engine."""
@@ -92,8 +108,16 @@ class Gates:
     def verdict(self, name: str, operation: Operation) -> Verdict:
         """Return whether the engine ``name`` may serve an operation; it is opened and tested for that, here.
 
-        One of a foreign library is tried in a child process first.
+        One of a foreign library is tried in a child process first; those of ``later`` are not usable yet.
         """
+        return Verdict(passed=False, reason=self.later[name]) if name in self.later else self.try_now(name, operation)
+
+    def known(self, name: str, operation: Operation) -> bool:
+        """Whether the engine was opened and tested in this process."""
+        return (name, operation) in self._verdicts
+
+    def try_now(self, name: str, operation: Operation) -> Verdict:
+        """Return the same, also of those that are for later."""
         if (name, operation) not in self._verdicts:
             row = self.rows[name]
             gone = self._gone(row, operation)
@@ -115,9 +139,10 @@ class Gates:
         if (name, operation) not in self._verdicts and (name, operation) not in self._tried:
             if not row.foreign or self._isolated:
                 return self.verdict(name, operation)
-            self._tried |= self._attempt([(name, each) for each in kind_of(operation).operations], self._plugins)
+            trials = [(name, each) for each in kind_of(operation).operations]
+            self._tried |= self._attempt(trials, self._plugins, row.patience)
         known = self._verdicts.get((name, operation)) or self._tried[name, operation]
-        return Verdict(known.passed, known.reason)
+        return Verdict(known.passed, known.reason, known.kernels)
 
     def try_all(self) -> None:
         """Have one child process try every foreign engine of which nothing is known."""
@@ -126,10 +151,15 @@ class Gates:
             for row in self.rows.values()
             for kind in row.make
             for operation in kind.operations
-            if row.foreign and (row.name, operation) not in self._tried and not self._gone(row, operation)
+            if row.foreign and (row.name, operation) not in self._tried and not self._idle(row, operation)
         ]
         if trials and not self._isolated:
-            self._tried |= self._attempt(trials, self._plugins)
+            patience = max(self.rows[name].patience for name, _ in trials)
+            self._tried |= self._attempt(trials, self._plugins, patience)
+
+    def _idle(self, row: Row, operation: Operation) -> bool:
+        """Whether nobody asks for it: it is not there, or an emulator where none is allowed."""
+        return bool(self._gone(row, operation)) or (row.emulated and not self.emulated)
 
     def _gone(self, row: Row, operation: Operation) -> str:
         """Say why there is nothing to test; empty when there is."""
@@ -150,9 +180,10 @@ class Gates:
         found: dict[str, dict[str, Finding]] = {}
         for row in self.rows.values():
             for operation in (operation for kind in row.make for operation in kind.operations):
-                if self.sight(row).present:
+                if self.sight(row).present and not self._idle(row, operation):
                     verdict = self.glance(row.name, operation)
-                    found.setdefault(row.name, {})[operation.value] = Finding(verdict.passed, verdict.reason)
+                    finding = Finding(verdict.passed, verdict.reason, verdict.kernels)
+                    found.setdefault(row.name, {})[operation.value] = finding
         return found
 
     def passed(self, operation: Operation, *, spared: Iterable[str] = (LAST,)) -> list[Engine]:
@@ -160,5 +191,5 @@ class Gates:
         return [
             self.made(row.name, operation)
             for row in self.rows.values()
-            if row.name not in spared and not self._gone(row, operation) and self.verdict(row.name, operation).passed
+            if row.name not in spared and not self._idle(row, operation) and self.verdict(row.name, operation).passed
         ]

@@ -7,13 +7,12 @@ copy of the job between guard bytes; what it writes late hits nobody. Copying is
 from __future__ import annotations
 
 import ctypes
-from functools import cache
 from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.calls import Caller, address_of, make_records, write_call
+from accel.calls import address_of, copy_ranges
 from accel.engine import TAG_LENGTH, Job, OpenJob, Operation, SealJob, SpanJob, Status
 
 GUARD = 0xA5
@@ -23,19 +22,6 @@ _ALIGNMENT = 64
 
 Words = NDArray[np.int64]
 AnyJob = TypeVar("AnyJob", bound=Job)
-
-
-@cache
-def _copier() -> tuple[Caller, int]:
-    return Caller(), ctypes.cast(ctypes.CDLL(None).memcpy, ctypes.c_void_p).value or 0
-
-
-def _copy(target: Words, source: Words, length: Words) -> None:
-    """Copy byte ranges by address."""
-    caller, memcpy = _copier()
-    records = make_records(len(target))
-    write_call(records, memcpy, target, source, length)
-    caller.run(records)
 
 
 def pick(job: AnyJob, rows: Words) -> AnyJob:
@@ -90,7 +76,7 @@ class Isolation:
         some = np.isin(self._owner, rows)
         if isinstance(self.job, SpanJob):
             some &= self.job.status[self._owner] == Status.DONE  # nothing is written of what was rejected
-        _copy(self._home[some], self._mine[some] + address_of(self._memory), self._length[some])
+        copy_ranges(self._home[some], self._mine[some] + address_of(self._memory), self._length[some])
         self.original.status[rows] = self.job.status[rows]
         if isinstance(self.job, OpenJob):
             assert isinstance(self.original, OpenJob)
@@ -118,7 +104,7 @@ class Isolation:
         source_offset, end = _lay_out(size, _ALIGNMENT)
         target_offset, total = _lay_out(self._length, end)
         memory = self._memory = np.full(total + GUARD_LENGTH, GUARD, np.uint8)
-        _copy(source_offset + address_of(memory), job.source_offset + address_of(job.source), size)
+        copy_ranges(source_offset + address_of(memory), job.source_offset + address_of(job.source), size)
         self._owner = np.arange(len(size))
         self._mine = target_offset
         self._home = job.target_offset + address_of(job.target)
@@ -152,7 +138,7 @@ class Isolation:
         offset, total = _lay_out(unit_length, _ALIGNMENT)
         memory = self._memory = np.full(total + GUARD_LENGTH, GUARD, np.uint8)
         home = np.concatenate((job.data[data], job.parity[parity])) + address_of(job.memory)
-        _copy(offset + address_of(memory), home, unit_length)
+        copy_ranges(offset + address_of(memory), home, unit_length)
         self._guards = np.concatenate((offset - GUARD_LENGTH, offset + unit_length))
         count = len(span_of_data)
         if operation is Operation.FEC_ENCODE:

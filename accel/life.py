@@ -44,6 +44,8 @@ class Cause(Enum):
     """Its own health report."""
     WRONG = "wrong"
     """A result that differs from software's."""
+    TOLD = "told"
+    """Another process has seen a wrong result of it, or given it up."""
     GUARD = "guard"
     """It wrote outside of its rows."""
     REARMED = "re-armed"
@@ -80,7 +82,7 @@ _FIRST_REST, _LONGEST_REST = 1.0, 300.0
 _HOUR = 3600.0
 _MOST_QUARANTINES = 3
 _REMEMBERED = 16
-_FOR_GOOD = frozenset({Cause.WRONG, Cause.GUARD})
+_FOR_GOOD = frozenset({Cause.WRONG, Cause.TOLD, Cause.GUARD})
 
 
 class Life:

@@ -1,4 +1,6 @@
-"""From measurements and wishes to who serves: for every size of row and of batch.
+"""From measurements and wishes to who serves: for every weight of a row (accel/weight.py) and size of batch.
+
+Every shape that was measured decides for the rows that are nearest to it in weight, by their ratio.
 
 A wish decides without measurement: of those that begin at or below a batch size, the one that begins last, then the one
 named first. Else the best by the goal, where whoever is within 15 % of it and ranks higher is preferred; without any
@@ -7,11 +9,13 @@ measurement the first by rank.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from accel.calibration import shapes_of
+from accel.calibration import Shape, shapes_of
 from accel.engine import Operation
 from accel.preference import Preference
 from accel.profile import Cell
@@ -57,21 +61,20 @@ Ladder = tuple[tuple[int, Pick], ...]
 def plan(
     operation: Operation, candidates: Sequence[str], preference: Preference, cells: Sequence[Cell], goal: Goal
 ) -> dict[int, Ladder]:
-    """Return row size in bytes -> ladder; the first size is 0 and holds for everything below the next.
+    """Return weight of a row -> ladder; the first weight is 0 and holds for everything below the next.
 
     ``candidates`` are the usable engines by rank, those that were named by name among them; at least one.
     """
     sizes: dict[int, Ladder] = {}
-    shapes = {shape.size: str(shape) for shape in reversed(shapes_of(operation))}
     starts = {wish.from_batch for wish in preference.wishes if wish.from_batch > 1 and wish.name in candidates}
-    for place, size in enumerate(sorted(shapes)):
-        measured = [cell for cell in cells if cell.shape == shapes[size] and cell.engine in candidates]
+    for begin, shape in territories(operation):
+        measured = [cell for cell in cells if cell.shape == str(shape) and cell.engine in candidates]
         steps: list[tuple[int, Pick]] = []
         for batch in sorted({0, *starts, *(cell.batch for cell in measured if cell.batch > 1)}):
             pick = choose_for(candidates, preference, measured, goal, max(batch, 1))
             if not steps or steps[-1][1].engine != pick.engine:
                 steps.append((batch, pick))
-        sizes[size if place else 0] = tuple(steps)
+        sizes[begin] = tuple(steps)
     ladders = iter(sizes.items())
     kept = dict([next(ladders)])
     for size, ladder in ladders:
@@ -81,6 +84,13 @@ def plan(
         elif not kept[last][0][1].cells:
             kept[last] = ladder  # the same engines, for a better reason
     return kept
+
+
+def territories(operation: Operation) -> list[tuple[int, Shape]]:
+    """Return the shapes that decide, lightest first, each behind the weight from which on it is the nearest."""
+    shapes = sorted(shapes_of(operation), key=lambda shape: shape.octets)
+    between = [math.isqrt(a.octets * b.octets) + 1 for a, b in itertools.pairwise(shapes)]
+    return list(zip([0, *between], shapes, strict=True))
 
 
 def names(ladder: Ladder) -> list[tuple[int, str]]:

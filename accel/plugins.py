@@ -6,16 +6,17 @@ self-test in a child process, calibration, the watch. What cannot be loaded is a
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from accel.catalogue import CATALOGUE, Kind, Row
 from accel.engine import Engine, Maturity, Provenance
 from accel.sight import Sighting
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "vantun.accel.engines"
 API = 1
@@ -58,6 +59,9 @@ def catalogue_with(plugins: Iterable[str]) -> tuple[Row, ...]:
     wanted = list(dict.fromkeys(plugins))
     if not wanted:
         return CATALOGUE
+    import difflib
+    from importlib.metadata import entry_points
+
     rows = list(CATALOGUE)
     there = list(entry_points(group=GROUP))
     for name in wanted:

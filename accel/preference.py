@@ -13,7 +13,6 @@ leaves everything to the registry.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -95,6 +94,8 @@ def _read(entry: str, known: Collection[str], key: str) -> tuple[str, Wish]:
         raise DriverError(f"{key}: {entry!r} is no engine; {how}" if entry else f"{key}: a name is missing; {how}")
     mark, name, batch = found["mark"], found["name"], found["batch"]
     if name not in known:
+        import difflib
+
         near = difflib.get_close_matches(name, sorted(known), n=1)
         step = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known))}"
         raise DriverError(f"{key}: there is no engine {name!r} for this; {step}")

@@ -51,6 +51,11 @@ class Cell:
     octets: int
 
     @property
+    def row_octets(self) -> float:
+        """Bytes of a row that count: a packet, or the data of a span."""
+        return self.octets / self.batch
+
+    @property
     def ns_per_row(self) -> float:
         """Wall time of one row."""
         return self.wall_ns / self.batch
@@ -63,10 +68,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a child process has found out about an engine and an operation."""
+    """What a child process has found out about an engine and an operation; as :class:`accel.selftest.Verdict`."""
 
     passed: bool
     reason: str
+    kernels: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, said: Any) -> Finding:
+        """Return it from JSON; ``kernels`` may be missing. Raises ValueError, KeyError or TypeError."""
+        return cls(bool(said["passed"]), str(said["reason"]), tuple(str(each) for each in said.get("kernels", ())))
 
 
 @dataclass(frozen=True)
@@ -142,7 +153,7 @@ def _parse(document: Any) -> Profile:
         raise ValueError("another format")
     cells = tuple(_cell(each) for each in document["cells"])
     tested = {
-        str(engine): {str(name): Finding(bool(each["passed"]), str(each["reason"])) for name, each in verdicts.items()}
+        str(engine): {str(name): Finding.parse(each) for name, each in verdicts.items()}
         for engine, verdicts in document["tested"].items()
     }
     return Profile(dict(document["fingerprint"]), float(document["measured_at"]), cells, tested)
@@ -176,21 +187,23 @@ class Measured:
 
     def __init__(self, cells: Iterable[Cell], *, cpu: bool) -> None:
         """``cpu`` = go by CPU time, as for engines that work on this CPU."""
-        self._cells = sorted(cells, key=lambda cell: (cell.batch, cell.size))
+        self._cells = sorted(cells, key=lambda cell: (cell.batch, cell.row_octets))
         self._cpu = cpu
 
     def batch_ns(self, rows: int, size: float) -> float:
-        """Return the nanoseconds that a batch should take; 0 when nothing like it was measured."""
+        """Return the nanoseconds that rows of ``size`` bytes should take; 0 = nothing like them was measured."""
         cell = self._nearest(rows, size)
         if cell is None:
             return 0.0
         took = cell.cpu_ns if self._cpu else cell.wall_ns
-        return took * max(1.0, rows / cell.batch) * max(1.0, size / cell.size)
+        return took * max(1.0, rows / cell.batch) * max(1.0, size / cell.row_octets)
 
     def p99_ns(self, rows: int, size: float) -> float:
         """Return the nanoseconds that 99 of 100 batches take at most."""
         cell = self._nearest(rows, size)
-        return 0.0 if cell is None else cell.p99_ns * max(1.0, rows / cell.batch) * max(1.0, size / cell.size)
+        if cell is None:
+            return 0.0
+        return cell.p99_ns * max(1.0, rows / cell.batch) * max(1.0, size / cell.row_octets)
 
     def _nearest(self, rows: int, size: float) -> Cell | None:
         """Return the cell of the largest batch below, or the smallest, in the size that is nearest."""
@@ -198,4 +211,4 @@ class Measured:
             return None
         below = [cell for cell in self._cells if cell.batch <= rows] or self._cells[:1]
         batch = below[-1].batch
-        return min((cell for cell in self._cells if cell.batch == batch), key=lambda cell: abs(cell.size - size))
+        return min((cell for cell in self._cells if cell.batch == batch), key=lambda cell: abs(cell.row_octets - size))

@@ -7,21 +7,23 @@ engine of a foreign library is tried in a child process before this one loads it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from accel.calibration import shapes_of
 from accel.catalogue import Kind, Row
 from accel.engine import Engine, Operation, Provenance
 from accel.gates import LAST, ROOT, Gates, kind_of
 from accel.life import State
 from accel.planning import Goal, Ladder, plan
 from accel.preference import Preference, Wish, parse
-from accel.profile import Measured
+from accel.profile import Finding, Measured
 from accel.report import SHOWN, EngineReport, OperationReport, explain_row
 from accel.rung import Step
 from accel.selftest import Verdict
 from drivers.errors import DriverError
 
+_NOT_TRIED = Finding(passed=True, reason="")
 _MAIN = 64
 """Rows of the batch whose engine stands for all where one name has to do."""
 
@@ -56,7 +58,7 @@ class Choice:
     spares
         Software engines that do what it does not do, best first; none with ``only:``.
     plan
-        Row size -> ladder by batch size: names and reasons.
+        Weight of a row -> ladder by batch size: names and reasons.
     ladders
         The same, as :meth:`accel.serving.Serving.adopt` takes it.
     """
@@ -109,6 +111,7 @@ class Registry(Gates):
         """Return every row and what would be chosen; never raises, and loads no foreign library."""
         chosen: dict[Operation, Choice] = {}
         problems = []
+        self.emulated = preferences.allow_emulated
         self.try_all()
         for kind in Kind:
             try:
@@ -118,16 +121,43 @@ class Registry(Gates):
         reports = tuple(self._report(row, chosen) for row in self.rows.values())
         return Survey(reports, chosen, tuple(problems))
 
+    def planned(self, preferences: Preferences) -> dict[str, frozenset[Operation]]:
+        """Return engine -> operations that it is to serve by wishes and measurements; nothing is made or tested.
+
+        Raises DriverError when the preferences cannot be read.
+        """
+        found: dict[str, set[Operation]] = {}
+        for kind in Kind:
+            names, preference = self._preference(kind, preferences)
+            for operation in kind.operations:
+                usable = [
+                    wish.name
+                    for wish in self._candidates(kind, names, preference)
+                    if not self._gone(self.rows[wish.name], operation)
+                    and (preferences.allow_emulated or not self.rows[wish.name].emulated)
+                    and self._tried.get((wish.name, operation), _NOT_TRIED).passed
+                ]
+                cells = self.profile.of(operation) if self.profile is not None else []
+                ladders = plan(operation, usable, preference, cells, preferences.goal) if usable else {}
+                for name in (pick.engine for ladder in ladders.values() for _, pick in ladder):
+                    found.setdefault(name, set()).add(operation)
+        return {name: frozenset(operations) for name, operations in found.items()}
+
     # --- choosing
 
-    def _choose(
-        self, kind: Kind, preferences: Preferences, ask: Callable[[str, Operation], Verdict]
-    ) -> dict[Operation, Choice]:
+    def _preference(self, kind: Kind, preferences: Preferences) -> tuple[list[str], Preference]:
+        """Return the engines of a kind by rank, and what was said of them. Raises DriverError."""
         key = f"accel.{kind.value}"
         names = [
             row.name for row in sorted(self.rows.values(), key=lambda row: _lateness(row, kind)) if kind in row.kinds
         ]
         preference = parse(preferences.of(kind), names, key)
+        return names, self._with_emulators(preference) if preferences.allow_emulated else preference
+
+    def _choose(
+        self, kind: Kind, preferences: Preferences, ask: Callable[[str, Operation], Verdict]
+    ) -> dict[Operation, Choice]:
+        names, preference = self._preference(kind, preferences)
         candidates = self._candidates(kind, names, preference)
         chosen: dict[Operation, Choice] = {}
         for operation in kind.operations:
@@ -140,7 +170,8 @@ class Registry(Gates):
                         "; ".join(f"{name}: {text}" for name, text in obstacles.items()) or "every engine is forbidden"
                     )
                     step = "`vantun accel probe --verbose` says what each engine needs"
-                    raise DriverError(f"{key}: no engine can do {operation.value} ({why}); name another one, {step}")
+                    what = f"accel.{kind.value}: no engine can do {operation.value}"
+                    raise DriverError(f"{what} ({why}); name another one, {step}")
                 planned = plan(operation, usable, preference, cells, preferences.goal)
                 wanted = dict.fromkeys(pick.engine for ladder in planned.values() for _, pick in ladder)
                 found = {name: self._obstacle(name, operation, preferences, ask) for name in wanted}
@@ -156,7 +187,7 @@ class Registry(Gates):
     def _candidates(self, kind: Kind, names: list[str], preference: Preference) -> list[Wish]:
         """Return the engines to try, in order; by themselves come those that this version has, and no emulator."""
         rest = [
-            Wish(name)
+            Wish(name, optional=self.rows[name].provenance is Provenance.SILICON)  # most machines have no such device
             for name in names
             if not preference.only
             and preference.wish(name) is None
@@ -165,6 +196,16 @@ class Registry(Gates):
             and not self.rows[name].emulated
         ]
         return [*preference.wishes, *rest]
+
+    def _with_emulators(self, preference: Preference) -> Preference:
+        """Return a preference in which the emulator of an engine that is named comes right behind it."""
+        wishes = []
+        for wish in preference.wishes:
+            wishes.append(wish)
+            emulator = self.rows[wish.name].emulator
+            if emulator and preference.wish(emulator) is None and emulator not in preference.forbidden:
+                wishes.append(replace(wish, name=emulator))
+        return replace(preference, wishes=tuple(wishes))
 
     def _obstacle(
         self, name: str, operation: Operation, preferences: Preferences, ask: Callable[[str, Operation], Verdict]
@@ -185,7 +226,9 @@ class Registry(Gates):
         degraded: bool,
         spares: tuple[Preference, Callable[[str, Operation], Verdict]],
     ) -> Choice:
-        main = [pick for start, pick in planned[max(planned)] if start <= _MAIN][-1]
+        full = next(shape.octets for shape in shapes_of(operation) if str(shape) == _FULL[kind_of(operation)])
+        shown = planned[max(weight for weight in planned if weight <= full)]
+        main = [pick for start, pick in shown if start <= _MAIN][-1]
         reason = main.reason
         if obstacles:
             reason = f"{reason}; passed over: {'; '.join(f'{name}: {text}' for name, text in obstacles.items())}"
@@ -234,7 +277,8 @@ class Registry(Gates):
     def _report(self, row: Row, chosen: Mapping[Operation, Choice]) -> EngineReport:
         sight = self.sight(row)
         operations = [operation for kind in row.make for operation in kind.operations]
-        verdicts = {operation: self.glance(row.name, operation) for operation in operations}
+        asked = self.emulated or not (row.emulated and sight.present)
+        verdicts = {operation: self.glance(row.name, operation) for operation in operations if asked}
         usable = tuple(operation for operation, verdict in verdicts.items() if verdict.passed)
         reason, next_step = explain_row(row, sight, verdicts)
         every = [operation for kind in row.kinds for operation in kind.operations]
@@ -272,7 +316,7 @@ class Registry(Gates):
         if not verdict.passed:
             return OperationReport(operation, State.PROBED, "FAIL", verdict.reason)
         state = State.SERVING if selected else State.CALIBRATED if full else State.SELF_TESTED
-        return OperationReport(operation, state, "PASS", verdict.reason, full, selected)
+        return OperationReport(operation, state, "PASS", verdict.reason, full, selected, verdict.kernels)
 
 
 _FULL = {Kind.FEC: "(10,4) 1200 B", Kind.AEAD: "1350 B"}

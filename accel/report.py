@@ -30,6 +30,8 @@ class OperationReport:
         What was measured in the shape of full packets, by batch size; see SHOWN.
     selected
         What it is used for, e.g. ``"16 rows and more"``; empty when it is not.
+    kernels
+        What the engine has measured of its own kernels, in words, and which serve.
     """
 
     operation: Operation
@@ -38,6 +40,7 @@ class OperationReport:
     reason: str
     cells: Mapping[int, Cell] = field(default_factory=dict)
     selected: str = ""
+    kernels: tuple[str, ...] = ()
 
     def document(self) -> dict[str, object]:
         """Return the row as JSON."""
@@ -47,6 +50,7 @@ class OperationReport:
             "self_test": self.self_test,
             "reason": self.reason,
             "selected_for": self.selected,
+            "kernels": list(self.kernels),
             "shape": next((cell.shape for cell in self.cells.values()), ""),
             "batches": {
                 str(batch): {"ns_per_packet": round(cell.ns_per_row, 1), "gb_per_s": round(cell.gigabytes, 3)}
@@ -119,9 +123,11 @@ def explain_row(row: Row, sight: Sighting, verdicts: Mapping[Operation, Verdict]
         found = f"seen: {sight.seen[0]}" if sight.present else f"not found: {sight.missing[0]}"
         step = "a later version brings it" if sight.present else f"a later version brings it; it will need {row.needs}"
         return f"no engine in this version ({found})", step
+    if sight.present and not verdicts:
+        return "an emulator, which is not tried", "to try it all the same, set accel.allow_emulated"
     failed = [verdict.reason for verdict in verdicts.values() if not verdict.passed]
     if failed:
-        step = f"it needs {row.needs}" if not sight.present else "please report it, with the output of this command"
+        step = f"it needs {row.needs}" if sight.missing else "please report it, with the output of this command"
         return "; ".join(dict.fromkeys(failed)), step
     absent = [kind.value for kind in row.kinds if kind not in row.make]
     if absent:

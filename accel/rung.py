@@ -13,7 +13,8 @@ from accel.engine import Engine, EngineSession, KeySpec, Operation, Provenance, 
 from accel.finished import Synchronous
 from accel.isolation import Isolation
 from accel.life import Cause, Life, State
-from accel.selftest import self_test
+from accel.selftest import SelfTest, choices
+from accel.weight import mean_octets
 
 LEAST_DEADLINE = 2_000_000
 """Nanoseconds that every ticket has."""
@@ -39,7 +40,10 @@ class Expectation(Protocol):
     """What calibration has measured of an engine."""
 
     def batch_ns(self, rows: int, size: float) -> float:
-        """Return the nanoseconds that a batch should take: CPU time if ``Provenance.CPU``, else wall time."""
+        """Return the nanoseconds that a batch should take: CPU time if ``Provenance.CPU``, else wall time.
+
+        ``size`` is that of a row, in bytes that count (accel/weight.py).
+        """
 
     def p99_ns(self, rows: int, size: float) -> float:
         """Return the nanoseconds that 99 of 100 batches take at most."""
@@ -85,6 +89,8 @@ class Rung:
     full: int = 0
     _timed: int = 0
     _full_in_a_row: int = 0
+    _test: SelfTest | None = None
+    _passed: bool = False
 
     @property
     def name(self) -> str:
@@ -126,7 +132,7 @@ class Rung:
                 self._full_in_a_row = 0
                 return Failure(Cause.FULL, f"it took none of {_FULL_IN_A_ROW} batches in a row")
             self._full_in_a_row = 0
-            size = float(isolation.job.length.mean())
+            size = mean_octets(isolation.job)
             until = begun + self.deadline(rows, size)
             while not _poll(self.engine, ticket):
                 if self.clock() >= until:
@@ -175,12 +181,38 @@ class Rung:
             return Failure(Cause.SLOW, reason)
         return None
 
-    def rearm(self, keys: dict[int, KeySpec], now: float) -> bool:
-        """Test the engine after its rest, and give it a new session with the keys of now; return whether it passed."""
-        verdict = self_test(self.engine, self.operation, patience=_TEST_PATIENCE)
-        if not verdict.passed:
-            self.life.refused(verdict.reason, now)
-            return False
+    def rearm(self, keys: dict[int, KeySpec], now: float) -> bool | None:
+        """Go one step on in testing the engine after its rest, and in giving it a new session with the keys of now.
+
+        A step opens the engine, or does one job: packets pass in between, for a device may take a while to open.
+        Returns whether it passed, None as long as it goes on.
+        """
+        if self._passed:
+            self._passed = False
+            return self._open_again(keys, now)
+        if self._test is None:
+            self._test = SelfTest(self.engine, self.operation, _TEST_PATIENCE)
+        verdict = self._test.step()
+        if verdict is None:
+            return None
+        self._test, self._passed = None, verdict.passed
+        if verdict.passed:
+            return None
+        self.life.refused(verdict.reason, now)
+        return False
+
+    @property
+    def being_tested(self) -> bool:
+        """Whether re-arming it has begun and goes on."""
+        return self._passed or self._test is not None
+
+    def give_up_test(self) -> None:
+        """Close what a test that goes on has opened."""
+        if self._test is not None:
+            self._test.close()
+        self._test, self._passed = None, False
+
+    def _open_again(self, keys: dict[int, KeySpec], now: float) -> bool:
         try:
             session = self.engine.open(self.operation)
             for slot, spec in keys.items():
@@ -207,6 +239,7 @@ class Rung:
             "late": len(self.late),
             "slowness": round(self.ratio, 2),
             "failures": {cause.value: count for cause, count in self.life.counts.items() if count},
+            "kernels": choices(self.engine),
         }
 
 

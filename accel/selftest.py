@@ -7,10 +7,11 @@ guard byte that was touched, or a rejected row that was not zeroed, fails it, to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import cycle, product
+from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,10 +58,13 @@ class Verdict:
         Whether the engine may serve the operation.
     reason
         What was tested, or what came out wrong.
+    kernels
+        What the engine has measured of its own kernels, in words, and which serve.
     """
 
     passed: bool
     reason: str
+    kernels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,29 +81,66 @@ def self_test(engine: Engine, operation: Operation, patience: float = PATIENCE) 
 
     ``patience`` is for each job, seconds.
     """
-    cases = all_cases(operation)
-    name = "opening it"
-    try:
-        health = engine.health()
+    test = SelfTest(engine, operation, patience)
+    while (verdict := test.step()) is None:
+        pass
+    return verdict
+
+
+class SelfTest:
+    """A self-test in steps, for whoever has packets to carry in between: a step opens the engine, or does one job."""
+
+    def __init__(self, engine: Engine, operation: Operation, patience: float = PATIENCE) -> None:
+        self._engine = engine
+        self._operation = operation
+        self._patience = patience
+        self._doing = "opening it"
+        self._steps = self._run()
+
+    def step(self) -> Verdict | None:
+        """Go on; return the verdict when there is one, None before. Never raises."""
+        try:
+            next(self._steps)
+        except StopIteration as end:
+            verdict: Verdict = end.value
+            return verdict
+        except DriverError as error:
+            return self._failed(str(error))
+        except Exception as error:  # whatever a sick engine raises is a verdict on it, not on us
+            return self._failed(f"{type(error).__name__}: {error}")
+        return None
+
+    def close(self) -> None:
+        """Give it up, and close the engine."""
+        self._steps.close()
+
+    def _run(self) -> Generator[None, None, Verdict]:
+        cases = all_cases(self._operation)
+        health = self._engine.health()
         if not health.usable:
             return Verdict(passed=False, reason=f"it is not well: {health.reason}")
-        session = engine.open(operation)
+        session = self._engine.open(self._operation)
         try:
-            _install(session, operation)
+            _install(session, self._operation)
             for case in cases:
-                name = case.name
-                wrong = _try(engine, session, case, patience)
+                yield
+                self._doing = case.name
+                wrong = _try(self._engine, session, case, self._patience)
                 if wrong:
-                    return Verdict(passed=False, reason=f"self-test of {operation.value} failed, {name}: {wrong}")
+                    return self._failed(wrong)
         finally:
             session.close()
-    except DriverError as error:
-        return Verdict(passed=False, reason=f"self-test of {operation.value} failed, {name}: {error}")
-    except Exception as error:  # whatever a sick engine raises is a verdict on it, not on us
-        text = f"self-test of {operation.value} failed, {name}: {type(error).__name__}: {error}"
-        return Verdict(passed=False, reason=text)
-    rows = sum(len(case.job.status) for case in cases)
-    return Verdict(passed=True, reason=f"self-test passed ({len(cases)} jobs, {rows} rows)")
+        rows = sum(len(case.job.status) for case in cases)
+        text, kernels = f"self-test passed ({len(cases)} jobs, {rows} rows)", tuple(choices(self._engine))
+        return Verdict(passed=True, reason="; ".join((text, *kernels)), kernels=kernels)
+
+    def _failed(self, reason: str) -> Verdict:
+        return Verdict(passed=False, reason=f"self-test of {self._operation.value} failed, {self._doing}: {reason}")
+
+
+def choices(engine: Engine) -> list[str]:
+    """Return in words what an engine has measured of its own kernels, and which serve; most have no choice."""
+    return [str(each) for each in getattr(engine, "choices", ())]
 
 
 def _try(engine: Engine, session: EngineSession, case: Case, patience: float) -> str:
@@ -125,12 +166,12 @@ def slot_keys() -> dict[int, KeySpec]:
 
     The header-protection keys of the two phases differ, to see that an engine uses that of the first.
     """
-    generator = np.random.default_rng(_SEED)
+    generator = Random(_SEED)
     keys: dict[int, KeySpec] = {}
     for index, suite in enumerate(Suite):
         for phase in range(2):
             size = suite.key_length
-            keys[2 * index + phase] = KeySpec(suite, generator.bytes(size), generator.bytes(12), generator.bytes(size))
+            keys[2 * index + phase] = KeySpec(suite, *map(generator.randbytes, (size, 12, size)))
     keys[HALF_SLOT] = keys[0]
     for index, answer in enumerate(SEALED_PACKETS):
         keys[_KNOWN_SLOT + 2 * index] = keys[_KNOWN_SLOT + 2 * index + 1] = answer.keys
@@ -199,12 +240,13 @@ def _open_cases() -> Iterator[Case]:
 
 def _plain_rows() -> list[SealRow]:
     """Return rows of every suite, phase and size, in disorder."""
-    generator = np.random.default_rng(_SEED + 1)
+    generator = Random(_SEED + 1)
     rows = []
     for index, (suite, size) in enumerate(product(range(len(Suite)), _PAYLOADS)):
         number, phase = _NUMBERS[index % len(_NUMBERS)], index & 1
-        rows.append(SealRow(2 * suite, number, packet(number, phase, generator.bytes(size))))
-    return [rows[i] for i in generator.permutation(len(rows)).tolist()]
+        rows.append(SealRow(2 * suite, number, packet(number, phase, generator.randbytes(size))))
+    generator.shuffle(rows)
+    return rows
 
 
 def _keyless_rows() -> list[SealRow]:
@@ -226,13 +268,13 @@ def _damage(rows: list[OpenRow]) -> list[OpenRow]:
 
 
 def _spans(*, distinct: bool) -> list[SpanRow]:
-    generator = np.random.default_rng(_SEED + 2)
+    generator = Random(_SEED + 2)
     spans = []
     for k, column, size, m in _SHAPES:
-        rows = generator.permutation(127)[:m] if distinct else generator.integers(0, 127, m)
-        lost = generator.permutation(k)[: min(m, k)]
-        units = tuple(generator.bytes(size) for _ in range(k))
-        spans.append(SpanRow(units, column, tuple(rows.tolist()[: len(lost)]), tuple(lost.tolist())))
+        rows = generator.sample(range(127), m) if distinct else generator.choices(range(127), k=m)
+        lost = generator.sample(range(k), min(m, k))
+        units = tuple(generator.randbytes(size) for _ in range(k))
+        spans.append(SpanRow(units, column, tuple(rows[: len(lost)]), tuple(lost)))
     return spans
 
 

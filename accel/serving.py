@@ -1,17 +1,17 @@
 """An operation that is being served, by whichever engine is best for a batch and well at the moment.
 
 The fast path is that of a CPU engine: a table by batch size says whom to call, and the statuses are compared with what
-a good batch leaves. About one row in 1024 is computed a second time by another software engine. Devices work on a copy
-of the job (:mod:`accel.isolation`), under a deadline, and software does again what they do not do, or do wrong: from
-the untouched source, under the same packet numbers, by an engine that has held the same keys from the start. A batch is
-complete, and in order, when :meth:`Serving.run` returns.
+a good batch leaves. About one row in 1024 is computed a second time by another software engine, of a busy operation one
+in half a second. Devices work on a copy of the job (:mod:`accel.isolation`), under a deadline, and software does
+again what they do not do, or do wrong: from the untouched source, under the same packet numbers, by an engine that has
+held the same keys from the start. A batch is complete, and in order, when :meth:`Serving.run` returns.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,17 +19,26 @@ import numpy as np
 from accel.engine import Engine, EngineSession, Job, Operation, Status, Ticket
 from accel.finished import FINISHED, Finished
 from accel.isolation import Isolation
+from accel.lease import LEFT, Lease
 from accel.life import PROBATION_SHARE, Cause, State
 from accel.rung import Clock, Failure, Rung, Step, unfinished
 from accel.software import Rows, Software, all_rows
+from accel.weight import octets_of
 from drivers.errors import DriverError
 
 AUDIT_SHARE = 1024
 """One row in so many is computed twice, on average."""
 REBUILT_SHARE = 8 * AUDIT_SHARE
 """The same of rebuilt spans, each shard of which has a CRC that is looked at anyway."""
+AUDIT_EVERY = 0.5
+"""Seconds from one to the next, on average, of an operation with so many rows that the share would be more often: one
+costs Python a millisecond when its code has fallen out of the caches, at 500 Mbit/s a quarter of a worker."""
+_MOST_APART = 16
+"""Times the share that two are apart at most, however busy the operation is: it may be idle soon, and stay so."""
 _LOOK_EVERY = 0.05
 """Seconds between looks at everybody's health, while there are packets."""
+_SOON = 64
+"""Rows until the next look, while an engine is being tested: a step at each."""
 _TABLE = 1024
 """Rows of a batch beyond which it does not matter how many there are."""
 _LEAST_TIMED = 20_000
@@ -51,6 +60,10 @@ class Serving(Software):
         Takes keys.
     counts
         Rows by what befell them; see COUNTS.
+    opening
+        Which engine is wanted and being opened, in words that begin with its name; empty when none is.
+    lease
+        By which compiled code may call the engine that serves, between two rows that are computed twice.
     """
 
     def __init__(
@@ -73,7 +86,11 @@ class Serving(Software):
         self.spares = [Rung(spare, spare.open(self.operation), clock) for spare in spares if spare is not engine]
         self.session.rungs = [first, *self.spares]
         self._ladders: dict[int, list[tuple[int, Rung]]] = {0: [(0, first)]}
-        self._left = self._next_audit()
+        self.opening = ""
+        self.lease = Lease()
+        self._words = self.lease.view
+        self._audit_rows, self._audit_at, self._pace = 0, self._now(), 0.0
+        self._words[LEFT] = self._next_audit()
         self._rebuild()
 
     @property
@@ -87,8 +104,8 @@ class Serving(Software):
     def run(self, job: Job) -> None:
         """Do ``job`` now: every row has its status on return."""
         count = len(job.status)
-        self._left -= count
-        if self._left <= 0:
+        self._words[LEFT] = left = self._words[LEFT] - count
+        if left <= 0:
             self._watched(job, count)
             return
         submit, session = self._table[count] if count < _TABLE else self._table[_TABLE]
@@ -112,10 +129,13 @@ class Serving(Software):
         self._in_software(rung, job, rows)
         return True
 
-    def adopt(self, ladders: Mapping[int, Sequence[Step]]) -> None:
-        """Serve by other engines from now on: row size in bytes -> steps by batch size, the first from 0 rows on.
+    def adopt(
+        self, ladders: Mapping[int, Sequence[Step]], opened: MutableMapping[int, EngineSession] | None = None
+    ) -> None:
+        """Serve by other engines from now on: weight of a row -> steps by batch size, the first from 0 rows on.
 
-        Engines that serve already go on with their sessions and their lives; others are opened and get every key.
+        ``opened`` has sessions by the ``id`` of their engines; what is used of it is taken out. Engines that serve
+        already go on with their sessions and their lives; others are opened and get every key.
         Raises DriverError when one cannot be opened; then nothing has changed.
         """
         known = {id(rung.engine): rung for rung in self.session.rungs}
@@ -123,7 +143,8 @@ class Serving(Software):
         try:
             for step in (step for steps in ladders.values() for step in steps):
                 if id(step.engine) not in known and id(step.engine) not in news:
-                    rung = Rung(step.engine, step.engine.open(self.operation), self._clock)
+                    session = (opened or {}).pop(id(step.engine), None) or step.engine.open(self.operation)
+                    rung = Rung(step.engine, session, self._clock)
                     news[id(step.engine)] = rung
                     for slot, spec in self.session.specs.items():
                         rung.session.install_key(slot, spec)
@@ -149,17 +170,22 @@ class Serving(Software):
         """Take the engine ``name`` out until somebody clears it: it was wrong, as another process has seen."""
         for rung in self.session.rungs:
             if rung.name == name:
-                self._failed(rung, Failure(Cause.WRONG, reason))
+                self._failed(rung, Failure(Cause.TOLD, reason))
 
     def clear(self, name: str = "") -> None:
-        """Have the engine ``name``, or every one, tested anew that stays out until somebody clears it."""
+        """Test anew, while packets wait, the engine ``name``, or every one that stays out until somebody clears it."""
+        now = self._now()
         for rung in self.session.rungs:
             if not name or rung.name == name:
-                rung.life.clear(self._now())
-        self._look_after()
+                rung.life.clear(now)
+                while rung.life.due(now) and rung.rearm(self.session.specs, now) is None:
+                    pass
+        self._rebuild()
 
     def close(self) -> None:
         """Release every engine and wipe every key."""
+        for rung in self.session.rungs:
+            rung.give_up_test()
         self.session.close()
 
     def report(self) -> dict[str, object]:
@@ -168,9 +194,9 @@ class Serving(Software):
         return {
             "operation": self.operation.value,
             "engine": self.engine.name,
-            "wanted": wanted.name,
-            "fallback": not wanted.serves,
-            "reason": wanted.life.reason,
+            "wanted": self.opening.partition(" ")[0] or wanted.name,
+            "fallback": not wanted.serves or bool(self.opening),
+            "reason": (wanted.serves and self.opening) or wanted.life.reason,
             "rungs": [rung.report() for rung in self.session.rungs],
             **self.counts,
         }
@@ -178,8 +204,15 @@ class Serving(Software):
     # --- whom to call
 
     def _next_audit(self) -> int:
+        """Return after how many rows one is computed again; at the present pace they take AUDIT_EVERY at least."""
         share = REBUILT_SHARE if self.operation is Operation.FEC_DECODE else AUDIT_SHARE
-        return 1 + int(self._random.expovariate(1 / share))
+        now = self._now()
+        passed, self._audit_at = now - self._audit_at, now
+        pace = self._audit_rows / passed * AUDIT_EVERY if passed > 0.0 else 0.0
+        steady, self._pace = min(pace, self._pace), pace  # of the last two: one burst makes no busy operation
+        apart = min(max(share, steady), _MOST_APART * share)
+        self._audit_rows = 1 + int(self._random.expovariate(1 / apart))
+        return self._audit_rows
 
     def _size_class(self) -> int:
         return max((size for size in self._ladders if size <= self._size), default=min(self._ladders))
@@ -204,6 +237,7 @@ class Serving(Software):
                 entries[id(rung)] = self._entry(rung)
             self._who.append(rung)
             self._table.append(entries[id(rung)])
+        self.lease.give(self._who)
 
     def _entry(self, rung: Rung) -> tuple[_Submit, Any]:
         if rung.life.state in (State.QUARANTINED, State.RETIRED) and not rung.trusted:
@@ -297,8 +331,8 @@ class Serving(Software):
 
     def _watched(self, job: Job, count: int) -> None:
         """Do a batch, compute one row of it again, measure it, and now and then look after everybody."""
-        place = self._left + count - 1
-        self._left = self._next_audit()
+        place = self._words[LEFT] + count - 1
+        self._words[LEFT] = self._next_audit()
         rung = self._rung_of(count)
         submit, session = self._table[min(count, _TABLE)]
         begun = time.thread_time_ns()
@@ -310,7 +344,7 @@ class Serving(Software):
         took = time.thread_time_ns() - begun
         if ticket is not FINISHED or job.status.tobytes() != (_DONE[count] if count <= _TABLE else b""):
             self._settle(job, ticket)
-        size = int(job.length[place])
+        size = octets_of(job, place)
         if rung.trusted and rung.serves:
             if rung.expect is not None and rung.expect.batch_ns(count, size) >= _LEAST_TIMED:
                 rung.timed(count, size, took)
@@ -328,8 +362,10 @@ class Serving(Software):
         now = self._now()
         for rung in self.session.rungs:
             if rung.life.due(now):
-                rung.rearm(self.session.specs, now)
-                self._rebuild()
+                if rung.rearm(self.session.specs, now) is not None:
+                    self._rebuild()
+                elif self._words[LEFT] > _SOON:
+                    self._words[LEFT] = self._audit_rows = _SOON
             elif rung.life.state in (State.SERVING, State.SUSPECT):
                 failure = rung.look_after(now)
                 if failure is not None:

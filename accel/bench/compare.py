@@ -245,7 +245,8 @@ def measure(
     Parameters
     ----------
     effort
-        For each batch size; who cannot do five passes in twice that is left out there.
+        For each batch size; who cannot do five passes in twice that is left out there. Who is named takes part at the
+        smallest batch in any case: a first call that was slow must not leave a comparison without its baseline.
     subject
         Whose figures are told first; "" = the fastest real engine at the largest batch.
     baseline
@@ -263,7 +264,8 @@ def measure(
     row_ns = {each.name: _once(question, each, clock) for each in engines}
     for batch in sorted(set(question.batches)):
         patience_ns = 2e9 * max(effort.budget_s, effort.sample_s) / (FEWEST_ROUNDS + _WARM)
-        able = [each for each in engines if row_ns[each.name] * batch <= patience_ns]
+        wanted = (subject, baseline) if not outcomes else ()
+        able = [each for each in engines if each.name in wanted or row_ns[each.name] * batch <= patience_ns]
         outcomes[batch] = _contest(question, able, batch, effort, clock)
         row_ns |= {each.name: outcomes[batch].time(each.name).median / batch for each in able}
     leaders = {batch: _order(engines, outcome) for batch, outcome in outcomes.items()}

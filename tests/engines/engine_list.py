@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,18 @@ from accel.ir.aead_layout import ISAS
 from accel.reference.engine import ReferenceEngine
 from accel.trials import AnyJob, SealRow, SpanRow, copy_job, packet, run
 from drivers.cpu import read_cpu
+from tests.service import SharedHost
 
 
 def _parameter(row: Row, kind: Kind) -> ParameterSet:
     """Return a test's parameter: the engine, skipped by its name where what it needs is not installed."""
     found = row.look(Path("/"))
     reason = f"{row.name}: not found: {', '.join(found.missing)}; it needs {row.needs}"
-    marks = [] if found.present else [pytest.mark.skip(reason=reason)]
+    marks: list[pytest.MarkDecorator] = [] if found.present else [pytest.mark.skip(reason=reason)]
+    if row.name in ("cuda", "opencl"):
+        marks.append(getattr(pytest.mark, f"hw_{row.name}"))
+    if row.emulated:  # its self-test is in tests/unit/accel/device; all properties take it minutes
+        marks.append(pytest.mark.soak)
     return pytest.param(row.make[kind](), id=row.name, marks=marks)
 
 
@@ -53,6 +59,15 @@ def _fec_variant(isa: str) -> ParameterSet:
     marks = [pytest.mark.skip(reason=f"this processor lacks {', '.join(sorted(missing))}")] if missing else []
     return pytest.param(SimdFec(isa), id=f"simd-{isa}", marks=marks)
 
+
+for _kind in Kind:  # not in the catalogue: the way to a device, not one
+    ENGINES[_kind].append(
+        pytest.param(
+            SharedHost(),
+            id="service",
+            marks=pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler: apt-get install g++"),
+        )
+    )
 
 FEC_VARIANTS = [_fec_variant(isa) for isa in FEC_ISAS]
 """Every instruction set of the engine simd, whichever it would choose."""

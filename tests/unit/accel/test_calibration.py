@@ -78,4 +78,4 @@ def test_the_budget_is_kept() -> None:
 
 def test_large_batches_of_large_spans_are_left_out() -> None:
     cells = list(measure([SimdFec()], ENCODE, Shape(1200, 32, 8), 0.0))
-    assert max(cell.batch for cell in cells) == 64
+    assert max(cell.batch for cell in cells) == 256

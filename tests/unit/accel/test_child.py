@@ -65,7 +65,7 @@ def test_the_real_child() -> None:
 def test_a_foreign_library_is_tried_outside_first() -> None:
     asked: list[object] = []
 
-    def attempt(trials: object, plugins: object) -> dict[tuple[str, Operation], Finding]:
+    def attempt(trials: object, plugins: object, limit: float) -> dict[tuple[str, Operation], Finding]:
         asked.append((trials, plugins))
         return {
             ("isal", operation): Finding(passed=False, reason="it killed the child") for operation in (ENCODE, DECODE)
@@ -81,7 +81,7 @@ def test_a_foreign_library_is_tried_outside_first() -> None:
 
 
 def test_what_is_known_is_not_tried_again() -> None:
-    def attempt(trials: object, plugins: object) -> dict[tuple[str, Operation], Finding]:
+    def attempt(trials: object, plugins: object, limit: float) -> dict[tuple[str, Operation], Finding]:
         raise AssertionError("it was tried before")
 
     known = {"isal": {operation.value: Finding(passed=True, reason="fine") for operation in (ENCODE, DECODE)}}

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from accel.calibration import PACKETS
+from accel.calibration import PACKETS, SPANS
 from accel.engine import Operation
-from accel.planning import Goal, Pick, choose_for, names, plan
+from accel.planning import Goal, Pick, choose_for, names, plan, territories
 from accel.preference import Preference, parse
 from accel.profile import Cell
 
@@ -82,7 +82,26 @@ def test_sizes_have_ladders_of_their_own() -> None:
     cells = [cell("simd", 1, 10, size=64), cell("cuda", 1, 20, size=64)]
     cells += [cell("simd", 1, 10, size=1350), cell("cuda", 1, 5, size=1350)]
     planned = plan(SEAL, KNOWN, Preference(), cells, Goal.THROUGHPUT)
-    assert {size: names(ladder) for size, ladder in planned.items()} == {0: [(0, "simd")], 1350: [(0, "cuda")]}
+    assert {size: names(ladder) for size, ladder in planned.items()} == {0: [(0, "simd")], 882: [(0, "cuda")]}
+
+
+def test_the_nearest_shape_decides() -> None:
+    assert [(begin, str(shape)) for begin, shape in territories(SEAL)] == [(0, "64 B"), (193, "576 B"), (882, "1350 B")]
+    spans = territories(Operation.FEC_ENCODE)
+    assert [str(shape) for _, shape in spans] == ["(4,1) 256 B", "(10,4) 1200 B", "(32,8) 1200 B"]
+    assert spans[1][0] < 10 * 1200 < spans[2][0] < 32 * 1200
+    assert spans[2][0] ** 2 >= 10 * 1200 * 32 * 1200  # as many times the one as it is below the other
+
+
+def test_every_measured_shape_of_spans_decides() -> None:
+    encode = Operation.FEC_ENCODE
+    cells = [
+        Cell(engine, encode.value, str(shape), shape.size, 64, wall, wall, wall, 64 * shape.octets)
+        for shape in SPANS
+        for engine, wall in (("simd", 100.0), ("cuda", 10.0 if shape.k == 32 else 1000.0))
+    ]
+    planned = plan(encode, KNOWN, Preference(), cells, Goal.THROUGHPUT)
+    assert {weight: names(ladder) for weight, ladder in planned.items()} == {0: [(0, "simd")], 21467: [(0, "cuda")]}
 
 
 def test_who_was_not_measured_does_not_take_the_place_of_who_was() -> None:

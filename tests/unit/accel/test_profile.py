@@ -105,6 +105,17 @@ def test_what_a_batch_should_take() -> None:
     assert Measured([], cpu=True).batch_ns(64, 1350) == 0.0
 
 
+def test_spans_of_units_of_one_size_are_told_apart_by_how_many_they_have() -> None:
+    cells = [
+        Cell("simd", "fec.encode", f"({k},{m}) 1200 B", 1200, 64, wall, wall, 2 * wall, 64 * 1200 * k)
+        for k, m, wall in ((10, 4, 10_000.0), (32, 8, 60_000.0))
+    ]
+    measured = Measured(cells, cpu=True)
+    assert measured.batch_ns(64, 1200 * 10) == 10_000.0
+    assert measured.batch_ns(64, 1200 * 32) == 60_000.0
+    assert measured.p99_ns(64, 1200 * 32) == 120_000.0
+
+
 def test_a_fingerprint_names_what_matters(tmp_path: Path) -> None:
     add_file(tmp_path, "proc/cpuinfo", "model name : Z80\nmicrocode : 0x1\nflags : avx2 sse\n\n")
     add_file(tmp_path, "proc/sys/kernel/osrelease", "6.1.0\n")

@@ -97,7 +97,7 @@ def test_why_an_engine_was_passed_over_is_told() -> None:
         (Preferences(aead="isal"), "accel.aead: there is no engine 'isal' for this"),
         (Preferences(aead="only: qat"), "accel.aead: no engine can do aead.seal (qat: this version of VANTUN has no"),
         (
-            Preferences(fec="!simd, !isal, !reference"),
+            Preferences(fec="!simd, !isal, !cuda, !opencl, !reference"),
             "accel.fec: no engine can do fec.encode (every engine is forbidden)",
         ),
     ],
@@ -181,9 +181,40 @@ def test_an_engine_is_made_and_tested_once() -> None:
     assert len(made) == 1
 
 
+@pytest.mark.parametrize(
+    ("preferences", "expected"),
+    [
+        (Preferences(), {"simd": set(Operation)}),
+        (Preferences(fec="cuda"), {"cuda": {ENCODE, DECODE}, "simd": {SEAL, OPEN}}),
+        (Preferences(fec="cuda@64:, simd"), {"cuda": {ENCODE, DECODE}, "simd": set(Operation)}),
+        (Preferences(fec="!cuda"), {"simd": set(Operation)}),
+        (Preferences(fec="sim-fpga"), {"simd": set(Operation)}),
+        (Preferences(fec="sim-fpga", allow_emulated=True), {"sim-fpga": {ENCODE, DECODE}, "simd": {SEAL, OPEN}}),
+        (Preferences(fec="only: isal"), {"simd": {SEAL, OPEN}}),
+    ],
+)
+def test_what_is_planned_is_known_before_anything_is_made(
+    preferences: Preferences, expected: dict[str, set[Operation]]
+) -> None:
+    def unmade() -> Engine:
+        raise AssertionError("nobody asked for it")
+
+    rows = [replace(served(name, unmade, Kind.FEC), make={Kind.FEC: unmade}) for name in ("cuda", "sim-fpga")]
+    rows[1] = replace(rows[1], provenance=Provenance.EMULATOR)
+    assert Registry(BARE, catalogue(*rows)).planned(preferences) == expected
+
+
+def test_a_row_that_changes_is_looked_for_made_and_tested_anew() -> None:
+    registry = Registry(BARE, catalogue(NO_NUMBA))
+    assert registry.choose(Preferences())[ENCODE].engine.name == "reference"
+    registry.change([ROWS["simd"]])
+    assert registry.choose(Preferences())[ENCODE].engine.name == "simd"
+
+
 def test_every_row_has_a_reason_and_a_next_step(tmp_path: Path) -> None:
     add_file(tmp_path, "usr/lib/libcuda.so.1")
     add_file(tmp_path, "dev/nvidia0")
+    add_file(tmp_path, "dev/xdma0_user")
     add_pci(tmp_path, "0000:6b:00.0", 0x8086, 0x4940, 0x0B4000)
     reports = {report.name: report for report in probe_all(Preferences(), tmp_path)}
     assert set(reports) == set(ROWS)
@@ -192,11 +223,38 @@ def test_every_row_has_a_reason_and_a_next_step(tmp_path: Path) -> None:
     assert {name for name, report in reports.items() if report.present} >= {"cuda", "qat"}
     assert reports["isal"].reason == "not found: ISA-L (libisal.so.2)"
     assert reports["isal"].next_step == "it needs apt-get install libisal2"
-    assert reports["cuda"].reason == "no engine in this version (seen: NVIDIA device nodes: nvidia0)"
-    assert reports["cuda"].next_step == "a later version brings it"
+    assert reports["fpga"].reason == "no engine in this version (seen: XDMA character devices: xdma0_user)"
+    assert "Python package cupy" in reports["cuda"].reason
+    assert "vantun[cuda]" in reports["cuda"].next_step
+    assert reports["fpga"].next_step == "a later version brings it"
     assert reports["qat"].missing == ("qatlib (libqat.so.4)", "VFIO groups")
-    assert reports["opencl"].reason == "no engine in this version (not found: OpenCL driver (ICD) of a device)"
+    assert reports["opencl"].reason.startswith("not found: OpenCL driver (ICD) of a device")
     assert "vantun[opencl]" in reports["opencl"].next_step
     assert reports["simd"].selected == (ENCODE, DECODE, SEAL, OPEN)
     assert reports["cryptography"].selected == ()
     assert reports["reference"].selected == ()
+
+
+POCL = served("pocl", SimdFec, Kind.FEC, Provenance.EMULATOR)
+
+
+@pytest.mark.parametrize("wanted", ["only: opencl", "opencl", "?opencl@1:"])
+def test_an_emulator_stands_in_for_a_device_that_is_named(wanted: str) -> None:
+    registry = Registry(BARE, catalogue=catalogue(POCL))
+    allowed = registry.choose(Preferences(fec=wanted, allow_emulated=True))
+    assert names(allowed)[:2] == ["pocl", "pocl"]
+    assert "opencl" in allowed[ENCODE].reason
+
+
+@pytest.mark.parametrize(
+    "preferences",
+    [
+        Preferences(fec="opencl"),
+        Preferences(allow_emulated=True),
+        Preferences(fec="?opencl, !pocl", allow_emulated=True),
+        Preferences(fec="isal", allow_emulated=True),
+    ],
+)
+def test_no_emulator_comes_by_itself(preferences: Preferences) -> None:
+    registry = Registry(BARE, catalogue=catalogue(POCL, ISAL))
+    assert "pocl" not in names(registry.choose(preferences))

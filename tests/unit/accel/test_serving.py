@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+import accel.serving
 from accel.aead.cryptography import CryptographyAead
 from accel.engine import Engine, EngineSession, Job, KeySpec, Maturity, Operation, Provenance, SealJob, Status, Ticket
 from accel.fec.simd import SimdFec
@@ -12,8 +13,8 @@ from accel.finished import FINISHED, Synchronous
 from accel.life import State
 from accel.rung import Rung, Step
 from accel.selftest import all_cases, slot_keys
-from accel.serving import AUDIT_SHARE, Serving
-from accel.trials import SealRow, copy_job, difference, packet, seal_job
+from accel.serving import AUDIT_EVERY, AUDIT_SHARE, Serving
+from accel.trials import SealRow, SpanRow, copy_job, difference, packet, seal_job, span_job
 from accel.unreliable import Mood, UnreliableEngine
 from drivers.errors import DriverError
 from tests.lab.drill import TICK, Ticks
@@ -42,6 +43,13 @@ class CpuEngine(Synchronous):
         self.jobs.append(len(job.status))
         self.spoil(job)
         return FINISHED
+
+
+@pytest.fixture(autouse=True)
+def by_share_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have audits depend on rows only: the clock of these tests goes on when somebody looks at it, not with rows."""
+    if "rows_per_s" not in request.fixturenames:
+        monkeypatch.setattr(accel.serving, "AUDIT_EVERY", 0.0)
 
 
 def serve(engine: Engine, operation: Operation = SEAL, spares: tuple[Engine, ...] | None = None) -> Serving:
@@ -124,13 +132,26 @@ def test_a_quiet_mistake_of_a_cpu_engine_is_found_by_audit() -> None:
     run_cases(serving)  # the other one serves
 
 
-def test_one_row_in_1024_is_audited() -> None:
+@pytest.mark.parametrize(
+    ("rows_per_s", "audits"),
+    [
+        (1024 / AUDIT_EVERY / 4, 126),  # one row in 1024, however seldom that is; two in a batch count as one
+        (1024 / AUDIT_EVERY * 5, 40),  # a busy operation: one in AUDIT_EVERY
+        (1024 / AUDIT_EVERY * 1e6, 200 / 16),  # and at least every 16th of the share
+    ],
+)
+def test_one_row_in_1024_is_audited_or_as_many_as_time_allows(rows_per_s: float, audits: float) -> None:
     engine = CpuEngine(CryptographyAead())
-    serving = serve(engine)
-    for _ in range(400):
-        serving.run(seal_rows(256))
-    assert serving.counts["audited"] == pytest.approx(100, abs=35)
-    assert engine.jobs == [256] * 400
+    clock = Ticks()
+    serving = Serving(engine, engine.open(SEAL), (CryptographyAead(),), clock=clock, seed=1)
+    for slot, spec in slot_keys().items():
+        serving.session.install_key(slot, spec)
+    job = seal_rows(1024)
+    for _ in range(200):
+        serving.run(job)
+        clock.now += int(1024 / rows_per_s * 1e9)
+    assert audits / 3 <= serving.counts["audited"] <= audits * 1.5
+    assert engine.jobs == [1024] * 200
 
 
 def test_a_batch_that_is_no_good_does_not_touch_the_source() -> None:
@@ -204,27 +225,6 @@ def test_keys_are_held_by_all() -> None:
     assert job.status.tolist() == [Status.REJECTED]
 
 
-def test_a_dead_device_is_tested_and_gets_its_keys_back() -> None:
-    device = UnreliableEngine(CryptographyAead())
-    serving = serve(device)
-    device.dead = True
-    key = slot_keys()[0]
-    for slot in (40, 41):
-        serving.session.install_key(slot, key)  # the device cannot take them, and is out
-    assert first(serving).life.state is State.QUARANTINED
-    device.dead = False
-    for _ in range(3 * 10**9 // TICK):
-        serving._clock()
-    for _ in range(200):
-        serving.run(seal_rows(64))
-    assert first(serving).life.state is State.SUSPECT
-    for _ in range(900):
-        serving.run(seal_job([SealRow(40, 1, packet(1, 0, bytes(40)))]))
-    assert first(serving).life.state is State.SERVING
-    assert serving.engine is device
-    assert serving.counts["lost"] == serving.counts["mismatched"] == 0
-
-
 def test_late_memory_is_kept_until_it_is_free() -> None:
     device = UnreliableEngine(CryptographyAead())
     serving = serve(device)
@@ -281,6 +281,18 @@ def test_engines_by_batch_size_and_by_row_size() -> None:
         serving.run(seal_job(rows))
     assert len(long.jobs) > 50
     assert serving.report()["wanted"] == "long"
+
+
+def test_spans_of_many_units_are_other_rows_than_spans_of_few() -> None:
+    few, many = CpuEngine(SimdFec(), name="few"), CpuEngine(SimdFec(), name="many")
+    serving = serve(few, Operation.FEC_ENCODE)
+    serving.adopt({0: [Step(0, few)], 20 * 100: [Step(0, many)]})
+    for units, name in ((10, "few"), (32, "many"), (10, "few")):
+        job = span_job([SpanRow((bytes(100),) * units, 0, (0, 1)) for _ in range(64)])
+        for _ in range(800):
+            serving.run(job)
+        assert serving.report()["wanted"] == name
+    assert many.jobs
 
 
 def test_an_engine_that_does_not_open_is_not_adopted() -> None:

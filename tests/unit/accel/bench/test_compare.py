@@ -156,6 +156,14 @@ def test_who_is_too_slow_for_the_budget_is_left_out() -> None:
     assert found.points[-1].ratio == {}
 
 
+def test_who_is_named_is_measured_at_the_smallest_batch_however_slow() -> None:
+    question = Question(SEAL, [1, 1024], 1350)
+    effort = Effort(1e-5, 1e-6)
+    found = measure(question, ([candidate("slow", ReferenceEngine())], {}), effort, baseline="slow")
+    assert found.points[0].ratio["slow"].median == 1
+    assert set(found.points[-1].row_ns) == {MEMCPY}
+
+
 def test_an_engine_that_finishes_later_and_is_full_at_times() -> None:
     engine = LateEngine()
     run = prepare(Question(ENCODE, [2], 64, (3, 1)), candidate("late", engine), 2)

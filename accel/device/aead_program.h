@@ -1,0 +1,6 @@
+#include "dialect.h"
+#include "aes.h"
+#include "ghash.h"
+#include "chacha20.h"
+#include "poly1305.h"
+#include "packets.h"

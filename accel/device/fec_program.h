@@ -1,0 +1,2 @@
+#include "dialect.h"
+#include "code1.h"

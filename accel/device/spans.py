@@ -1,0 +1,130 @@
+"""Spans of code 1 as a device takes them: units packed behind each other, and descriptors as code1.h reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.device.port import Bytes, Lane, Words
+from accel.device.program import FEC, HORNER, KERNELS
+from accel.device.span_rows import COEFFICIENT, DESCRIPTOR, ITEMS, UNIT, find_runs, lay_spans, take_spans
+from accel.device.strips import STRIP, Shape, by_horner, count_strips, shape_of_spans, write_strips
+from accel.engine import SpanJob, Status
+from accel.gf256 import EXP, LOG
+from drivers.lanes import Batch, Launch, Run
+
+MOST_RUNS = 16
+"""Of memory that the device copies directly; each is a copy of its own, of a few microseconds."""
+NOTHING_PINNED = np.zeros((0, 2), np.int64)
+
+_Places = NDArray[np.int64]
+
+
+class SpanBatch(NamedTuple):
+    """Spans that lie in a lane.
+
+    Attributes
+    ----------
+    batch
+        For the lane.
+    places
+        Spans of the job.
+    direct
+        Whether the device reads and writes the job's own memory, which is registered with it.
+    """
+
+    batch: Batch
+    places: _Places
+    direct: bool = False
+
+
+def field_table() -> Words:
+    """Return the table of code 1: logarithms [256] and powers of 2 [512]."""
+    return np.concatenate((LOG, EXP)).astype(np.uint32)
+
+
+def needs(job: SpanJob, places: _Places) -> NDArray[np.int64]:
+    """Return [spans, 4] what each takes of a lane, in the order of :class:`Room`; a lane also needs HEADER words."""
+    k, m = job.k[places].astype(np.int64), job.m[places].astype(np.int64)
+    size = padded(job.length[places])
+    needed: NDArray[np.int64] = np.stack((k * size, m * size, 2 * DESCRIPTOR + 3 * m + k, COEFFICIENT * k * m), 1)
+    return needed
+
+
+def padded(length: NDArray[np.integer]) -> _Places:
+    """Return lengths up to the next multiple of UNIT."""
+    up: _Places = (length.astype(np.int64) + (UNIT - 1)) & -UNIT
+    return up
+
+
+def lay_out(
+    job: SpanJob,
+    places: _Places,
+    lane: Lane,
+    *,
+    decode: bool,
+    shapes: Sequence[Shape] = (),
+    pinned: NDArray[np.int64] = NOTHING_PINNED,
+) -> SpanBatch:
+    """Copy spans of a job into a lane that has room for them; those of ``shapes`` go to kernels of their own.
+
+    Units to encode that lie in ``pinned`` memory as they would in the lane, in few runs, are left to the device.
+    """
+    count = len(places)
+    runs = _runs(job, places, pinned) if len(pinned) and not decode else None
+    shape = np.full(count, -1, np.int64)
+    if shapes and not decode:
+        shape = shape_of_spans(job, places, shapes)
+    extra = STRIP * count_strips(shape, shapes) if shapes else 0
+    scratch, table = np.empty((4, count), np.int64), np.zeros(1 << (2 * count).bit_length(), np.int64)
+    lane_of = lane.source, lane.work
+    found = lay_spans(job, places, (int(decode), extra, int(runs is None)), shape, lane_of, scratch, table)
+    source, target, words, coefficients, items, strips = found
+    first, second = KERNELS[HORNER if by_horner(job, places, shapes) else FEC]
+    launches = [Launch(first, coefficients), Launch(second, items)]
+    if shapes:
+        k, m = job.k[places].astype(np.int64), job.m[places].astype(np.int64)
+        columns = padded(job.length[places]) // UNIT
+        launches += write_strips(lane.work, strips, shape, shapes, (k, m, scratch[0], columns))
+    inward, outward = runs or ((), ())
+    return SpanBatch(Batch(tuple(launches), source, target, words, inward, outward), places, runs is not None)
+
+
+def _runs(job: SpanJob, places: _Places, pinned: NDArray[np.int64]) -> tuple[tuple[Run, ...], tuple[Run, ...]] | None:
+    """Return the runs of memory that data and parity are; None when the device cannot take them directly."""
+    found = []
+    for parity in (0, 1):
+        runs = np.empty((MOST_RUNS, 2), np.int64)
+        count = find_runs(job, places, parity, pinned, runs)
+        if count <= 0:
+            return None
+        found.append(tuple(Run(*each) for each in runs[:count].tolist()))
+    return found[0], found[1]
+
+
+def take_back(job: SpanJob, laid: SpanBatch, target: Bytes, *, decode: bool) -> None:
+    """Copy what a lane has computed to where the job wants it; the spans are DONE then."""
+    if laid.direct:
+        job.status[laid.places] = Status.DONE
+    else:
+        take_spans(job, laid.places, int(decode), target, Status.DONE.value)
+
+
+def write_items(work: Words, launches: Sequence[Launch]) -> None:
+    """Write the number of each launch's items into the header."""
+    for turn, launch in enumerate(launches):
+        work[ITEMS + turn] = launch.items
+
+
+def write_columns(records: Words, columns: Sequence[NDArray[np.integer] | NDArray[np.bool_]]) -> None:
+    """Write ``columns`` to the first words of ``records`` [n, words]."""
+    for place, values in enumerate(columns):
+        records[:, place] = values
+
+
+def before(size: _Places) -> _Places:
+    """Return the sum of all sizes before each."""
+    return np.cumsum(size) - size

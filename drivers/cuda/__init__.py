@@ -1,0 +1,1 @@
+"""NVIDIA GPUs by cupy, which is imported when one is looked for."""

@@ -1,0 +1,100 @@
+"""Which CUDA devices there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from drivers.errors import DriverError, Unavailable, UnavailableError
+
+INSTALL = "install the NVIDIA driver (nvidia-smi must list the GPU), and pip install 'vantun[cuda]'"
+
+_ABSENT = frozenset({35, 100})
+"""cudaErrorInsufficientDriver, cudaErrorNoDevice."""
+_NEXT = {
+    2: "end other users of the GPU (nvidia-smi lists them), or run fewer workers",
+    46: "another process holds the GPU exclusively; end it, or set its compute mode to default",
+    100: "see that nvidia-smi lists the GPU",
+    719: "the GPU's context is lost; restart the worker, and see dmesg for Xid messages",
+}
+"""What to do, by cudaError."""
+_ELSE = "see nvidia-smi and dmesg; `vantun accel probe` tries it again"
+
+
+@dataclass(frozen=True)
+class CudaPlace:
+    """One device.
+
+    Attributes
+    ----------
+    index
+        As CUDA counts.
+    name
+        As it calls itself.
+    capability
+        Compute capability, e.g. (9, 0).
+    memory
+        Bytes.
+    processors
+        Streaming multiprocessors.
+    pci
+        Bus address, ``0000:65:00``.
+    """
+
+    index: int
+    name: str
+    capability: tuple[int, int]
+    memory: int
+    processors: int
+    pci: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (sm_{self.capability[0]}{self.capability[1]}, CUDA device {self.index}, PCI {self.pci})"
+
+
+def load_cupy() -> Any:
+    """Return the module cupy; raises UnavailableError without it."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise UnavailableError(Unavailable(f"cupy cannot be imported ({error})", INSTALL)) from None
+    return cupy
+
+
+def next_step(error: Exception) -> str:
+    """Return what to do about an error of CUDA."""
+    return _NEXT.get(getattr(error, "status", 0), _ELSE)
+
+
+def find_devices() -> list[CudaPlace]:
+    """Return all devices.
+
+    Raises
+    ------
+    UnavailableError
+        When CUDA has none, with what it says.
+    DriverError
+        When it does not answer: this process has lost its context, for example.
+    """
+    runtime = load_cupy().cuda.runtime
+    try:
+        count = runtime.getDeviceCount()
+        if count == 0:
+            raise UnavailableError(Unavailable("CUDA has no device", INSTALL))
+        return [_describe(index, runtime.getDeviceProperties(index)) for index in range(count)]
+    except runtime.CUDARuntimeError as error:
+        if error.status in _ABSENT:
+            raise UnavailableError(Unavailable(f"CUDA has no device ({error})", INSTALL)) from None
+        raise DriverError(f"CUDA does not list its devices: {error}; {next_step(error)}") from None
+
+
+def _describe(index: int, properties: dict[str, Any]) -> CudaPlace:
+    name = properties["name"]
+    return CudaPlace(
+        index=index,
+        name=name.decode(errors="replace") if isinstance(name, bytes) else str(name),
+        capability=(int(properties["major"]), int(properties["minor"])),
+        memory=int(properties["totalGlobalMem"]),
+        processors=int(properties["multiProcessorCount"]),
+        pci=f"{properties['pciDomainID']:04x}:{properties['pciBusID']:02x}:{properties['pciDeviceID']:02x}",
+    )

@@ -1,0 +1,1 @@
+"""OpenCL devices by pyopencl, which is imported when one is looked for."""
