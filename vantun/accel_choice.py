@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from accel.catalogue import A_SERVICE, Row
 from accel.child import command, try_in_child
+from accel.engine import Operation
 from accel.fingerprint import fingerprint
 from accel.planning import Goal
 from accel.plugins import catalogue_with
 from accel.profile import FILE, NoProfile, Profile, load_profile
 from accel.registry import Preferences, Registry
+from accel.service.devices import SERVED
+from accel.service.offer import behind
 from vantun.config_accel import AccelConfig
 from vantun.control.volumes import volume_folder
 from vantun.engine_child import MODULE
@@ -28,14 +34,40 @@ def preferences(config: AccelConfig) -> Preferences:
     )
 
 
-def make_registry(config: AccelConfig, profile: Profile | NoProfile) -> Registry:
-    """Return a registry that knows the plug-ins of a configuration."""
+def make_registry(
+    config: AccelConfig, profile: Profile | NoProfile, services: Mapping[str, str] | None = None
+) -> Registry:
+    """Return a registry that knows the plug-ins of a configuration, and by name which engines are behind a service."""
     return Registry(
-        catalogue=catalogue_with(config.plugins),
+        catalogue=[_reached(row, config, (services or {}).get(row.name)) for row in catalogue_with(config.plugins)],
         profile=profile,
         plugins=config.plugins,
         attempt=partial(try_in_child, module=MODULE),
     )
+
+
+def rows_of(config: AccelConfig, services: Mapping[str, str], names: Iterable[str]) -> list[Row]:
+    """Return the rows of some engines as they are with ``services``."""
+    rows = {row.name: row for row in catalogue_with(config.plugins)}
+    return [_reached(rows[name], config, services.get(name)) for name in names if name in rows]
+
+
+def _reached(row: Row, config: AccelConfig, place: str | None) -> Row:
+    """Return a row that says, and does, how its device is reached."""
+    if place is not None:
+        return behind(row, place)
+    if row.name in SERVED and config.service != "off":
+        return replace(row, through=f"{row.through}, by {A_SERVICE}")
+    return row
+
+
+def wanted_services(config: AccelConfig) -> dict[str, frozenset[Operation]]:
+    """Return engine -> operations, of the engines that are to serve here and can be behind a service.
+
+    Raises DriverError when the preferences cannot be read.
+    """
+    registry = make_registry(config, known_profile(config))
+    return {name: done for name, done in registry.planned(preferences(config)).items() if name in SERVED}
 
 
 def calibration_command(config: AccelConfig, *options: str) -> list[str]:

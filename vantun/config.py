@@ -280,4 +280,6 @@ def _accel(said: Said) -> AccelConfig:
         goal=said.get("accel.goal", "throughput"),
         plugins=said.get("accel.plugins", ()),
         calibration=said.get("accel.calibration", "auto"),
+        service=said.get("accel.service", "auto"),
+        gather_us=said.get("accel.gather_us", 200),
     )

@@ -6,17 +6,17 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vantun.config_kinds import BOOLEAN, ENGINES, Kind, choice
+from vantun.config_kinds import BOOLEAN, ENGINES, Kind, choice, whole_number
 from vantun.config_yaml import Key
 
 ENVIRONMENT = "VANTUN_ACCEL"
 GOALS = ("throughput", "cpu", "latency")
+_IN_FILES_ONLY = ("accel.allow_emulated", "accel.gather_us")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ASSIGNMENT = re.compile(r"(?:^|,)\s*([a-z]+)=")
 
@@ -31,8 +31,10 @@ class AccelConfig:
         One of GOALS.
     plugins
         Plug-ins whose engines count, too.
-    calibration
+    calibration, service
         ``auto`` or ``off``.
+    gather_us
+        Microseconds.
     """
 
     fec: str = ""
@@ -41,6 +43,8 @@ class AccelConfig:
     goal: str = "throughput"
     plugins: tuple[str, ...] = ()
     calibration: str = "auto"
+    service: str = "auto"
+    gather_us: int = 200
 
 
 DEFAULT_ACCEL = AccelConfig()
@@ -89,6 +93,21 @@ ACCEL_KEYS = (
         "auto",
     ),
     Key(
+        "accel.service",
+        choice("auto", "off"),
+        "Whether a GPU is used by one process for all data workers, which gathers their batches; else each worker "
+        "opens it for itself.",
+        "auto",
+        "auto",
+    ),
+    Key(
+        "accel.gather_us",
+        whole_number(0, 100_000),
+        "Microseconds that a batch may wait at the GPU service for those of other workers, to be one launch with them.",
+        "200",
+        "200",
+    ),
+    Key(
         "accel.allow_emulated",
         BOOLEAN,
         "Whether an emulator or stand-in that is named in `accel` may serve.",
@@ -125,9 +144,11 @@ def _assign(config: AccelConfig, key: str, value: str) -> AccelConfig:
     kinds = {
         each.name.removeprefix("accel."): each.kind
         for each in ACCEL_KEYS
-        if isinstance(each.kind, Kind) and each.name != "accel.allow_emulated"
+        if isinstance(each.kind, Kind) and each.name not in _IN_FILES_ONLY
     }
     if key not in kinds:
+        import difflib
+
         near = difflib.get_close_matches(key, kinds, n=1)
         step = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(kinds))}"
         raise ValueError(f"there is no {key!r} to choose; {step}")

@@ -19,7 +19,7 @@ class LifeConfig:
     """Times in seconds."""
 
     standby: bool = True
-    """Keep a second data worker ready."""
+    """Keep the nursery of data workers."""
     workers: int = 0
     """Data workers; 0 = as many as this machine is good for."""
     pin: bool | None = None
@@ -62,9 +62,10 @@ LIFE_KEYS = (
         "How many data workers share the packets, each a process on a processor of its own. A connection is carried by "
         "one of them, so several pay where many connections, or much of a TUN, are carried at once. `auto`: half of "
         "the usable processors, since programs and the kernel's network stack need the others; at most 16. Each costs "
-        "memory (`vantun status`).",
+        "memory (`vantun status`). Short: `workers: 4`.",
         "auto",
         "auto",
+        short=True,
     ),
     Key(
         "workers.pin",
@@ -76,8 +77,8 @@ LIFE_KEYS = (
     Key(
         "workers.standby",
         BOOLEAN,
-        "Whether one more data worker waits, idle, to take over at once when one dies. It costs about 180 MB "
-        "of memory; without it a new one takes about two seconds to start.",
+        "Whether a process waits, idle, in which the next data worker is forked at once when one dies. It costs about "
+        "12 MB of memory; without it a new worker takes about a second to start, and shares no memory with others.",
         "true",
         "true",
     ),

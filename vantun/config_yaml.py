@@ -6,7 +6,6 @@ reader build anything, and an alias costs nothing because the table, not the fil
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +45,8 @@ class Key:
     example: str = ""
     default: str = ""
     required: bool = False
+    short: bool = False
+    """Whether its section may be this value alone: ``workers: 4``."""
 
 
 @dataclass
@@ -152,7 +153,11 @@ class _Walk:
             return
         self.values.line[name] = _line(key_node)
         if key is None:
-            self.mapping(node, name + ".")
+            short = next((each for each in self.keys.values() if each.short and each.name.startswith(name + ".")), None)
+            if short is not None and isinstance(node, yaml.ScalarNode) and node.tag != _NULL:
+                self._entry(short.name, key_node, node)
+            else:
+                self.mapping(node, name + ".")
         elif isinstance(node, yaml.ScalarNode) and node.tag == _NULL:
             self.complain(key_node, f"{name}: has no value; remove the key, or give it one like: {key.example}")
         elif isinstance(key.kind, tuple):
@@ -167,6 +172,8 @@ class _Walk:
     def _nearest(self, name: str) -> str:
         prefix, _, last = name.rpartition(".")
         prefix = prefix and prefix + "."
+        import difflib
+
         siblings = self._siblings(prefix)
         elsewhere = sorted(known for known in self.keys if known.split(".")[-1] == last)
         if elsewhere:

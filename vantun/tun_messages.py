@@ -14,6 +14,12 @@ FLOW_TARGET = "tun:"
 MAX_PREFIXES = 4096
 """Addresses and prefixes of all sessions together."""
 MAX_PACKET_RULES = 1024
+BUCKETS = 256
+"""Flows are told apart by a hash of addresses and ports in so many buckets (:mod:`drivers.linux.tun_steering`)."""
+BUCKET_NUMBERS = 4
+"""Counted of a bucket: packets and bytes out, packets and bytes in."""
+BUCKET_ROWS = 16
+"""Parts of a page of such counters, one for each worker."""
 
 
 # --- control process to worker
@@ -50,11 +56,34 @@ class SetTunRoutes:
     Server: packets to them go to the session, and packets from it must come from them. Client: its own, which packets
     must come from to be sent; received ones must be for them, and never from them. A client without any is not held
     to that. They go with EndSession.
+
+    Attributes
+    ----------
+    away
+        Worker that has a flow of packets of the session: what is read here while there is none here is handed over to
+        it. The session may be one that this worker has nothing else of.
+    beside
+        Session whose routes this one shares: to this worker, two slices of one session are two sessions.
     """
 
     session: int
     addresses: tuple[str, ...]
     prefixes: tuple[str, ...]
+    away: int = -1
+    beside: int = -1
+
+
+@dataclass(frozen=True)
+class CountTun:
+    """Carries a page, in which the worker counts what passes of each bucket (:mod:`drivers.linux.tun_steering`).
+
+    Attributes
+    ----------
+    row
+        Its part of the page.
+    """
+
+    row: int
 
 
 @dataclass(frozen=True)
@@ -110,12 +139,13 @@ class TunLost:
     reason: str
 
 
-TunCommand = AddTun | SetTunRoutes | OpenTun | AttachTun | SetPacketRules
+TunCommand = AddTun | SetTunRoutes | CountTun | OpenTun | AttachTun | SetPacketRules
 TunReport = TunFlow | TunLost
 
 TUN_MESSAGES: dict[str, type[TunCommand | TunReport]] = {
     "add tun": AddTun,
     "set tun routes": SetTunRoutes,
+    "count tun": CountTun,
     "open tun": OpenTun,
     "attach tun": AttachTun,
     "set packet rules": SetPacketRules,

@@ -22,6 +22,12 @@ REVERSE_TARGET = "udp:reverse:"
 """Begins the OPEN target of a source of a reverse forward; its id follows."""
 
 
+ANY_WORKER = -1
+"""In place of the index of a worker: whoever has least to do."""
+PORTS = 1 << 16
+"""Bytes of the page of :class:`NotePorts`: one for each local port."""
+
+
 class UdpKind(StrEnum):
     """What stands behind a UDP socket that is handed to the worker."""
 
@@ -66,6 +72,8 @@ class OpenUdp:
         Seconds: how long a source, or the association of SOCKS5, may be silent.
     sources
         Most local sources at once, for sockets that listen.
+    worker
+        Which of several it is meant for; of no use to the worker itself.
     """
 
     number: int
@@ -75,6 +83,7 @@ class OpenUdp:
     peer: tuple[str, int]
     idle: float
     sources: int
+    worker: int = ANY_WORKER
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,16 @@ class JudgeUdp:
 
 
 @dataclass(frozen=True)
+class NotePorts:
+    """Carries a page that all workers share: for each local port 1 + the worker whose direct socket has it, or 0.
+
+    By it every worker knows a direct datagram of another one that the firewall has led back to TPROXY.
+    """
+
+    worker: int
+
+
+@dataclass(frozen=True)
 class UdpVerdict:
     """Answers AskUdp; DIRECT comes with the IP address to send to."""
 
@@ -175,7 +194,7 @@ class UdpClosed:
     reason: str
 
 
-UdpCommand = OpenUdp | MoveUdp | CloseUdp | AttachUdp | UdpTarget | JudgeUdp | UdpVerdict
+UdpCommand = OpenUdp | MoveUdp | CloseUdp | AttachUdp | UdpTarget | JudgeUdp | NotePorts | UdpVerdict
 UdpReport = ResolveUdp | AskUdp | UdpClosed
 UDP_MESSAGES: dict[str, type[UdpCommand | UdpReport]] = {
     "open udp": OpenUdp,
@@ -184,6 +203,7 @@ UDP_MESSAGES: dict[str, type[UdpCommand | UdpReport]] = {
     "attach udp": AttachUdp,
     "udp target": UdpTarget,
     "judge udp": JudgeUdp,
+    "note ports": NotePorts,
     "udp verdict": UdpVerdict,
     "resolve udp": ResolveUdp,
     "ask udp": AskUdp,

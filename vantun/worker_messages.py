@@ -77,11 +77,13 @@ class Configure:
     """The first message: a DataplaneConfig and an AccelConfig as plain values. Answered by Ready or Failed.
 
     ``incarnation`` counts the workers of an appliance: handles of flows differ from those of the workers before.
+    ``services`` is by name of an engine the places of the services that have its devices.
     """
 
     dataplane: dict[str, object]
     accel: dict[str, object]
     incarnation: int = 0
+    services: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -188,14 +190,18 @@ class AskSnapshot:
 
 @dataclass(frozen=True)
 class Retune:
-    """Look at the profile of the engines again and serve by it; ``clear`` = test anew those that were wrong."""
+    """Look at the profile of the engines again and serve by it; ``clear`` = test anew those that were wrong.
+
+    ``services`` as in Configure.
+    """
 
     clear: bool = False
+    services: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Quarantine:
-    """An engine was wrong in the worker before this one, and nobody has cleared it since."""
+    """An engine was wrong in another worker, at its side or before it, and nobody has cleared it since."""
 
     operation: str
     engine: str

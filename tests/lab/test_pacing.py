@@ -54,3 +54,23 @@ def test_at_line_rate_a_burst_is_a_whole_message() -> None:
     _, times = bursts(1e9, LinkProfile(rate=1.1e9, delay=0.01))
     sizes = sorted(times.values())
     assert sizes[len(sizes) // 2] >= 48 * 1200
+
+
+@pytest.mark.parametrize("delay", [0.005, 0.0002], ids=["ten ms", "short path"])
+def test_a_worker_whose_turns_are_long_keeps_its_rate(monkeypatch: pytest.MonkeyPatch, delay: float) -> None:
+    """At line rate a turn takes milliseconds; with tokens for one and a quarter of them, bbr sank to a hundredth.
+
+    On a short path the window, too, has to hold what is sent and acknowledged in a turn.
+    """
+    network = Network(config=DataplaneConfig(bulk_after=0), seed=4)
+    network.add_path(1, LinkProfile(rate=200e6, delay=delay, queue_bytes=2_000_000))
+    port = MemoryPort()
+    handle = network.open("a:1", port)
+    network.run(0.2)
+    monkeypatch.setattr("vantun.lab.network.STEP", 0.003)
+    port.feed(bytes(100_000_000))
+    network.client.plane.readable(handle)
+    network.run(2.0)
+    before = len(network.accepted["a:1"].received)
+    network.run(4.0)
+    assert (len(network.accepted["a:1"].received) - before) * 8 / 2.0 > 0.8 * 200e6

@@ -11,6 +11,7 @@ import pytest
 
 from vantun.dataplane.config import DataplaneConfig
 from vantun.dataplane.events import SessionRestarted, SessionViolated
+from vantun.dataplane.stages.depart import Outgoing
 from vantun.lab.endpoint import Endpoint, MemoryPort
 from vantun.lab.link import LinkProfile
 from vantun.lab.network import SESSION, Network
@@ -35,18 +36,19 @@ def numbers_of(network: Network) -> Callable[[], None]:
     ends = network.client, network.server
 
     def watch(end: Endpoint, plane: object) -> None:
-        seal = end.plane._seal
-        departures = end.plane._schedule.departures
-        inner = seal.run
+        stages = end.plane._depart
+        departures = stages.work.departures
+        inner = stages.run
 
-        def run(count: int) -> object:
-            for i in range(count):
+        def run(now: float) -> tuple[Outgoing, float]:
+            found = inner(now)
+            for i in range(found[0].packets):
                 cid = departures.source_offset[i] + 1
                 name = end.plane.context.tables.memory[cid : cid + 8].tobytes()
                 seen.setdefault((name, int(departures.lane[i])), []).append(int(departures.number[i]))
-            return inner(count)
+            return found
 
-        seal.run = run  # type: ignore[method-assign, assignment]
+        stages.run = run  # type: ignore[method-assign]
 
     crash = network.crash
 

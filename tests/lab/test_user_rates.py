@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from vantun.dataplane.config import DataplaneConfig
@@ -97,3 +99,65 @@ def test_bytes_are_counted_for_ever(name: str) -> None:
     assert user(network, name)["received_bytes"] == before["received_bytes"]
     assert isinstance(before["received_bytes"], int)
     assert before["received_bytes"] > 50_000
+
+
+class _Words:
+    """Notes when each of many small messages of a stream arrives."""
+
+    def __init__(self, network: Network, target: str) -> None:
+        self.network = network
+        self.port = MemoryPort()
+        self.handle = network.open(target, self.port, SESSION + 1)
+        self.target = target
+        self.sent: list[float] = []
+        self.came: list[float] = []
+
+    def say(self) -> None:
+        """Send a message of 100 bytes, and note what has come."""
+        self.port.feed(bytes(100))
+        self.network.client.plane.readable(self.handle)
+        self.sent.append(self.network.now)
+
+    def look(self) -> None:
+        port = self.network.accepted.get(self.target)
+        while port is not None and len(self.came) < len(port.received) // 100:
+            self.came.append(self.network.now)
+
+    def longest(self) -> float:
+        """Return the longest time that a message took; those that never came took until now."""
+        came = self.came + [self.network.now] * (len(self.sent) - len(self.came))
+        return max(end - begin for begin, end in zip(self.sent, came, strict=True))
+
+
+def _meanwhile(network: Network, words: _Words, flood: Callable[[], None]) -> None:
+    """Have a message said every 100 ms, for four seconds, while something else wants all of the rate."""
+    while network.now < 4.0:
+        words.say()
+        until = network.now + 0.1
+        while network.now < until:
+            flood()
+            network.run(network.now + 0.005)
+            words.look()
+
+
+def test_a_bulk_stream_at_its_users_rate_does_not_hold_up_his_others() -> None:
+    network = two_users()
+    network.run(0.1)
+    bulk = MemoryPort()
+    bulk.feed(bytes(4 << 20))
+    network.open("bulk", bulk, SESSION + 1)
+    words = _Words(network, "words")
+    _meanwhile(network, words, lambda: None)
+    assert 0.8 * UP < len(network.accepted["bulk"].received) * 8 / 3.9 < 1.3 * UP
+    assert words.longest() < 0.15
+
+
+def test_packets_beyond_the_rate_do_not_hold_up_streams_of_the_user() -> None:
+    network = two_users()
+    network.run(0.1)
+    packets = network.open_packets("udp:", SESSION + 1)
+    words = _Words(network, "words")
+    _meanwhile(network, words, lambda: packets.send(*(bytes(1000) for _ in range(10))))
+    got = sum(map(len, network.accepted_packets["udp:"].bodies))
+    assert 0.8 * UP < got * 8 / 3.9 < 1.3 * UP
+    assert words.longest() < 0.15

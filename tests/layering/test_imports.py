@@ -92,7 +92,12 @@ HEAVY = ("numba", "llvmlite", "cupy", "pyopencl", "aioquic")
 
 def imported_by(statement: str) -> set[str]:
     """Return the top-level modules that a fresh interpreter has loaded after ``statement``."""
-    script = f"import sys; {statement}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    return {name.split(".")[0] for name in modules_of(statement)}
+
+
+def modules_of(statement: str) -> set[str]:
+    """Return all modules that a fresh interpreter has loaded after ``statement``."""
+    script = f"import sys; {statement}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{statement} fails: {done.stderr.strip().splitlines()[-1:]}"
     return set(done.stdout.split())
@@ -112,3 +117,40 @@ def test_a_verb_is_light_until_it_runs(verb: str) -> None:
     """`vantun --help` and shell completion import every verb, on machines that lack what a device library needs."""
     heavy = imported_by(f"import vantun.cli.{verb}") & set(HEAVY)
     assert not heavy, f"import vantun.cli.{verb} pulls in {', '.join(sorted(heavy))}: import it where it is used"
+
+
+RARE = {
+    "attr",
+    "difflib",
+    "h11",
+    "idna",
+    "llvmlite",
+    "numba",
+    "prometheus_client",
+    "statistics",
+    "typing_extensions",
+    "zipfile",
+}
+"""Each stays in memory for ever: 2 MB for prometheus-client, 1.5 MB for what compares a certificate with a name, as
+much for pyOpenSSL (typing_extensions), 1 MB for importlib.metadata (zipfile), half of that for h11."""
+
+
+def test_a_started_server_has_loaded_nothing_that_it_may_never_use() -> None:
+    idle = imported_by("import vantun.control.server, vantun.control.appliance") & RARE
+    assert not idle, f"import vantun.control.server pulls in {', '.join(sorted(idle))}: import it where it is used"
+
+
+@pytest.mark.parametrize("roots", ["vantun.dataplane.nursery, vantun.dataplane.worker_loop, vantun.dataplane.wake"])
+def test_a_worker_has_loaded_nothing_that_it_may_never_use(roots: str) -> None:
+    idle = imported_by(f"import {roots}") & {*RARE, "aioquic", "argparse", "asyncio", "click", "cryptography", "ssl"}
+    assert not idle, f"import {roots} pulls in {', '.join(sorted(idle))}: import it where it is used"
+
+
+def test_a_worker_without_a_device_has_nothing_for_one() -> None:
+    found = modules_of("import vantun.dataplane.nursery, vantun.dataplane.worker_loop")
+    assert not {name for name in found if name.startswith(("accel.device", "accel.service.client"))}
+
+
+def test_a_server_has_nothing_of_a_client() -> None:
+    """Its modules are 2 MB."""
+    assert not modules_of("import vantun.control.server, vantun.control.appliance") & {"vantun.control.client"}

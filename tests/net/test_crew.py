@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import signal
+import socket
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
-from tests.net.appliances import Pair, Process, curl, origin, wait_for
+from tests.net.appliances import SECONDS, Pair, Process, curl, free_port, origin, wait_for
 from tests.net.test_death import Stream, configure, endless, flows
 from tests.net.test_life import works
 from vantun.cli.status_view import document
@@ -18,6 +23,7 @@ from vantun.cli.status_view import document
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 STREAMS = 6
+PROGRAMS = 32
 
 
 def start(pair: Pair, client: int, server: int) -> None:
@@ -91,3 +97,69 @@ def test_one_dies_and_the_others_connections_stay(pair: Pair, role: str) -> None
     assert status["workers"]["deaths"] == 1
     assert pair.client.status()["lanes"][0]["session"] == session
     assert pair.client.log.count("path path0: up") == 1
+
+
+@contextmanager
+def mirror() -> Iterator[int]:
+    """Answer every datagram on 127.0.0.1 with the port that it has come from; yield the port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+
+        def serve() -> None:
+            while True:
+                data, source = sock.recvfrom(100)
+                if not data:
+                    return
+                sock.sendto(str(source[1]).encode(), source)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield int(sock.getsockname()[1])
+        finally:
+            sock.sendto(b"", sock.getsockname())
+            thread.join()
+
+
+def ask(programs: list[socket.socket], port: int) -> list[int]:
+    """Have every program ask the mirror behind a forward until it is answered; return the port of each one's flow."""
+    found: dict[socket.socket, int] = {}
+    end = time.monotonic() + SECONDS
+    while len(found) < len(programs):
+        assert time.monotonic() < end, f"only {len(found)} programs are answered"
+        for program in programs:
+            if program not in found:
+                program.sendto(b"where do I come from?", ("127.0.0.1", port))
+        for program in select.select(programs, [], [], 0.5)[0]:
+            found[program] = int(program.recv(100))
+    for program in programs:  # late answers to questions that were asked again
+        while select.select([program], [], [], 0.0)[0]:
+            program.recv(100)
+    return [found[program] for program in programs]
+
+
+def test_udp_forwards_are_served_by_all_workers_and_a_death_costs_one_its_own(pair: Pair) -> None:
+    listen = free_port(socket.SOCK_DGRAM)
+    programs = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(PROGRAMS)]
+    with mirror() as port:
+        forward = {"listen": f"127.0.0.1:{listen}", "remote": f"127.0.0.1:{port}"}
+        configure(pair.client, udpForwarding=[forward])
+        start(pair, 2, 2)
+        first = ask(programs, listen)
+        assert len(set(first)) == PROGRAMS
+        served = [row["udp"] for row in each(pair.client)]
+        assert sum(served) == PROGRAMS
+        assert min(served) > 0, "2 ** -31 that the hash gives one worker none"
+        assert sum(row["udp"] for row in each(pair.server)) == PROGRAMS
+        document(pair.client.status())
+        before = each(pair.client)
+        os.kill(before[1]["pid"], signal.SIGKILL)
+        wait_for(
+            lambda: len(each(pair.client)) == 2 and each(pair.client)[1]["pid"] != before[1]["pid"], "it is replaced"
+        )
+        second = ask(programs, listen)
+        changed = sum(one != other for one, other in zip(first, second, strict=True))
+        assert changed == served[1], "whoever was served by the other one has never noticed"
+        assert [row["udp"] for row in each(pair.client)] == served, "every source is where it was"
+    for program in programs:
+        program.close()

@@ -100,6 +100,18 @@ def test_tcp_both_ways(address: str, offloads: TunOffload) -> None:
                 assert set(way) <= {"no_room", "multicast"}
 
 
+def test_a_kernel_without_headers_carries_packets_all_the_same() -> None:
+    with tunnel(TunOffload.NONE, plain=True) as between:
+        assert between.client.device.plain
+        assert not between.server.device.plain
+        between.start()
+        for address in (SERVER, SERVER6):
+            transfer(between, between.client, between.server, address, 1_000_000)
+        for end in (between.client, between.server):
+            for way in end.dropped.values():
+                assert set(way) <= {"no_room", "multicast"}
+
+
 def test_tcp_while_every_twentieth_packet_is_lost(running: Tunnel) -> None:
     running.lose = 20
     transfer(running, running.server, running.client, CLIENT6, 1_000_000)

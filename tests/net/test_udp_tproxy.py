@@ -14,13 +14,16 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import numpy as np
 import pytest
 
 from drivers.linux.transparent import transparent_socket
+from drivers.shared import SharedPage
 from tests.unit.vantun.dataplane.test_udp_judge import Judged
-from tests.unit.vantun.dataplane.udp_lab import UdpLab
+from tests.unit.vantun.dataplane.udp_lab import UdpLab, waiting
+from vantun.control.udp_ends import bind_tproxies
 from vantun.lab.network import SESSION
-from vantun.udp_messages import NO_PEER, CloseUdp, OpenUdp, UdpAction, UdpKind
+from vantun.udp_messages import NO_PEER, PORTS, CloseUdp, OpenUdp, UdpAction, UdpKind
 
 _CLONE_NEWNET = 0x40000000
 NFT = """table inet vantun {{ chain prerouting {{ type filter hook prerouting priority mangle;
@@ -186,3 +189,41 @@ def test_what_goes_past_the_tunnel_is_answered_by_whom_it_asked_too(
         assert lab.drops(lab.near) == {"foreign": 1}
         lab.near.serve(CloseUdp(1), None)
         lab.close()
+
+
+def test_several_workers_share_the_sources_and_know_each_others_datagrams(site: Site) -> None:
+    count, origin = 24, "198.51.100.7"
+    programs = [bound(site.host, "10.77.0.2", 0) for _ in range(count)]
+    with bound(site.origin, origin, 53) as dns, inside(site.gateway), SharedPage.create(np.uint8, (PORTS,)) as page:
+        labs = [Judged(), Judged()]
+        group = bind_tproxies("0.0.0.0", 0, len(labs))
+        site.catch(group[0].getsockname()[1])
+        for worker, (lab, caught) in enumerate(zip(labs, group, strict=True)):
+            lab.verdicts = {origin: UdpAction.DIRECT}
+            lab.near.judge.ports.share(worker, [page.fd])
+            lab.near.serve(OpenUdp(1, SESSION, UdpKind.TPROXY, "", NO_PEER, 60.0, count), caught)
+        for program in programs:
+            program.sendto(b"who?", (origin, 53))
+            for lab in labs:
+                lab.settle(0.05)
+            ((question, source),) = waiting(dns)
+            dns.sendto(question, source)
+            for lab in labs:
+                lab.settle(0.05)
+            assert waiting(program) == [(b"who?", (origin, 53))]
+        sources = [int(str(lab.near.snapshot()["sources"])) for lab in labs]
+        assert sum(sources) == count
+        assert min(sources) > 0, "2 ** -23 that one worker gets none"
+        site.filter(LOOP)
+        for program in programs:
+            program.sendto(b"round and round?", (origin, 54))
+            for lab in (*labs, *labs):  # what one has sent may be the other's
+                lab.settle(0.05)
+        assert [lab.near.snapshot()["sources"] for lab in labs] == sources, "their own datagrams are no new sources"
+        assert sum(lab.drops(lab.near).get("foreign", 0) for lab in labs) == count
+        for lab in labs:
+            lab.near.serve(CloseUdp(1), None)
+            lab.close()
+        assert not page.array.any()
+    for program in programs:
+        program.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import select
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import numpy as np
 
 from drivers.arena import Arena
 from drivers.batch import packet_batch
-from drivers.linux.tun import ALL_OFFLOADS, TunDevice, TunOffload
+from drivers.linux.tun import ALL_OFFLOADS, IFF_VNET_HDR, TUNGETFEATURES, TunDevice, TunOffload, system_ioctl
 from tests.netns import inside, ip, namespaces
 from tests.unit.vantun.dataplane.worker_pair import SESSION, lane_pair
 from vantun.dataplane.config import DataplaneConfig
@@ -137,9 +138,20 @@ class Tunnel:
             return subprocess.CompletedProcess(line, process.wait(), process.stdout.read(), "")
 
 
-def _end(stack: ExitStack, namespace: str, addresses: tuple[str, str], offloads: TunOffload) -> End:
+def _without_headers(descriptor: int, request: int, argument: bytes | int) -> bytes | int:
+    """Ask a kernel whose TUN driver has no virtio-net headers."""
+    answer = system_ioctl(descriptor, request, argument)
+    if request != TUNGETFEATURES:
+        return answer
+    assert isinstance(answer, bytes)
+    return struct.pack("=I", struct.unpack("=I", answer)[0] & ~IFF_VNET_HDR)
+
+
+def _end(
+    stack: ExitStack, namespace: str, addresses: tuple[str, str], offloads: TunOffload, *, plain: bool = False
+) -> End:
     with inside(namespace):
-        device = TunDevice.open("vt0")
+        device = TunDevice.open("vt0", ioctl=_without_headers) if plain else TunDevice.open("vt0")
     stack.callback(device.close)
     device.set_offloads(offloads)
     ip("-n", namespace, "address", "add", f"{addresses[0]}/24", "dev", "vt0")
@@ -156,10 +168,10 @@ def _end(stack: ExitStack, namespace: str, addresses: tuple[str, str], offloads:
 
 
 @contextmanager
-def tunnel(offloads: TunOffload = ALL_OFFLOADS) -> Iterator[Tunnel]:
-    """Yield a tunnel that was not started."""
+def tunnel(offloads: TunOffload = ALL_OFFLOADS, *, plain: bool = False) -> Iterator[Tunnel]:
+    """Yield a tunnel that was not started; ``plain`` = the client's kernel has no virtio-net headers."""
     with namespaces(2) as names, Arena(_CAPACITY, _SLOT) as arena, ExitStack() as stack:
-        client = _end(stack, names[0], (CLIENT, CLIENT6), offloads)
+        client = _end(stack, names[0], (CLIENT, CLIENT6), offloads, plain=plain)
         server = _end(stack, names[1], (SERVER, SERVER6), offloads)
         yield Tunnel(client, server, arena)
 

@@ -9,6 +9,7 @@ import numpy as np
 from vantun.dataplane.pipeline import Dataplane
 from vantun.session.flows import PACKET_FLOW
 from vantun.session.layout import BLOCK_SPAN
+from vantun.session.pool import stacked
 from vantun.session.recovery import IN_FLIGHT
 from vantun.session.tables import CHANNELS, INFLIGHT, WINDOW
 
@@ -60,7 +61,7 @@ def check_tables(plane: Dataplane) -> None:
         pieces += mine
     for piece in pieces:
         refs[int(t.span[piece]["row"])] += 1
-    free = t.free_row[: int(pool["rows_free"])].tolist()
+    free = [stacked(t.free_row, int(pool["rows"]), count) for count in range(1, int(pool["rows_free"]) + 1)]
     assert len(set(free)) == len(free)
     assert not refs[free].any()
     taken = np.setdiff1d(np.arange(len(refs)), free)
@@ -118,7 +119,7 @@ def _check_sending(t: Any, channel: int, refs: Any, in_flight: dict[tuple[int, i
         queued += n - int(block["sent"])
         waiting = sum(int(t.row_seq[row]) >> 7 == number for row in parity)
         under_way = in_flight.get((channel, number), 0)
-        live = n - int(block["sent"]) + len(again) + int(block["wanted"]) + waiting + under_way
+        live = n - int(block["sent"]) + len(again) + int(block["wanted"]) + int(block["standing"]) + waiting + under_way
         assert int(block["live"]) == live, f"block {number} of channel {channel}"
         assert set(_bits(block["acked"])) <= set(range(n))
     assert (int(ch["repairs"]), int(ch["wanted"]), int(ch["queued"])) == (repairs, wanted, queued)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from drivers.kernel import kernel
+from vantun.session.blocks import one_more
 from vantun.session.rate import refill_tokens as _refill_tokens
 from vantun.session.received import is_replay, note_number, note_range
-from vantun.session.tables import head
+from vantun.session.tables import WINDOW, head
 
 
 @kernel
@@ -32,3 +33,10 @@ def refill_tokens(t: Any, lane: int, now: float) -> None:
     """Fill the token bucket of a lane."""
     t = head(t)
     _refill_tokens(t.lane[lane], now)
+
+
+@kernel
+def order_row(t: Any, channel: int, number: int) -> bool:
+    """Order one more row for a block, as a probe timeout does."""
+    t = head(t)
+    return one_more(t, channel, t.block[channel, number & (WINDOW - 1)])

@@ -32,8 +32,7 @@ def test_codecs_without_compiler() -> None:
     )
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)  # it compiles every kernel once more: four minutes, where nothing else runs
+@pytest.mark.soak  # it compiles every kernel once more: four minutes of a core, ten on an old one
 def test_session_with_bounds_checks(tmp_path: Path) -> None:
     cache = Path(os.environ.get("NUMBA_CACHE_DIR") or tmp_path) / "bounds"
     run_tests(

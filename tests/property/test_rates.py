@@ -16,21 +16,34 @@ from vantun.lab.link import LinkProfile
 from vantun.lab.network import Network
 from vantun.lab.transfer import start_transfer
 from vantun.session.parity import MAX_STANDING, least_rows, standing_rows
-from vantun.session.rate import BURST_BEGIN, BURST_LEAST, BURST_SECONDS, CRUISE, STARTUP
+from vantun.session.rate import (
+    BURST_BEGIN,
+    BURST_LEAST,
+    BURST_SECONDS,
+    CRUISE,
+    HELD_BY_PACER,
+    HELD_BY_WINDOW,
+    LATE_MOST,
+    STARTUP,
+)
 
 
 @given(
     st.floats(1e4, 1e9),
     st.lists(st.tuples(st.floats(0.0, 0.05), st.floats(0.0, 1.0)), min_size=1, max_size=40),
     st.sampled_from([(STARTUP, BURST_BEGIN), (CRUISE, BURST_LEAST)]),
+    st.sampled_from([(0, BURST_SECONDS), (HELD_BY_WINDOW, BURST_SECONDS), (HELD_BY_PACER, LATE_MOST)]),
 )
-def test_token_bucket(rate: float, steps: list[tuple[float, float]], begins: tuple[int, float]) -> None:
+def test_token_bucket(
+    rate: float, steps: list[tuple[float, float]], begins: tuple[int, float], held: tuple[int, float]
+) -> None:
     """Whoever sends only what the bucket holds never sends more than rate x time + burst."""
     t = Peer().end.plane.context.tables
     lane = t.lane[0]
     lane["pacing_rate"], lane["tokens"], lane["tokens_at"] = rate, 0.0, 0.0
     lane["mode"], least = begins
-    burst = max(rate * BURST_SECONDS, least)
+    lane["limited"], seconds = held
+    burst = max(rate * seconds, least)
     now = sent = 0.0
     for wait, share in steps:
         now += wait
@@ -41,6 +54,21 @@ def test_token_bucket(rate: float, steps: list[tuple[float, float]], begins: tup
         lane["tokens"] = tokens - taken
         sent += taken
         assert sent <= rate * now * (1 + 1e-6) + burst
+
+
+@given(st.floats(1e8, 1e9), st.lists(st.floats(1e-4, LATE_MOST), min_size=1, max_size=40))
+def test_a_lane_that_waits_gets_its_rate_whenever_its_worker_comes(rate: float, turns: list[float]) -> None:
+    t = Peer().end.plane.context.tables
+    lane = t.lane[0]
+    lane["pacing_rate"], lane["tokens"], lane["tokens_at"] = rate, 0.0, 0.0
+    lane["mode"], lane["limited"] = CRUISE, HELD_BY_PACER
+    now = sent = 0.0
+    for turn in turns:
+        now += turn
+        refill_tokens(t.root, 0, now)
+        sent += float(lane["tokens"])
+        lane["tokens"] = 0.0
+    assert sent == pytest.approx(rate * now)
 
 
 @pytest.mark.slow

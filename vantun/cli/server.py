@@ -23,8 +23,10 @@ def command(file: Path, accel: str | None, log_format: str | None) -> int | None
         config = replace(config, accel=chosen(config.accel, accel))
         return replace(config, log_format=log_format) if log_format else config
 
-    config = load()
-    from vantun.control.appliance import run_server
-    from vantun.control.reload import ConfigSource
+    from vantun.control.nursery import Nursery
 
-    return run_server(config, ConfigSource(file, load))
+    with Nursery.plant("vantun.control.server") as nursery:  # before anything secret is read
+        from vantun.control.appliance import run_server
+        from vantun.control.reload import ConfigSource
+
+        return run_server(load(), ConfigSource(file, load), nursery)

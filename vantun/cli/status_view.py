@@ -62,6 +62,7 @@ _WORKERS: tuple[Column, ...] = (
     (">CPU s", _number("cpu_s", 1)),
     (">memory", lambda row: render.size(row.get("rss_bytes"))),
     (">connections", lambda row: render.number(row.get("flows"))),
+    (">UDP", lambda row: render.number(row.get("udp"))),
     (">lanes", lambda row: render.number(row.get("lanes"))),
     (">sent", lambda row: render.size(row.get("sent_bytes"))),
     (">received", lambda row: render.size(row.get("received_bytes"))),
@@ -144,6 +145,18 @@ _ENGINES: tuple[Column, ...] = (
     (">slowness", _number("slowness", 1)),
     ("failures", lambda row: _fallback(row.get("failures")) or render.MISSING),
 )
+_SERVICES: tuple[Column, ...] = (
+    ("engine", _text("engine")),
+    (">device", _number("device")),
+    ("state", _text("state")),
+    ("reason", _text("reason")),
+    (">clients", _number("clients")),
+    (">batches", _number("jobs")),
+    (">launches", _number("launches")),
+    (">batches/launch", _number("jobs_per_launch", 1)),
+    (">waits us", _number("gather_us")),
+    (">restarts", _number("restarts")),
+)
 _STAGES: tuple[Column, ...] = (
     ("stage", _text("name")),
     (">calls", _number("calls")),
@@ -189,10 +202,23 @@ def _tun(status: Row) -> list[Text | Table]:
     parts: list[Text | Table] = [
         Text(f"TUN {found['name']}: {shown}, MTU {found.get('mtu', render.MISSING)}{state}{reason}")
     ]
+    parts += [Text(line) for line in _moves(found.get("packets"))]
     clients = rows_of(found, "clients")
     if clients:
         parts.append(_table("Clients in the tunnel", _TUN_CLIENTS, clients))
     return parts
+
+
+def _moves(packets: object) -> list[str]:
+    """Return what was moved between the workers' queues."""
+    if not isinstance(packets, dict) or "steering" not in packets:
+        return []
+    counts = ", ".join(map(str, packets.get("queues", ())))
+    moved, followed = packets.get("moved_buckets", 0), packets.get("followed_buckets", 0)
+    if packets["steering"] != "program":
+        return [f"Queues chosen by the kernel, packets handed over {packets.get('handed_over', 0)}"]
+    lines = [f"Queues chosen by our program, buckets {counts}; moved {moved}, with the peer {followed}"]
+    return lines + [f"  {move}" for move in packets.get("moves", ())]
 
 
 def _engines(status: Row) -> list[Text | Table]:
@@ -208,6 +234,24 @@ def _engines(status: Row) -> list[Text | Table]:
     sums = {name: sum(_count(each, name) for each in watch) for name in ("redone", "audited", "mismatched", "lost")}
     said = ", ".join(f"{count} {name}" for name, count in sums.items())
     return [_table("Engines", _ENGINES, rungs), Text(f"Packets and spans that software did again: {said}")]
+
+
+def _kernels(status: Row) -> list[Text | Table]:
+    """Return which of their kernels devices have measured as faster, of their services and of engines without one."""
+    from rich.text import Text
+
+    services = rows_of(status, "gpu_services")
+    told = {f"{each.get('engine')}, device {each.get('device')}": each.get("kernels") for each in services}
+    served = {each.get("engine") for each in services}
+    for watch in rows_of(status, "engine_watch"):
+        for rung in rows_of(watch, "rungs"):
+            if rung.get("engine") not in served and rung.get("kernels"):
+                told[str(rung.get("engine"))] = rung["kernels"]
+    lines: list[Text | Table] = []
+    for who, kernels in told.items():
+        if isinstance(kernels, list) and kernels:
+            lines += [Text(f"Kernels of {who}", style="bold"), *(Text(f"  {each}") for each in kernels)]
+    return lines
 
 
 def _count(row: Row, name: str) -> int:
@@ -238,6 +282,10 @@ def document(status: Row) -> Group:
     if stages:
         parts.append(_table("Stages", _STAGES, stages))
     parts += _engines(status)
+    services = rows_of(status, "gpu_services")
+    if services:
+        parts.append(_table("GPU services, by which data workers reach devices", _SERVICES, services))
+    parts += _kernels(status)
     fallbacks = status.get("fallbacks")
     if isinstance(fallbacks, list) and fallbacks:
         parts += [Text("Fallbacks in force", style="bold"), *(Text(f"  {_fallback(row)}") for row in fallbacks)]

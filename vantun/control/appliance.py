@@ -14,24 +14,25 @@ from typing import TYPE_CHECKING, cast
 from vantun import __version__
 from vantun.config import ClientConfig, ServerConfig, default_status_socket
 from vantun.config_schema import Role
-from vantun.control.calibrator import Calibrator
 from vantun.control.crew import Crew
 from vantun.control.drain import drain
+from vantun.control.engine_care import EngineCare
 from vantun.control.logs import set_up_logging
-from vantun.control.metrics import Exporter
-from vantun.control.metrics_server import MetricsServer
 from vantun.control.notify import notify
 from vantun.control.reload import Config, ConfigSource, Reloader
 from vantun.control.resolver import Resolver
 from vantun.control.revival import Deaths, Seat, revive
 from vantun.control.sleep_watch import SleepWatch
 from vantun.control.status_server import StatusServer
+from vantun.control.telemetry import Telemetry
+from vantun.control.tidy import Tidy
 from vantun.control.udp_sockets import UdpSockets
 from vantun.control.worker_count import worker_count, worker_places
 from vantun.control.worker_settings import worker_settings
 from vantun.errors import EXIT_OK, WorkerError
 
 if TYPE_CHECKING:
+    from vantun.control.nursery import Nursery
     from vantun.dataplane.events import Event
 
 log = logging.getLogger(__name__)
@@ -44,29 +45,30 @@ _SNAPSHOT_TIME = 3.0
 """Seconds; `vantun status` waits for 5."""
 
 
-def run_server(config: ServerConfig, source: ConfigSource | None = None) -> int:
+def run_server(config: ServerConfig, source: ConfigSource | None = None, nursery: Nursery | None = None) -> int:
     """Run a server until SIGINT or SIGTERM; return the exit code. Raises VantunError."""
     from vantun.control.server import Server
 
     set_up_logging(config.log_level, config.log_format)
-    asyncio.run(_run(Server, config, source))
+    asyncio.run(_run(Server, config, source, nursery))
     return EXIT_OK
 
 
-def run_client(config: ClientConfig, source: ConfigSource | None = None) -> int:
+def run_client(config: ClientConfig, source: ConfigSource | None = None, nursery: Nursery | None = None) -> int:
     """Run a client until SIGINT or SIGTERM; return the exit code. Raises VantunError."""
     from vantun.control.client import Client
 
     set_up_logging(config.log_level, config.log_format)
-    asyncio.run(_run(Client, config, source))
+    asyncio.run(_run(Client, config, source, nursery))
     return EXIT_OK
 
 
-async def _run(kind: type[Appliance], config: Config, source: ConfigSource | None) -> None:
+async def _run(kind: type[Appliance], config: Config, source: ConfigSource | None, nursery: Nursery | None) -> None:
     # A program in the handshake, or a target that is being connected to, is an open file.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     appliance = kind(config)
+    appliance.nursery = nursery
     appliance.reload_from(source)
     await appliance.run()
 
@@ -76,6 +78,8 @@ class Appliance(ABC):
 
     Attributes
     ----------
+    nursery
+        Where data workers are born, if there is one; whoever has planted it closes it.
     link
         The data workers, once they have served.
     workers
@@ -87,6 +91,7 @@ class Appliance(ABC):
     role: Role
 
     def __init__(self, config: ServerConfig | ClientConfig) -> None:
+        self.nursery: Nursery | None = None
         self.link: Crew | None = None
         self.draining = False
         self.resolver = Resolver()
@@ -94,8 +99,8 @@ class Appliance(ABC):
         self.sockets = UdpSockets(self.workers)
         self._common = config
         self._status: StatusServer | None = None
-        self._metrics: MetricsServer | None = None
-        self._exporter = Exporter()
+        self._telemetry = Telemetry()
+        self._tidy = Tidy()
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
         self._losses: deque[tuple[int, str]] = deque()
@@ -107,7 +112,7 @@ class Appliance(ABC):
         self._deaths = [Deaths(self._loop.time) for _ in range(self.workers)]
         self._last_death = ""
         self._sleep = SleepWatch()
-        self._calibrator = Calibrator(config.accel, self._retune)
+        self._care = EngineCare(config.accel, self._retune)
 
     # --- what a role adds
 
@@ -160,14 +165,12 @@ class Appliance(ABC):
             When it cannot be used; then nothing has changed.
         """
         set_up_logging(config.log_level, config.log_format)
-        if self.link is not None:
-            self.link.retune(clear=True)
+        self._retune(clear=True)
 
-    def _retune(self) -> None:
-        """Serve by what was measured."""
+    def _retune(self, *, clear: bool = False) -> None:
+        """Serve by what was measured, and by the GPU services of now."""
         if self.link is not None:
-            log.info("engines were measured: they serve by that from now on")
-            self.link.retune()
+            self.link.retune(clear=clear)
 
     @abstractmethod
     def touch(self, session: int, path: int) -> None:
@@ -247,20 +250,22 @@ class Appliance(ABC):
         self._loss.set()
 
     async def _serve(self) -> None:
-        path = self._common.status_socket or default_status_socket(self.role)
-        self._status = StatusServer(path, self.document)
+        self._status = StatusServer(self._common.status_socket or default_status_socket(self.role), self.document)
         if self._common.metrics is not None:
-            self._metrics = await MetricsServer.start(self._common.metrics, self._metrics_page)
+            await self._telemetry.serve(self._common.metrics, self.document)
         await self.prepare()
         settings = worker_settings(self._common, self.workers)
         if self._fewer:
             log.warning("there is one data worker only: %s", self._fewer)
         log.info("starting %s", "the data worker" if self.workers == 1 else f"{self.workers} data workers")
-        link = self.link = await Crew.start(settings, self._common.accel, self, self.workers)
+        recruits = await self._care.recruits(settings, self.nursery)
+        link = self.link = await Crew.start(recruits, self, self.workers)
+        if self.nursery is not None and not self._common.life.standby:
+            self.nursery.close()
         link.pin(worker_places(self._common.life, self.workers))
         self.begin(link)
         notify("READY=1")
-        self._calibrator.start()
+        self._care.measure()
         while True:
             await self._wait()
             while self._losses:
@@ -320,8 +325,7 @@ class Appliance(ABC):
     def _watch(self, snapshot: dict[str, object]) -> None:
         """Tell the role which lanes have received something."""
         lanes = snapshot.get("lanes")
-        seen: dict[tuple[int, int], int] = {}
-        mtus: dict[tuple[int, int], int] = {}
+        seen, mtus = dict[tuple[int, int], int](), dict[tuple[int, int], int]()
         for lane in lanes if isinstance(lanes, list) else []:
             where = (int(lane["session"], 16), int(lane["path"]))
             seen[where] = int(lane["received"])
@@ -329,14 +333,14 @@ class Appliance(ABC):
             if seen[where] > self._seen.get(where, 0):
                 self.touch(*where)
         self._seen = seen
+        self._tidy.look(frozenset(seen))
         self.follow(mtus)
         self.count(lanes if isinstance(lanes, list) else [])
-        self._exporter.look({**snapshot, "role": self.role})
+        self._telemetry.look({**snapshot, "role": self.role})
 
     async def _stop(self) -> None:
         if self._reloader is not None:
             await self._reloader.close()
-        await self._calibrator.close()
         for task in self._reviving.values():
             task.cancel()
         await asyncio.gather(*self._reviving.values(), return_exceptions=True)
@@ -344,8 +348,8 @@ class Appliance(ABC):
         link, self.link = self.link, None
         if link is not None:
             await link.close()
-        if self._metrics is not None:
-            await self._metrics.close()
+        await self._care.close()
+        await self._telemetry.close()
         if self._status is not None:
             await self._status.close()
 
@@ -367,20 +371,17 @@ class Appliance(ABC):
             "uptime": round(self._loop.time() - self._started, 3),
             "ready": self.link is not None and self.link.serving and self.ready(),
             "workers": self._workers(each),
-            "calibration": self._calibrator.report(),
+            **self._care.report(),
             "fallbacks": [
                 *(fallbacks if isinstance(fallbacks, list) else []),
-                *self.sockets.fallbacks(),
+                *self.sockets.fallbacks(snapshot.get("lanes")),
                 *([{"what": "one data worker only", "reason": self._fewer}] if self._fewer else []),
+                *self._care.services.fallbacks(),
                 *self.more_fallbacks(),
             ],
             **({"reload": self._reloader.report()} if self._reloader is not None else {}),
             **own,
         }
-
-    async def _metrics_page(self) -> bytes:
-        self._exporter.look(await self.document())
-        return self._exporter.page()
 
     def _workers(self, each: object) -> dict[str, object]:
         """Return the workers, how often one died, why at last, and what there is for the next time."""

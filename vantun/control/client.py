@@ -87,7 +87,9 @@ class Client(Appliance):
             self._tun = await TunClient.open(self._config.tun, records, queues=self.workers)
             self.sockets.mark = self._dialer.mark = self._udp_rules.mark = self._tun.interface.mark
             self.resolver.lookup = OwnLookup(self._tun.interface.mark)
-        self._entrances = await Entrances.start(self._config, self.resolver, self._dialer, self._associations)
+        self._entrances = await Entrances.start(
+            self._config, self.resolver, self._dialer, self._associations, self.workers
+        )
 
     def begin(self, link: Crew) -> None:
         """Set all paths up by a new worker."""

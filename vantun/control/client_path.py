@@ -99,7 +99,8 @@ class ClientPath:
         self._stream = -1
         self._reader = MessageReader()
         self._lane: LaneSpec | None = None
-        self._reset = b""
+        self._resets: tuple[bytes, ...] = ()
+        """Of every slice: any of them may be the first to send what the server does not know."""
         self._events: list[PathEvent] = []
         self._began = self._now = now
         self._tickets = tickets if tickets is not None else KeptTickets()
@@ -118,7 +119,7 @@ class ClientPath:
         """Take a datagram; ``socket`` and ``peer`` are known already: the socket is this path's own."""
         del socket, peer
         self._now = now
-        if self._state is _State.UP and is_reset(data, self._reset):
+        if self._state is _State.UP and any(is_reset(data, reset) for reset in self._resets):
             self._end("the server does not know it any more, it was probably restarted", at_once=True)
         self._http.receive(data, self._peer, now)
         self._handle()
@@ -297,7 +298,7 @@ class ClientPath:
             )
             for index, ((ours, other), traffic) in enumerate(zip(pairs, secrets, strict=True))
         )
-        self._reset = welcome.reset
+        self._resets = (welcome.reset, *welcome.resets)
         self._state = _State.UP
         self._events.append(PathUp(self._lane, "", welcome.tokens, more[1:]))
 

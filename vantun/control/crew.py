@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from drivers.linux.affinity import Place
-from vantun.config import AccelConfig
 from vantun.control.crew_limits import CrewLimits
 from vantun.control.crew_load import CrewLoad
 from vantun.control.crew_member import CrewListener, Member
@@ -22,10 +21,11 @@ from vantun.control.crew_memory import CrewMemory
 from vantun.control.crew_mesh import Mesh
 from vantun.control.crew_numbers import SHIFT, numbered, own, question
 from vantun.control.crew_snapshot import gather
-from vantun.control.crew_tun import CrewTun
+from vantun.control.crew_tunnel import CrewTunnel
+from vantun.control.crew_udp import CrewUdp
 from vantun.control.recruits import Recruits
 from vantun.control.slices import Slice, Slices
-from vantun.control.tun_link import Carried, TunLink, duplicate
+from vantun.control.tun_link import Carried, TunLink
 from vantun.control.udp_link import UdpLink
 from vantun.control.user_link import UserLink
 from vantun.control.worker_count import Pins
@@ -42,18 +42,13 @@ from vantun.udp_messages import (
     OpenUdp,
     ResolveUdp,
     UdpClosed,
-    UdpKind,
     UdpTarget,
     UdpVerdict,
 )
 from vantun.worker_messages import Command, StreamReply, UserRate
 
 if TYPE_CHECKING:
-    from vantun.dataplane.config import DataplaneConfig
     from vantun.dataplane.events import Event
-
-_AGAIN = 0.5
-"""Seconds until a flow of packets that has ended is opened again."""
 
 
 class Crew(UdpLink, TunLink, UserLink):
@@ -74,31 +69,29 @@ class Crew(UdpLink, TunLink, UserLink):
         self._links = [WorkerLink(recruits, Member(self, index), alone=False) for index in range(count)]
         self._slices = Slices()
         self._memory = CrewMemory()
-        self._tun = CrewTun()
-        self._device: AddTun | None = None
+        self._tunnel = CrewTunnel(self._links, self._slices, self._memory)
         self._lives = [0] * count
         self._mesh = Mesh()
         self._limits = CrewLimits(count)
         self._last: dict[int, dict[str, object]] = {}
         self._pins = Pins(())
-        self._closing = False
-        self._udp: dict[int, int] = {}
-        """Number of a UDP socket -> the worker that serves it."""
+        self._udp = CrewUdp(self._links, self._slices, self._least)
 
     @classmethod
-    async def start(cls, config: DataplaneConfig, accel: AccelConfig, listener: CrewListener, count: int = 1) -> Crew:
-        """Start the workers and wait until all of them serve.
+    async def start(cls, recruits: Recruits, listener: CrewListener, count: int = 1) -> Crew:
+        """Start the workers and wait until all of them serve. ``recruits`` is the crew's from now on.
 
         Raises
         ------
         WorkerError
             When one cannot be started; says why. None is left then.
         """
-        crew = cls(Recruits(config, accel), listener, count)
+        crew = cls(recruits, listener, count)
         try:
             await crew._links[0].begin()  # what it compiles, the others load
             await asyncio.gather(*(link.begin() for link in crew._links[1:]))
             crew._mesh.make(count)
+            crew._udp.make()
             for worker in range(count):
                 crew._join(worker)
         except BaseException:
@@ -134,10 +127,7 @@ class Crew(UdpLink, TunLink, UserLink):
         for message in self._memory.recall():
             link._post(message)
         link.limit_users(self._limits.of(worker))
-        if self._device is not None and self._tun.has(worker):
-            link._post(self._device, duplicate(self._tun.queues[worker]))
-            for message in self._memory.recall_tun(worker, self._slices):
-                link._post(message)
+        self._tunnel.returned(worker)
 
     def pin(self, places: Sequence[Place]) -> None:
         """Have worker i, and whoever takes its place, run at place i."""
@@ -148,6 +138,7 @@ class Crew(UdpLink, TunLink, UserLink):
     def _join(self, worker: int) -> None:
         for message, sock in self._mesh.place_of(worker):
             self._links[worker]._post(message, sock)
+        self._udp.join(worker)
 
     def keep_spare(self) -> None:
         """Have one more worker wait for the death of any; a failure shows when it is needed."""
@@ -164,7 +155,11 @@ class Crew(UdpLink, TunLink, UserLink):
 
     def serves(self, worker: int, number: int) -> bool:
         """Tell whether a UDP socket, by its number, is of a worker."""
-        return self._udp.get(number) == worker
+        return self._udp.serves(worker, number)
+
+    def udp_places(self, session: int) -> tuple[int, ...]:
+        """Return the workers that have a slice of a session, in the order of the slices: see ``worker`` of open_udp."""
+        return self._udp.places(session)
 
     def lost(self, worker: int, reason: str) -> None:
         """Learn that a worker is lost."""
@@ -172,17 +167,18 @@ class Crew(UdpLink, TunLink, UserLink):
         self.load.forget(worker)
         self._limits.forget(worker)
         self._last.pop(worker, None)
-        self._tun.lost(worker)
+        self._tunnel.lost(worker)
+        self._udp.lost(worker)
         self.listener.on_worker_lost(reason, worker)
 
     async def close(self) -> None:
         """Let the workers send what is queued, and wait for their ends. May be called twice."""
-        self._closing = True
-        self._tun.close()
+        self._tunnel.close()
         await self._recruits.dismiss()
         await asyncio.gather(*(link.close() for link in self._links))
         await self._recruits.close()
         self._mesh.close()
+        self._udp.close()
 
     # --- sockets and lanes
 
@@ -207,6 +203,8 @@ class Crew(UdpLink, TunLink, UserLink):
         """Begin to speak on a lane, by the worker that byte 0 of its receive CID names. May be answered LaneRefused."""
         known = self._slices.add(spec.session, spec.slice, spec.receive_cid[0] % len(self._links))
         self._links[known.worker].add_lane(replace(spec, session=known.number, share=self._slices.shares.of(spec)))
+        if spec.session in self._memory.routes:
+            self._tunnel.settle(spec.session)
 
     def close_lane(self, session: int, path: int) -> None:
         """Stop using a path; what it carried goes by the others."""
@@ -216,7 +214,7 @@ class Crew(UdpLink, TunLink, UserLink):
     def end_session(self, session: int) -> None:
         """Reset every flow of a session and forget it."""
         self._memory.forget(session)
-        self._tun.forget(session)
+        self._tunnel.forget(session)
         for each in self._slices.forget(session):
             self._links[each.worker].end_session(each.number)
 
@@ -257,9 +255,9 @@ class Crew(UdpLink, TunLink, UserLink):
         """Send a command of the parts about UDP, TUN and users to those whom it is for."""
         match message:
             case OpenUdp():
-                self._open_udp(message, sock)
+                self._udp.open(message, sock)
             case MoveUdp(number) | CloseUdp(number):
-                self._tell_udp(number, message)
+                self._udp.tell(number, message)
             case AttachUdp(handle) | UdpTarget(handle) | AttachTun(handle):
                 self._by(handle)._post(replace(message, handle=own(handle)), sock)
             case UdpVerdict(number):
@@ -268,23 +266,14 @@ class Crew(UdpLink, TunLink, UserLink):
                     self._links[worker]._post(replace(message, number=theirs))
             case SetTunRoutes(session):
                 self._memory.note(message)
-                for each in self._slices.of(session):
-                    self._links[each.worker]._post(replace(message, session=each.number))
+                self._tunnel.route(session)
             case OpenTun(session):
                 self._memory.note(message)
-                self._open_tun(session)
+                self._tunnel.open(session)
             case _:
                 self._memory.note(message)
                 for link in self._links:
                     link._post(message)
-
-    def _open_udp(self, message: OpenUdp, sock: Carried | None) -> None:
-        """Choose who serves a UDP socket; one that waits for a session is served where every session has a slice."""
-        chosen = Slice(0, 0, message.session)
-        if message.session and message.kind in (UdpKind.SOCKS5, UdpKind.REVERSE):
-            chosen = self._least(message.session)
-        self._udp[message.number] = chosen.worker
-        self._links[chosen.worker]._post(replace(message, session=chosen.number), sock)
 
     # --- packets
 
@@ -301,53 +290,14 @@ class Crew(UdpLink, TunLink, UserLink):
 
         The descriptors stay the caller's, who must leave them alone. Raises ResourceError when none is left here.
         """
-        self._device = AddTun(number, client, client_to_client, offloads)
-        self._tun.close()
-        self._tun = CrewTun(descriptors[: len(self._links)])
-        for link, descriptor in zip(self._links, self._tun.queues, strict=False):
-            link._post(self._device, duplicate(descriptor))
-
-    def _open_tun(self, session: int) -> None:
-        """Client: open the flow of packets of every slice that has a queue, and no flow yet."""
-        for each in self._slices.of(session):
-            alone = len(self._links) == 1  # then the flow that is there is replaced
-            if self._tun.has(each.worker) and (alone or not self._tun.is_open(session, each.worker)):
-                self._links[each.worker]._post(OpenTun(each.number))
+        self._tunnel.add(AddTun(number, client, client_to_client, offloads), descriptors)
 
     def attach_tun(self, handle: int) -> None:
         """Server: answer FlowOpened of ``tun:``; a worker without a queue refuses it. Answered by TunFlow."""
-        if self._tun.has(handle >> SHIFT):
+        if self._tunnel.tun.has(handle >> SHIFT):
             self._by(handle).attach_tun(own(handle))
         else:
             self.refuse_flow(handle, RefusalCode.NOT_ALLOWED)
-
-    def _flow(self, worker: int, event: TunFlow) -> bool:
-        """Note what became of a slice's flow of packets; return whether the owner is to learn of it.
-
-        The flow of slice 0 stands for all to the owner. At a client, that of another slice is opened again here.
-        """
-        session = self._slices.session_of(event.session)
-        self._tun.flow(session, worker, is_open=event.open)
-        if self._slices.index_of(event.session) == 0:
-            return True
-        if not event.open and not event.code and session in self._memory.opened:
-            asyncio.get_running_loop().call_later(_AGAIN, self._reopen, session)
-        return False
-
-    def _reopen(self, session: int) -> None:
-        if session in self._memory.opened and not self._closing:
-            self._open_tun(session)
-
-    # --- UDP of programs
-
-    def _tell_udp(self, number: int, message: MoveUdp | CloseUdp) -> None:
-        worker = self._udp.get(number, 0)
-        if isinstance(message, CloseUdp):
-            self._udp.pop(number, None)
-        elif message.session:
-            here = [each.number for each in self._slices.of(message.session) if each.worker == worker]
-            message = MoveUdp(number, here[0] if here else 0)
-        self._links[worker]._post(message)
 
     # --- what workers say
 
@@ -360,8 +310,8 @@ class Crew(UdpLink, TunLink, UserLink):
         elif isinstance(event, AskUdp):
             event = replace(event, number=numbered(worker, self._lives[worker], event.number))
         elif isinstance(event, UdpClosed):
-            self._udp.pop(event.number, None)
-        if isinstance(event, TunFlow) and not self._flow(worker, event):
+            self._udp.closed(event.number)
+        if isinstance(event, TunFlow) and not self._tunnel.flow(worker, event):
             return
         self.listener.on_event(self._named(event))
 
@@ -386,6 +336,10 @@ class Crew(UdpLink, TunLink, UserLink):
         taken = await gather(self._links, self._look, self._slices, self._last)
         if len(self._links) > 1:
             self._limits.tell(self._links)
+            tun = taken.get("tun")
+            taken["tun"] = {**(tun if isinstance(tun, dict) else {}), **self._tunnel.report()}
+            known = taken.get("fallbacks")
+            taken["fallbacks"] = [*(known if isinstance(known, list) else []), *self._tunnel.fallbacks()]
         return taken
 
     def _look(self, worker: int, snapshot: Mapping[str, object]) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vantun.tun_messages import OpenTun, SetPacketRules, SetTunRoutes
 from vantun.udp_messages import JudgeUdp
 
 if TYPE_CHECKING:
-    from vantun.control.slices import Slices
     from vantun.worker_messages import Command
 
 
@@ -20,7 +18,7 @@ class CrewMemory:
     def __init__(self) -> None:
         self._rules: SetPacketRules | None = None
         self._judge: JudgeUdp | None = None
-        self._routes: dict[int, SetTunRoutes] = {}
+        self.routes: dict[int, SetTunRoutes] = {}
         self.opened: set[int] = set()
         """Sessions whose flows of packets this end has opened."""
 
@@ -32,23 +30,15 @@ class CrewMemory:
             case JudgeUdp():
                 self._judge = message
             case SetTunRoutes(session):
-                self._routes[session] = message
+                self.routes[session] = message
             case OpenTun(session):
                 self.opened.add(session)
 
     def forget(self, session: int) -> None:
         """Forget what was said about a session."""
-        self._routes.pop(session, None)
+        self.routes.pop(session, None)
         self.opened.discard(session)
 
     def recall(self) -> Iterator[Command]:
         """Yield what concerns every worker."""
         yield from (each for each in (self._rules, self._judge) if each is not None)
-
-    def recall_tun(self, worker: int, slices: Slices) -> Iterator[Command]:
-        """Yield what concerns the slices of a worker, which has its device already."""
-        for session, each in slices.on(worker):
-            if session in self._routes:
-                yield replace(self._routes[session], session=each.number)
-            if session in self.opened:
-                yield OpenTun(each.number)

@@ -218,13 +218,15 @@ def _only_cpu(pid: object) -> int | None:
 
 
 def _each(worker: int, snapshot: Snapshot) -> Row:
-    own, lanes = _map(snapshot, "worker"), _rows(snapshot, "lanes")
-    shown = ("pid", "rss_bytes", "cpu_s", "cpu_system_s", "cpu_wait_s", "turns", "handed_over", "hand_over_dropped")
+    own, lanes, udp = _map(snapshot, "worker"), _rows(snapshot, "lanes"), _map(snapshot, "udp_flows")
+    shown = ["pid", "rss_bytes", "cpu_s", "cpu_system_s", "cpu_wait_s", "turns", "fast_turns"]
+    shown += ["handed_over", "hand_over_dropped"]
     return {
         "worker": worker,
         **{name: own.get(name) for name in shown},
         "cpu": _only_cpu(own.get("pid")),
         "flows": _map(snapshot, "flows").get("open", 0),
+        "udp": sum(int(udp.get(name, 0)) for name in ("relays", "associations", "sources")),
         "lanes": len(lanes),
         "sent_bytes": sum(int(row.get("sent_bytes", 0)) for row in lanes),
         "received_bytes": sum(int(row.get("received_bytes", 0)) for row in lanes),

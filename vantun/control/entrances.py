@@ -35,10 +35,10 @@ class Entrances:
 
     @classmethod
     async def start(
-        cls, config: ClientConfig, resolver: Resolver, dialer: Dialer, associations: Associations
+        cls, config: ClientConfig, resolver: Resolver, dialer: Dialer, associations: Associations, workers: int = 1
     ) -> Entrances:
-        """Listen for everything that ``config`` names. Raises ResourceError."""
-        made = cls(dialer, associations, UdpEntrances(config.forwards))
+        """Listen for all that ``config`` names, on each UDP address with a socket per worker. Raises ResourceError."""
+        made = cls(dialer, associations, UdpEntrances(config.forwards, workers))
         try:
             for name, place, serve in made._plan(config):
                 made.listeners[name] = await Listener.start(place, resolver, serve)

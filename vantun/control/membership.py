@@ -15,7 +15,7 @@ from dataclasses import dataclass
 CREATION_TIME = 2.0
 """Seconds that one path may try to create the session before another one tries as well."""
 TOKENS_KEPT = 16
-"""The server keeps so many of a session, and drops the oldest; so the newest is taken first."""
+"""The server keeps twice as many of a session, and drops the oldest; so the newest is taken first."""
 LINGER = 30.0
 """Seconds without any path after which the server has forgotten the session."""
 

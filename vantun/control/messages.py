@@ -94,6 +94,8 @@ class Welcome:
     """Empty = the server sends no resets."""
     slices: tuple[bytes, ...] = ()
     """Connection ids for the further slices that are granted; no more than were offered."""
+    resets: tuple[bytes, ...] = field(default=(), repr=False)
+    """As ``reset``, of the further slices; empty = none of them."""
 
     def check(self) -> None:
         """Raise ValueError when a field is out of its bounds."""
@@ -108,6 +110,10 @@ class Welcome:
             long("token", token, TOKEN_LENGTH)
         long("reset", self.reset, TOKEN_LENGTH if self.reset else 0)
         _check_slices(self.cid, self.slices)
+        if self.resets and len(self.resets) != len(self.slices):
+            raise ValueError(f"number of resets is {len(self.resets)}, allowed are 0 or {len(self.slices)}")
+        for reset in self.resets:
+            long("reset of a slice", reset, TOKEN_LENGTH)
 
 
 @dataclass(frozen=True)

@@ -245,8 +245,24 @@ def _worker(document: Document) -> Iterator[Metric]:
     if isinstance(worker, Mapping):
         yield CounterMetricFamily("vantun_worker_cpu_seconds", "Processor time.", value=number(worker, "cpu_s"))
         yield GaugeMetricFamily("vantun_worker_resident_bytes", "Memory.", value=number(worker, "rss_bytes"))
+    yield from _moves(document.get("tun"))
     workers = document.get("workers")
     yield from _each_worker(rows(workers, "each") if isinstance(workers, Mapping) else [])
+
+
+def _moves(tun: object) -> Iterator[Metric]:
+    """Yield what was moved between the queues of a TUN, if it has several."""
+    if not isinstance(tun, Mapping):
+        return
+    packets = tun if "moved_buckets" in tun else tun.get("packets")
+    if not isinstance(packets, Mapping) or "moved_buckets" not in packets:
+        return
+    moved = CounterMetricFamily("vantun_tun_moved_buckets", "Buckets of flows moved between workers.", labels=("by",))
+    moved.add_metric(("load",), number(packets, "moved_buckets"))
+    moved.add_metric(("peer",), number(packets, "followed_buckets"))
+    yield moved
+    handed = number(packets, "handed_over")
+    yield CounterMetricFamily("vantun_tun_handed_over_packets", "Packets read for another worker.", value=handed)
 
 
 def _each_worker(each: list[Row]) -> Iterator[Metric]:
@@ -255,9 +271,14 @@ def _each_worker(each: list[Row]) -> Iterator[Metric]:
         return
     busy = CounterMetricFamily("vantun_each_worker_cpu_seconds", "Processor time of a worker.", labels=("worker",))
     opened = GaugeMetricFamily("vantun_each_worker_flows", "Open flows of a worker.", labels=("worker",))
+    spoken = GaugeMetricFamily(
+        "vantun_each_worker_udp", "UDP associations and local sources of a worker.", labels=("worker",)
+    )
     for row in each:
         label = (str(row.get("worker")),)
         busy.add_metric(label, number(row, "cpu_s"))
         opened.add_metric(label, number(row, "flows"))
+        spoken.add_metric(label, number(row, "udp"))
     yield busy
     yield opened
+    yield spoken

@@ -33,6 +33,23 @@ def engines(document: Mapping[str, object]) -> Iterator[Metric]:
     yield rows
     yield fallback
     yield from _rungs(watch)
+    yield from _services(_maps(document.get("gpu_services")))
+
+
+def _services(services: list[Mapping[str, object]]) -> Iterator[Metric]:
+    labels = ("name", "device")
+    up = GaugeMetricFamily("vantun_gpu_service_up", "Whether a GPU service serves.", labels=labels)
+    clients = GaugeMetricFamily("vantun_gpu_service_clients", "Sessions of data workers at it.", labels=labels)
+    jobs = CounterMetricFamily("vantun_gpu_service_batches", "Batches that data workers gave it.", labels=labels)
+    launches = CounterMetricFamily("vantun_gpu_service_launches", "Launches that it made of them.", labels=labels)
+    restarts = CounterMetricFamily("vantun_gpu_service_restarts", "How often it was started again.", labels=labels)
+    for each in services:
+        names = str(each.get("engine")), str(each.get("device"))
+        up.add_metric(names, float(each.get("state") == "serving"))
+        for family, name in ((clients, "clients"), (jobs, "jobs"), (launches, "launches"), (restarts, "restarts")):
+            family.add_metric(names, _number(each, name))
+    if services:
+        yield from (up, clients, jobs, launches, restarts)
 
 
 def _rungs(watch: list[Mapping[str, object]]) -> Iterator[Metric]:

@@ -10,9 +10,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from functools import cache
 from typing import Any
 
+import aioquic
+import aioquic.quic.connection
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.h3.connection import H3_ALPN, H3Connection, H3Stream
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
@@ -84,6 +87,13 @@ class GuardedConnection(QuicConnection):
         super().__init__(*arguments, **named)
         self.held: dict[int, int] = {}
 
+    def slim(self) -> None:
+        """Give back what only the handshake needs: 16 kB for each epoch, to write messages of TLS to.
+
+        None is written any more: what was, lies in the streams of its epochs until it is acknowledged.
+        """
+        self._crypto_buffers = dict.fromkeys(self._crypto_buffers, Buffer(capacity=0))
+
     def _write_connection_limits(self, builder: Any, space: Any) -> None:
         limit = self._local_max_data
         if limit.value - limit.used < MAX_DATA // 2:
@@ -128,7 +138,7 @@ def check_library(found: str = "") -> None:
 
     ``found`` is its version; empty = what is installed.
     """
-    found = found or version("aioquic")
+    found = found or aioquic.__version__
     release = tuple(int(part) for part in re.findall(r"\d+", found)[:3])
     missing = _missing_names() if _OLDEST <= release < _TOO_NEW else []
     if missing or not _OLDEST <= release < _TOO_NEW:
@@ -144,8 +154,9 @@ def _missing_names() -> list[str]:
     quic.connect(("192.0.2.1", 443), 0.0)
     stream = QuicStream(stream_id=0)
     used: tuple[tuple[object, tuple[str, ...]], ...] = (
+        (aioquic.quic.connection, ("EPOCHS",)),
         (QuicConnection, ("_write_connection_limits", "_write_stream_limits")),
-        (quic, ("_local_max_data", "_host_cids", "_streams", "_network_paths", "_loss", "tls")),
+        (quic, ("_local_max_data", "_host_cids", "_streams", "_network_paths", "_loss", "_crypto_buffers", "tls")),
         (getattr(quic, "tls", None), ("_peer_certificate",)),
         (getattr(quic, "_loss", None), ("_pto_count", "reschedule_data", "_rtt_smoothed", "_rtt_initialized")),
         (getattr(quic, "_local_max_data", None), ("used", "value", "sent")),
@@ -234,6 +245,8 @@ class HttpConnection:
             if isinstance(event, ProtocolNegotiated) and self._h3 is None:
                 # at a server, before the handshake is complete: early data follows at once
                 self._h3 = H3Connection(self.quic)
+            if isinstance(event, HandshakeCompleted):
+                self.quic.slim()
             yield event
             yield from self._to_http(event)
 
@@ -341,3 +354,5 @@ class HttpConnection:
 
 
 check_library()
+# A connection had thirty sets of its own with the epochs in which a frame may come: 7 kB.
+aioquic.quic.connection.EPOCHS = cache(aioquic.quic.connection.EPOCHS)

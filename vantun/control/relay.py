@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable
 
 from drivers.linux.linger import reset_on_close
+from vantun.control.splice import splice
 
 PIECE = 65_536
 """Bytes that are read at once; so much, and what the kernel buffers, waits for the slower end."""
 
 
-async def relay(near: socket.socket, far: socket.socket, first: bytes = b"") -> None:
+Move = Callable[[socket.socket, socket.socket], Awaitable[bool]]
+
+
+async def relay(near: socket.socket, far: socket.socket, first: bytes = b"", move: Move = splice) -> None:
     """Carry bytes both ways until both have ended; both sockets are closed then.
 
     ``first`` goes to ``far`` before what is read from ``near``. An end of one direction leaves the other one open; a
-    reset of one end resets the other.
+    reset of one end resets the other. Where the kernel splices, no byte comes into this process.
     """
     loop = asyncio.get_running_loop()
 
     async def pump(source: socket.socket, sink: socket.socket, data: bytes) -> None:
-        while data or (data := await loop.sock_recv(source, PIECE)):
+        if data:
             await loop.sock_sendall(sink, data)
-            data = b""
+        if not await move(source, sink):
+            while data := await loop.sock_recv(source, PIECE):
+                await loop.sock_sendall(sink, data)
         sink.shutdown(socket.SHUT_WR)
 
     ways = [asyncio.ensure_future(pump(near, far, first)), asyncio.ensure_future(pump(far, near, b""))]

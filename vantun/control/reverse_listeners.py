@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from vantun.config_forwards import MOST_REVERSE, ListenRule
@@ -15,9 +15,9 @@ from vantun.control.listeners import Listener, ListenError, Place, addresses
 from vantun.control.resolver import Resolver
 from vantun.control.reverse_forwards import REVERSE
 from vantun.control.session_messages import ListenAnswer, ListenCode, ListenRequest, Transport
-from vantun.control.udp_ends import bind_listener
+from vantun.control.udp_ends import bind_listeners
 from vantun.errors import ResourceError
-from vantun.udp_messages import UdpKind
+from vantun.udp_messages import ANY_WORKER, UdpKind
 from vantun.worker_messages import StreamReply
 
 log = logging.getLogger(__name__)
@@ -32,11 +32,23 @@ class FlowOpener(Protocol):
     def open_flow(self, session: int, target: str, sock: socket.socket, reply: StreamReply, first: bytes = b"") -> None:
         """See WorkerLink."""
 
-    def open_udp(self, session: int, kind: UdpKind, sock: socket.socket, *, target: str = "") -> int:
+    def udp_places(self, session: int) -> Sequence[int]:
+        """See Crew."""
+
+    def open_udp(self, session: int, kind: UdpKind, sock: socket.socket, *, target: str = "", worker: int) -> int:
         """See UdpLink."""
 
     def close_udp(self, number: int) -> None:
         """See UdpLink."""
+
+
+@dataclass
+class _Socket:
+    """Of UDP: one of a group on an address, the worker that serves it, and the number by which that one knows it."""
+
+    sock: socket.socket
+    worker: int
+    number: int = 0
 
 
 @dataclass
@@ -46,10 +58,8 @@ class _Entry:
     port: int
     listener: Listener | None = None
     """Of TCP."""
-    sock: socket.socket | None = None
-    """Of UDP; the worker serves it."""
-    udp: int = 0
-    """The worker's number of it."""
+    udp: list[_Socket] = field(default_factory=list)
+    """One for each worker that has a slice of the session."""
 
 
 class ReverseListeners:
@@ -123,12 +133,15 @@ class ReverseListeners:
             host = ""
             if message.host:
                 host = (await addresses(Place("reverse", Endpoint(message.host, 0)), self._resolver))[0][1]
-            udp = bind_listener(host, message.port)
-            entry = _Entry(user, message, int(udp.getsockname()[1]), sock=udp)
+            places = self._opener.udp_places(session) or (ANY_WORKER,)
+            bound = bind_listeners(host, message.port, len(places))
+            udp = [_Socket(sock, worker) for sock, worker in zip(bound, places, strict=True)]
+            entry = _Entry(user, message, int(bound[0].getsockname()[1]), udp=udp)
             try:
-                self._lend(session, entry, udp)
+                for each in udp:
+                    self._lend(session, entry, each)
             except OSError as error:
-                udp.close()
+                await self._close(entry)
                 raise ResourceError(f"UDP cannot be listened on: {error.strerror}; allow more open files") from None
             return entry
         target = f"{REVERSE}{message.listener}"
@@ -141,30 +154,31 @@ class ReverseListeners:
         listener = await Listener.start(place, self._resolver, serve)
         return _Entry(user, message, listener.port, listener)
 
-    def _lend(self, session: int, entry: _Entry, sock: socket.socket) -> None:
-        """Give a copy of a UDP socket to the worker. Raises OSError."""
+    def _lend(self, session: int, entry: _Entry, udp: _Socket) -> None:
+        """Give a copy of a UDP socket to its worker. Raises OSError."""
         target = str(entry.request.listener)
-        entry.udp = self._opener.open_udp(session, UdpKind.REVERSE, sock.dup(), target=target)
+        copy = udp.sock.dup()
+        udp.number = self._opener.open_udp(session, UdpKind.REVERSE, copy, target=target, worker=udp.worker)
 
     def resume(self, gone: Callable[[int], bool] = lambda _number: True) -> None:
         """Go on with a new worker, which has none of the UDP sockets yet whose numbers are ``gone``."""
         for (session, _), entry in self._entries.items():
-            if entry.sock is None or not gone(entry.udp):
-                continue
-            self._opener.close_udp(entry.udp)  # the command that opened it may have waited for this worker
-            try:
-                self._lend(session, entry, entry.sock)
-            except OSError as error:
-                log.warning(
-                    "session %x (%s): UDP port %d is served no more: %s", session, entry.user, entry.port, error
-                )
+            for each in [each for each in entry.udp if gone(each.number)]:
+                self._opener.close_udp(each.number)  # the command that opened it may have waited for this worker
+                try:
+                    self._lend(session, entry, each)
+                except OSError as error:
+                    log.warning(
+                        "session %x (%s): UDP port %d is served no more: %s", session, entry.user, entry.port, error
+                    )
 
     async def _close(self, entry: _Entry) -> None:
         if entry.listener is not None:
             await entry.listener.close()
-        if entry.sock is not None:
-            self._opener.close_udp(entry.udp)
-            entry.sock.close()
+        for each in entry.udp:
+            if each.number:
+                self._opener.close_udp(each.number)
+            each.sock.close()
 
     async def _make_way(self, session: int, user: str, message: ListenRequest) -> None:
         """Close what this request replaces: of the same number, or the same address in a lost session of the user."""

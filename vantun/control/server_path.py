@@ -258,6 +258,7 @@ class ServerPath:
         cids = [self._rules.new_cid(worker) for worker in self._rules.places.take(session, 1 + len(hello.slices))]
         lanes = self._lanes_of(session, hello, keys, cids)
         tokens = authority.tokens(session)
+        resets = tuple(self._rules.resets.token(cid) for cid in cids)
         welcome = Welcome(
             session,
             hello.path,
@@ -267,8 +268,9 @@ class ServerPath:
             cids[0],
             tokens,
             config.bandwidth.down,
-            self._rules.resets.token(cids[0]),
+            resets[0],
             tuple(cids[1:]),
+            resets[1:],
         )
         return welcome, lanes
 

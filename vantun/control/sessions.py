@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from vantun.config_users import SESSIONS_PER_USER
-from vantun.control.messages import MAX_TOKENS, TOKEN_LENGTH, RefuseCode
+from vantun.control.messages import TOKEN_LENGTH, RefuseCode
 
 SESSION_LINGER = 30.0
 """Seconds that a session without a path is kept for its client to come back."""
@@ -18,6 +18,8 @@ MAX_PATH_IDS = 4096
 """Path ids that a session may ever use: they are remembered, because they are never reused."""
 TOKENS = 4
 """Join tokens in each Welcome."""
+TOKENS_KEPT = TOKENS * MAX_PATHS
+"""Unused tokens of a session that are valid: while one is under way, each other path may join and bring new ones."""
 MAX_SESSION_ID = (1 << 62) - 1
 
 
@@ -92,7 +94,7 @@ class SessionAuthority:
         """Return fresh join tokens; the oldest unused ones go when there are too many."""
         fresh = tuple(secrets.token_bytes(TOKEN_LENGTH) for _ in range(TOKENS))
         record = self._sessions[session]
-        record.tokens = [*record.tokens, *fresh][-MAX_TOKENS:]
+        record.tokens = [*record.tokens, *fresh][-TOKENS_KEPT:]
         return fresh
 
     def left(self, session: int, path: int, now: float) -> None:

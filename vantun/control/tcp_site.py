@@ -13,12 +13,12 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 import h11
 
-from vantun.config import MasqueradeConfig, ServerConfig, ServerTlsConfig
+from vantun.config import ServerConfig, ServerTlsConfig
 from vantun.config_kinds import Endpoint
 from vantun.control.admission import source_of
 from vantun.control.http_exchange import HttpExchange, read_head
@@ -113,10 +113,21 @@ class TcpSite:
         """Return the section ``web`` of the status."""
         return {"connections": self._sources.total(), "refused": self.refused, "ports": self.ports}
 
-    def reload(self, context: ssl.SSLContext, masquerade: MasqueradeConfig) -> None:
-        """Make new connections with another certificate, and redirect plain HTTP as ``masquerade`` says."""
-        self._context = context
-        self._force_https = masquerade.force_https
+    def prepare(self, config: ServerConfig) -> Callable[[], None]:
+        """Return what makes new connections with the certificate of ``config``, and redirects plain HTTP as it says.
+
+        Raises
+        ------
+        ResourceError
+            When the certificate cannot be used; nothing has changed before the call of what is returned.
+        """
+        context = tls_context(config.tls)
+
+        def change() -> None:
+            self._context = context
+            self._force_https = config.masquerade.force_https
+
+        return change
 
     async def close(self) -> None:
         """Stop listening, and break off what is under way."""

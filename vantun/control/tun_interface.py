@@ -20,7 +20,7 @@ from drivers.errors import DriverError, SystemCallError, Unavailable
 from drivers.linux import sysctl
 from drivers.linux.network import Network, Route, Rule
 from drivers.linux.nftables import Nft, find_nft
-from drivers.linux.tun import TCP_OFFLOADS, TunDevice, TunOffload, use_queue
+from drivers.linux.tun import TunDevice, TunOffload, use_queue
 from vantun.config_tun import IPInterface
 from vantun.control.tun_firewall import FAMILY, Firewall, table_name
 from vantun.control.tun_record import Record, TunRecords
@@ -100,7 +100,7 @@ class TunInterface:
         self._rules: list[Rule] = []
         self._firewall: Firewall | None = None
         for missing in device.missing:
-            self.missing[missing.reason.split(" refuses ")[-1].split(" on ")[0]] = str(missing)
+            self.missing[_what(missing)] = str(missing)
 
     @classmethod
     async def open(cls, name: str, records: TunRecords, kernel: Kernel, *, offload: bool) -> TunInterface:
@@ -116,11 +116,11 @@ class TunInterface:
             log.warning("tun: the last appliance with %s did not stop in order; what it has left is removed", name)
         try:
             _sweep(name, record.slot, kernel)
-            device = await _open(name, kernel)
+            device, single = await _open(name, kernel)
         except DriverError as error:
             records.release(record)
             raise ResourceError(f"tun: {error}") from None
-        queues, reason = _more_queues(device, kernel)
+        queues, reason = ([], single) if single else _more_queues(device, kernel)
         try:
             if not offload:
                 device.set_offloads(TunOffload.NONE)
@@ -145,7 +145,7 @@ class TunInterface:
         """Read no packet that one of the peers could not write: their kernels take these (TunOffload)."""
         wanted = self._offloads
         for takes in peers:
-            wanted &= TCP_OFFLOADS | TunOffload(takes)
+            wanted &= TunOffload(takes)
         if wanted != self.device.offloads:
             self.device.set_offloads(wanted)
 
@@ -299,16 +299,40 @@ class TunInterface:
         return [{"what": f"TUN without {what}", "reason": reason} for what, reason in self.missing.items()]
 
 
-async def _open(name: str, kernel: Kernel) -> TunDevice:
-    """Open a device; one that is busy may be in the hands of a worker whose control process has died."""
+async def _open(name: str, kernel: Kernel) -> tuple[TunDevice, str]:
+    """Open a device; one that is busy may be in the hands of a worker whose control process has died.
+
+    Also returns why it has one queue only although several were wanted (empty if not).
+    """
     end = asyncio.get_running_loop().time() + OPEN_SECONDS
     while True:
         try:
-            return kernel.open_tun(name) if kernel.queues == 1 else kernel.open_first(name)
+            return _open_once(name, kernel)
         except SystemCallError as error:
             if error.errno != errno.EBUSY or asyncio.get_running_loop().time() >= end:
                 raise
         await asyncio.sleep(kernel.pause)
+
+
+def _open_once(name: str, kernel: Kernel) -> tuple[TunDevice, str]:
+    """Open a device with several queues if there are several workers, with one where the kernel has no more."""
+    if kernel.queues == 1:
+        return kernel.open_tun(name), ""
+    try:
+        return kernel.open_first(name), ""
+    except DriverError as error:
+        # EINVAL: a persistent device that was made with one queue
+        if isinstance(error, SystemCallError) and error.errno != errno.EINVAL:
+            raise
+        device = kernel.open_tun(name)
+        log.warning("tun: one worker carries all packets: %s", error)
+        return device, str(error)
+
+
+def _what(missing: Unavailable) -> str:
+    """Return the name of what a device does without, from the reason."""
+    words = missing.reason.partition(" leave ")[2] or missing.reason.partition(" refuses ")[2]
+    return words.partition(" to ")[0].partition(" on ")[0]
 
 
 def _more_queues(device: TunDevice, kernel: Kernel) -> tuple[list[TunDevice], str]:

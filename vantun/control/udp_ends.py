@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
 
 from drivers.errors import DriverError
+from drivers.linux.reuseport import bind_shared
 from drivers.linux.transparent import transparent_socket
 from vantun.config_kinds import Endpoint
 from vantun.control.connector import refusal
@@ -37,8 +39,10 @@ def bind_relay(host: str) -> socket.socket:
     return _bind(host, 0)
 
 
-def bind_listener(host: str, port: int, *, reuse: bool = False) -> socket.socket:
-    """Return a UDP socket that listens for many sources; the empty host is every address, of both families.
+def bind_listeners(host: str, port: int, count: int = 1) -> list[socket.socket]:
+    """Return UDP sockets that listen for many sources, one for each of ``count`` workers, on one address and port.
+
+    The empty host is every address, of both families. A source stays with one socket (:func:`bind_shared`).
 
     Raises
     ------
@@ -46,30 +50,35 @@ def bind_listener(host: str, port: int, *, reuse: bool = False) -> socket.socket
         When the address is taken, forbidden, or not of this machine.
     """
     if host:
-        sock = _bind(host, port, reuse=reuse)
-    else:
-        try:
-            sock = _bind("::", port, dual=True, reuse=reuse)
-        except ResourceError:
-            sock = _bind("0.0.0.0", port, reuse=reuse)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    return sock
+        return _spread(count, lambda own, shared: _bind(host, own or port, shared=shared))
+    try:
+        return _spread(count, lambda own, shared: _bind("::", own or port, dual=True, shared=shared))
+    except ResourceError:
+        return _spread(count, lambda own, shared: _bind("0.0.0.0", own or port, shared=shared))
 
 
-def bind_tproxy(host: str, port: int) -> socket.socket:
-    """Return a UDP socket for nft's ``tproxy``: IPv4 if ``host`` is empty or an IPv4 address, else IPv6.
+def bind_tproxies(host: str, port: int, count: int = 1) -> list[socket.socket]:
+    """Return UDP sockets for nft's ``tproxy``, one for each of ``count`` workers, on one address and port.
+
+    IPv4 if ``host`` is empty or an IPv4 address, else IPv6. nft looks for a listener by the sender's address and port
+    and this end's own, so a source stays with one socket whatever it sends to.
 
     Raises
     ------
     ResourceError
         When this process may not, or the address is taken.
     """
+    return _spread(count, lambda own, shared: transparent_socket(host, own or port, listening=True, shared=shared))
+
+
+def _spread(count: int, bind: Callable[[int, bool], socket.socket]) -> list[socket.socket]:
     try:
-        sock = transparent_socket(host, port, listening=True)
+        sockets = bind_shared(count, bind)
     except DriverError as error:
         raise ResourceError(str(error)) from None
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    return sock
+    for sock in sockets:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    return sockets
 
 
 def association_socket() -> socket.socket:
@@ -120,7 +129,7 @@ async def attach_reverse(
     return None
 
 
-def _bind(host: str, port: int, *, dual: bool = False, reuse: bool = False) -> socket.socket:
+def _bind(host: str, port: int, *, dual: bool = False, shared: bool = False) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -129,8 +138,8 @@ def _bind(host: str, port: int, *, dual: bool = False, reuse: bool = False) -> s
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual))
-        if reuse:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
     except (OSError, OverflowError) as error:
         sock.close()

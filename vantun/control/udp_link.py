@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from vantun.udp_messages import (
+    ANY_WORKER,
     ASSOCIATION_IDLE,
     NO_PEER,
     PROGRAM_IDLE,
@@ -46,7 +47,7 @@ class UdpLink(ABC):
         target: str = "",
         peer: tuple[str, int] = NO_PEER,
         idle: float | None = None,
-        sources: int = SOURCES,
+        worker: int = ANY_WORKER,
     ) -> int:
         """Carry the datagrams of a bound UDP socket, which is the worker's from now on and closed here.
 
@@ -62,8 +63,8 @@ class UdpLink(ABC):
             id is ``target``.
         idle
             Seconds of silence after which an association ends or a source is forgotten; None = 120 for SOCKS5, else 60.
-        sources
-            Most local sources at once of a socket that listens.
+        worker
+            Which one of several is to serve it.
 
         Returns
         -------
@@ -73,7 +74,7 @@ class UdpLink(ABC):
         number = next(_NUMBERS)
         if idle is None:
             idle = ASSOCIATION_IDLE if kind == UdpKind.SOCKS5 else PROGRAM_IDLE
-        self._post(OpenUdp(number, session, kind, target, peer, float(idle), sources), sock)
+        self._post(OpenUdp(number, session, kind, target, peer, float(idle), SOURCES, worker), sock)
         return number
 
     def move_udp(self, number: int, session: int) -> None:

@@ -14,20 +14,30 @@ from vantun.control.resolver import Address
 from vantun.errors import ResourceError
 
 _MOST_DEVICES = 16
+_MOST_PEERS = 64
+"""Peers that a status asks the routes to: many clients come by few interfaces."""
 log = logging.getLogger(__name__)
 
 
 class UdpSockets:
     """Makes sockets, and remembers whether the kernel gave the buffers that were asked for."""
 
-    def __init__(self, workers: int = 1, probe: Callable[[str], Capability | Unavailable] = probe_uso) -> None:
+    def __init__(
+        self,
+        workers: int = 1,
+        probe: Callable[[str], Capability | Unavailable] = probe_uso,
+        towards: Callable[[str], str | None] = device_towards,
+    ) -> None:
         self.workers = workers
         """So many sockets make a group."""
         self._probe = probe
+        self._towards = towards
         self._devices: tuple[str, ...] = ()
         """By which paths have left, the last ones."""
         self.warning: str | None = None
         """What the kernel refused, and the sysctl that grants it."""
+        self.unsteered = ""
+        """Why the kernel's hash alone says which worker gets a datagram; empty while a program does."""
         self.mark = 0
         """Mark of every socket, so that packets of the tunnel itself are not sent into it; 0 = none."""
 
@@ -50,14 +60,15 @@ class UdpSockets:
         except DriverError as error:
             raise ResourceError(str(error)) from None
         try:
-            if not group.steered:
-                raise ResourceError(f"{group.reason}; use one worker (workers.count: 1)")
             for sock in group.sockets if self.mark else ():
                 set_mark(sock, self.mark)
         except ResourceError:
             for sock in group.sockets:
                 sock.close()
             raise
+        if not group.steered and group.reason != self.unsteered:
+            self.unsteered = group.reason
+            log.warning("workers hand datagrams over to each other: %s", group.reason)
         warning = buffer_warning(group.sockets[0], RECEIVE_BUFFER, SEND_BUFFER)
         if warning is not None and self.warning is None:
             self.warning = warning
@@ -69,21 +80,36 @@ class UdpSockets:
 
         Raises ResourceError.
         """
-        device = interface or device_towards(peer.host)
+        device = interface or self._towards(peer.host)
         if device is not None and device not in self._devices:
             self._devices = (*self._devices, device)[-_MOST_DEVICES:]
         return self.bind(source or ("::" if peer.family == socket.AF_INET6 else "0.0.0.0"), 0, interface)
 
-    def fallbacks(self) -> list[dict[str, object]]:
-        """Return the fallbacks in force for `vantun status`: small buffers, interfaces without USO."""
+    def fallbacks(self, lanes: object = ()) -> list[dict[str, object]]:
+        """Return the fallbacks in force for `vantun status`: small buffers, no steering, interfaces without USO.
+
+        Parameters
+        ----------
+        lanes
+            Of the status. A server learns from them by which interfaces it sends, a client knew when it bound.
+        """
         found: list[dict[str, object]] = []
         if self.warning:
             found.append({"what": "smaller UDP socket buffers", "reason": self.warning})
-        for device in self._devices:
+        if self.unsteered:
+            found.append({"what": "datagrams handed over between workers", "reason": self.unsteered})
+        for device in self._devices or self._of_peers(lanes):
             answer = self._probe(device)
             if isinstance(answer, Unavailable) and "does not split" in answer.reason:
                 found.append({"what": "UDP split by the kernel", "reason": answer.reason, "next": answer.next_step})
         return found
+
+    def _of_peers(self, lanes: object) -> list[str]:
+        """Return the interfaces by which packets leave to the peers of some lanes."""
+        rows = lanes if isinstance(lanes, list) else []
+        hosts = {str(row.get("peer", "")).rpartition(":")[0] for row in rows if isinstance(row, dict)} - {""}
+        found = (self._towards(host) for host in sorted(hosts)[:_MOST_PEERS])
+        return list(dict.fromkeys(device for device in found if device is not None))
 
 
 def set_mark(sock: socket.socket, mark: int) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from vantun.config import ServerConfig
 from vantun.control.authentication import removed_users
 from vantun.control.gate import Pool
 from vantun.control.resolver import Resolver
 from vantun.control.server_paths import ServerPaths
-from vantun.control.tcp_site import TcpSite, tls_context
 from vantun.control.visits import Visit, Visitors
+
+if TYPE_CHECKING:
+    from vantun.control.tcp_site import TcpSite
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,8 @@ class WebFront:
     async def start(self, config: ServerConfig, resolver: Resolver) -> None:
         """Listen on TCP, if the configuration says so. Raises ResourceError."""
         if config.masquerade.listen_https is not None or config.masquerade.listen_http is not None:
+            from vantun.control.tcp_site import TcpSite  # and h11: half a megabyte
+
             self._tcp = await TcpSite.start(config, self._visitors, resolver)
 
     async def close(self) -> None:
@@ -59,10 +64,10 @@ class WebFront:
             When it cannot be used; then nothing has changed.
         """
         leaving = await asyncio.to_thread(removed_users, config.auth, before.auth)
-        context = tls_context(config.tls) if self._tcp is not None else None
+        reload_tcp = self._tcp.prepare(config) if self._tcp is not None else None
         self._paths.reload(config)
-        if self._tcp is not None and context is not None:
-            self._tcp.reload(context, config.masquerade)
+        if reload_tcp is not None:
+            reload_tcp()
         if self._paths.front.origin is not self._visitors.origin:
             self._visitors.replace(self._paths.front.origin)
         self._warn()

@@ -11,9 +11,9 @@ import asyncio
 import errno
 import os
 import socket
-import subprocess
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from vantun.control.tun_link import Carried
 from vantun.control.worker_process import explain_exit
@@ -33,13 +33,25 @@ _RETRY_SECONDS = 0.01
 _MESSAGES_PER_TURN = 128
 
 
+class Process(Protocol):
+    """What ``subprocess.Popen`` and ForkedProcess are here."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Return the exit status if it has ended, negative for a signal."""
+
+    def kill(self) -> None:
+        """End it."""
+
+
 class WorkerChannel:
     """One worker process, from its start to its end.
 
     Parameters
     ----------
     process, sock
-        What ``spawn_worker`` gave; this object's from now on.
+        What ``spawn_worker`` or a nursery gave; this object's from now on.
     patience
         Seconds after which an unanswered ping means that the worker is lost.
     take
@@ -58,7 +70,7 @@ class WorkerChannel:
 
     def __init__(
         self,
-        process: subprocess.Popen[bytes],
+        process: Process,
         sock: socket.socket,
         patience: float,
         take: Callable[[Message, list[int]], None],

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from drivers.linux.affinity import ANYWHERE, Place, pin, plan_affinity
-from drivers.linux.reuseport import probe_steering
+from drivers.linux.affinity import ANYWHERE, HERE, Place, System, pin, plan_affinity
+from drivers.linux.reuseport import probe_sharing
 from vantun.config_life import MOST_AUTO, LifeConfig
 
 log = logging.getLogger(__name__)
@@ -24,15 +24,15 @@ def worker_count(life: LifeConfig, places: Sequence[Place] | None = None, lacks:
     wanted = life.workers or max(1, min(cores // 2, MOST_AUTO))
     if wanted == 1:
         return 1, ""
-    reason = probe_steering() if lacks is None else lacks
+    reason = probe_sharing() if lacks is None else lacks
     return (1, reason) if reason else (wanted, "")
 
 
-def worker_places(life: LifeConfig, workers: int) -> list[Place]:
+def worker_places(life: LifeConfig, workers: int, system: System = HERE) -> list[Place]:
     """Return where each worker is to run; ANYWHERE = wherever the kernel likes."""
     if life.pin is False or (life.pin is None and workers == 1):
         return [Place(ANYWHERE, ANYWHERE, "workers.pin")] * workers
-    return plan_affinity(workers)
+    return plan_affinity(workers, system=system)
 
 
 class Pins:

@@ -22,7 +22,7 @@ from vantun.control.tun_link import Carried, TunLink
 from vantun.control.udp_link import UdpLink
 from vantun.control.user_link import UserLink
 from vantun.control.worker_channel import WorkerChannel, ended_error
-from vantun.control.worker_process import disgraced, read_snapshot
+from vantun.control.worker_process import read_snapshot
 from vantun.dataplane.events import LaneRefused
 from vantun.dataplane.ports import RefusalCode
 from vantun.errors import ResourceError, WorkerError
@@ -39,7 +39,6 @@ from vantun.worker_messages import (
     Message,
     Misses,
     OpenFlow,
-    Quarantine,
     RefuseFlow,
     RemoveSocket,
     Retune,
@@ -110,7 +109,8 @@ class WorkerLink(UdpLink, TunLink, UserLink):
         self._asked = 0
         self._snapshots: dict[int, asyncio.Future[dict[str, object]]] = {}
         self._closing = False
-        self._disgraced: dict[tuple[str, str], str] = {}
+        self._tell = self._post
+        recruits.engine_notes.join(self._tell)
 
     @classmethod
     async def start(cls, config: DataplaneConfig, accel: AccelConfig, listener: WorkerListener) -> Self:
@@ -167,8 +167,8 @@ class WorkerLink(UdpLink, TunLink, UserLink):
             channel.post(AddLane(spec))
         for number, sock in sockets.items():
             channel.post(AddSocket(number), sock)
-        for (operation, engine), why in self._disgraced.items():
-            channel.post(Quarantine(operation, engine, why))
+        for known in self._recruits.engine_notes.all():
+            channel.post(known)
         for spec in over:
             reason = "too many lanes were open to note their packet numbers; it is set up again"
             self._loop.call_soon(self._listener.on_event, LaneRefused(spec.session, spec.path, reason))
@@ -280,8 +280,8 @@ class WorkerLink(UdpLink, TunLink, UserLink):
     def retune(self, *, clear: bool = False) -> None:
         """Have the worker serve by the profile of now; ``clear`` = also test anew the engines that were wrong."""
         if clear:
-            self._disgraced.clear()
-        self._post(Retune(clear))
+            self._recruits.engine_notes.clear()
+        self._post(Retune(clear, self._recruits.services.offers()))
 
     def open_flow(self, session: int, target: str, sock: socket.socket, reply: StreamReply, first: bytes = b"") -> None:
         """Open a flow to ``target`` for a TCP socket, which is the worker's from now on and closed here.
@@ -327,11 +327,14 @@ class WorkerLink(UdpLink, TunLink, UserLink):
             raise WorkerError("the data worker has ended; try again when it was restarted")
         self._asked += 1
         number = self._asked
+        clears = self._recruits.engine_notes.clears
         future: asyncio.Future[dict[str, object]] = self._loop.create_future()
         self._snapshots[number] = future
         self._post(AskSnapshot(number))
         try:
-            return await asyncio.wait_for(future, self.patience)
+            snapshot = await asyncio.wait_for(future, self.patience)
+            self._recruits.engine_notes.look(snapshot, clears, self._tell)
+            return snapshot
         except TimeoutError:
             reason = f"it did not answer for {self.patience:g} s"
             channel.lose(reason)
@@ -346,8 +349,6 @@ class WorkerLink(UdpLink, TunLink, UserLink):
         elif isinstance(message, SnapshotTaken):
             future = self._snapshots.get(message.number)
             if future is not None and not future.done() and descriptors:
-                snapshot = read_snapshot(descriptors[0])
-                self._disgraced |= disgraced(snapshot)
-                future.set_result(snapshot)
+                future.set_result(read_snapshot(descriptors[0]))
         else:
             self._listener.on_event(message)  # type: ignore[arg-type]

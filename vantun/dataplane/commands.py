@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import cbor2
 
@@ -19,7 +19,7 @@ from vantun.dataplane.udp_ports import UdpPorts
 from vantun.dataplane.worker_sockets import WorkerSockets
 from vantun.errors import ProtocolError, ResourceError
 from vantun.tun_messages import TunCommand
-from vantun.udp_messages import AttachUdp, CloseUdp, JudgeUdp, MoveUdp, OpenUdp, UdpTarget, UdpVerdict
+from vantun.udp_messages import AttachUdp, CloseUdp, JudgeUdp, MoveUdp, NotePorts, OpenUdp, UdpTarget, UdpVerdict
 from vantun.worker_messages import (
     AddLane,
     AddPeer,
@@ -67,7 +67,7 @@ class Commands:
         clock: Callable[[], float],
     ) -> None:
         self.stopping = False
-        self.retune: Callable[[bool], None] = lambda _clear: None
+        self.retune: Callable[[bool, Mapping[str, Sequence[str]]], None] = lambda _clear, _services: None
         self._plane = plane
         self._ports = ports
         self._udp = udp
@@ -116,6 +116,8 @@ class Commands:
                 self._udp.serve(message, _take(descriptors, socket.SOCK_DGRAM) if descriptors else None)
             case MoveUdp() | CloseUdp() | UdpTarget() | JudgeUdp() | UdpVerdict():
                 self._udp.serve(message, None)
+            case NotePorts(worker):
+                self._udp.judge.ports.share(worker, descriptors)
             case LimitUsers(rates, more):
                 self._rates.update({rate.user: (rate.sending, rate.receiving) for rate in rates})
                 if not more:
@@ -127,8 +129,8 @@ class Commands:
                 for serving in self._plane.context.engines:
                     if serving.operation.value == operation:
                         serving.quarantine(engine, reason)
-            case Retune(clear):
-                self.retune(clear)
+            case Retune(clear, services):
+                self.retune(clear, services)
             case Ping(number):
                 control.post(Pong(number))
             case Stop():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vantun.dataplane.sizes import SEALED
 from vantun.session.limits import Limits
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ class DataplaneConfig:
     packet_hold_min: float = 0.04
     packet_hold_max: float = 0.4
     """Bounds of the time that packets wait for missing ones: 1.5 round trips and 30 ms in between."""
-    batch: int = 512
-    """Packets per sealed batch: the send arena stays in L2."""
+    batch: int = SEALED
+    """Packets per sealed batch."""
 
     def apply(self, tables: Tables) -> None:
         """Write the policy into ``tables``."""

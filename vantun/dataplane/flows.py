@@ -79,6 +79,8 @@ class FlowBook:
         self.ready: deque[Flow] = deque()
         """Flows whose port may have bytes to read."""
         self.events: list[Event] = []
+        self.first_generation = 0
+        """What handles have besides the table's generations: see Dataplane.begin_handles."""
 
     def __len__(self) -> int:
         return len(self._flows)
@@ -102,7 +104,7 @@ class FlowBook:
         return [flow for flow in self._flows.values() if flow.session == session]
 
     def _enter(self, index: int, session: int) -> Flow:
-        generation = int(self._t.flow[index]["generation"])
+        generation = self.first_generation + int(self._t.flow[index]["generation"])
         flow = Flow(index=index, handle=(generation << GENERATION_SHIFT) | index, session=session)
         self._flows[index] = flow
         return flow
@@ -162,6 +164,11 @@ class FlowBook:
         """Write a control record now, or as soon as the channel has room; the order is kept."""
         if session in self._signals or not write(now):
             self._signals.setdefault(session, deque()).append(write)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether control records wait for room."""
+        return bool(self._signals)
 
     def run_signals(self, now: float) -> None:
         """Write what had to wait."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +24,16 @@ from drivers.arena import Arena, row_stride
 from drivers.batch import SOCKADDR_SIZE, PacketBatch, packet_batch
 from vantun.dataplane.poller import IN, Poller
 
-MESSAGE = 65_536
-"""Bytes of a message at most."""
+MESSAGE = 66_048
+"""Bytes of a message at most: a superpacket of a TUN, with what stands before it."""
 DATAGRAMS = 500
 """Datagrams of a message at most: with head and lines fewer pieces than IOV_MAX (1024)."""
 INBOX = 2 << 20
 """Bytes that wait in an inbox at most, if the kernel grants them."""
 _ROUNDS = 8
 """Messages taken per turn."""
+PACKETS = -1
+"""In place of a UDP socket's number: packets of the TUN, each behind its vnet header."""
 _HEAD = struct.Struct("=qi")
 """Number of the UDP socket, count of datagrams."""
 _LINE = np.dtype([("length", "<u4"), ("address", np.uint8, SOCKADDR_SIZE)])
@@ -41,6 +43,8 @@ _FULL = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ECONNREFUSED
 
 Take = Callable[[PacketBatch, int, int], None]
 """(batch, count, number of the UDP socket): what another worker has handed over."""
+TakePackets = Callable[[PacketBatch, int], None]
+"""(batch, count): packets of a TUN that another worker has read."""
 
 
 def inbox() -> tuple[socket.socket, socket.socket]:
@@ -67,6 +71,8 @@ class Handover:
         Datagrams given to other workers, and those that they had no room for.
     taken
         Datagrams that other workers gave.
+    take_packets
+        Is given the packets of a TUN that other workers have read.
     """
 
     def __init__(self, poller: Poller, take: Take) -> None:
@@ -80,6 +86,7 @@ class Handover:
         self._others: dict[int, socket.socket] = {}
         self._arena: Arena | None = None
         self._batch: PacketBatch | None = None
+        self.take_packets: TakePackets = lambda _batch, _count: None
 
     # --- the mesh
 
@@ -153,6 +160,25 @@ class Handover:
             self._send_some(sock, number, batch, indexes[first:end])
             first = end
 
+    def give(self, worker: int, packets: list[memoryview]) -> int:
+        """Hand packets of the TUN over to a worker; return how many of them it has room for."""
+        sock = self._others.get(worker)
+        given = first = 0
+        while first < len(packets):
+            end, size = first, _HEAD.size
+            while end < len(packets) and end - first < DATAGRAMS:
+                size += _LINE.itemsize + len(packets[end])
+                if size > MESSAGE and end > first:
+                    break
+                end += 1
+            lines = np.zeros(end - first, _LINE)
+            lines["length"] = [len(packet) for packet in packets[first:end]]
+            pieces: list[bytes | memoryview] = [_HEAD.pack(PACKETS, end - first), lines.tobytes(), *packets[first:end]]
+            if sock is not None and self._sent(sock, pieces, end - first):
+                given += end - first
+            first = end
+        return given
+
     def _send_some(self, sock: socket.socket, number: int, batch: PacketBatch, indexes: NDArray[np.int32]) -> None:
         count = len(indexes)
         lines = np.zeros(count, _LINE)
@@ -163,15 +189,21 @@ class Handover:
         apart = np.flatnonzero(starts[1:] != ends[:-1]) + 1  # neighbours in a superpacket are one piece
         runs = zip(starts[[0, *apart]].tolist(), ends[[*(apart - 1), -1]].tolist(), strict=True)
         memory = batch.memory.data
-        pieces = [memory[start:end] for start, end in runs]
+        pieces: list[bytes | memoryview] = [_HEAD.pack(number, count), lines.tobytes()]
+        pieces += [memory[start:end] for start, end in runs]
+        self._sent(sock, pieces, count)
+
+    def _sent(self, sock: socket.socket, pieces: Sequence[bytes | memoryview], count: int) -> bool:
+        """Send a message, and count what is in it; return whether there was room."""
         try:
-            sock.sendmsg([_HEAD.pack(number, count), lines.tobytes(), *pieces])
+            sock.sendmsg(pieces)
         except OSError as error:
             if error.errno not in _FULL:
                 raise
             self.dropped += count
-        else:
-            self.handed_over += count
+            return False
+        self.handed_over += count
+        return True
 
     # --- in
 
@@ -186,7 +218,10 @@ class Handover:
             number, count = self._unpack(self._batch, size)
             if count:
                 self.taken += count
-                self._take(self._batch, count, number)
+                if number == PACKETS:
+                    self.take_packets(self._batch, count)
+                else:
+                    self._take(self._batch, count, number)
 
     def _unpack(self, batch: PacketBatch, size: int) -> tuple[int, int]:
         """Fill the batch from a message; return the socket's number and the count of datagrams, 0 if it is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,6 +74,10 @@ class PathRates:
                 del self._lanes[lane]
                 assert self._page is not None
                 leave_share(self._page, *shared.spec.share)
+
+    def due(self, now: float) -> float:
+        """Return when to look again, on the clock that reads ``now``."""
+        return now + max(self._due - self._clock(), 0.0) if self._lanes else math.inf
 
     def _look(self, lane: int, shared: _Shared, now: float) -> None:
         record = self._t.lane[lane]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.lease import FUNCTION
 from drivers.arena import row_stride
 from drivers.batch import PacketBatch
 from vantun.dataplane.config import DataplaneConfig
@@ -23,24 +24,30 @@ from vantun.dataplane.ports import RefusalCode
 from vantun.dataplane.restarts import Restarts
 from vantun.dataplane.sessions import SessionBook
 from vantun.dataplane.shares import Shares
+from vantun.dataplane.sizes import OPENED
 from vantun.dataplane.snapshot import snapshot
-from vantun.dataplane.stages.accept import AcceptStage
+from vantun.dataplane.stages.arrive import ArriveStages
 from vantun.dataplane.stages.decode import DecodeStage
 from vantun.dataplane.stages.deliver import DeliverStage
-from vantun.dataplane.stages.encode import EncodeStage
-from vantun.dataplane.stages.open import OpenStage
+from vantun.dataplane.stages.depart import DepartStages, Outgoing
 from vantun.dataplane.stages.refill import RefillStage
-from vantun.dataplane.stages.schedule import ScheduleStage
-from vantun.dataplane.stages.seal import Outgoing, SealStage
+from vantun.dataplane.turn_kernels import Arriving, Leaving
 from vantun.lanes import LaneSpec
 from vantun.session import pool
 from vantun.session.floors import private_floors
-from vantun.session.limits import PACKET_START
+from vantun.session.layout import pool_dtype
+from vantun.session.limits import PACKET_START, SHORT
 from vantun.session.packets_in import wake_packets
 from vantun.session.span_store import abandon_block
 from vantun.session.tables import CHANNELS, make_tables
 
-_RECEIVE_BATCH = 1024
+_NO_EVENTS: list[Event] = []
+"""What nearly every turn tells; never changed."""
+_NOBODY = np.zeros(0, np.int32)
+_DECODES, _EVENTS, _HOLD_DUE, _ROWS, _ROWS_FREE = map(
+    (pool_dtype.names or ()).index, ("decodes", "events", "hold_due", "rows", "rows_free")
+)
+"""Words of the pool, all of whose fields are words."""
 _FLOW_EVENTS = frozenset(
     (
         pool.EVENT_FLOW_OPENED,
@@ -83,22 +90,22 @@ class Dataplane:
         self._restarts = Restarts(self.context, self.sessions, self.flows)
         self._path_rates = PathRates(self.context, self.sessions, rates)
         self._shares = Shares(self.context, self.sessions.users)
-        self._open = OpenStage(self.context, _RECEIVE_BATCH)
-        self._accept = AcceptStage(self.context, self._open.arrivals)
+        self._arrive = ArriveStages(self.context, OPENED)
         self._decode = DecodeStage(self.context)
         self._deliver = DeliverStage(self.context, self.flows)
         self._refill = RefillStage(self.context, self.flows)
-        self._encode = EncodeStage(self.context)
-        self._schedule = ScheduleStage(self.context, config.batch)
-        self._seal = SealStage(
-            self.context, self._schedule.departures, self.sessions.peers, row_stride(config.max_mtu + 64)
-        )
+        self._depart = DepartStages(self.context, self.sessions.peers, config.batch, row_stride(config.max_mtu + 64))
+        pool_words = tables.pool.view(np.int64)
+        # item access on a memoryview costs a third of numpy's
+        self._counts, self._times = pool_words.data, pool_words.view(np.float64).data
+        self._lenders = (engines.encode, engines.seal, engines.open)
         self._events: list[Event] = []
         self._due = 0.0
 
     def begin_handles(self, incarnation: int) -> None:
         """Give flows other handles than the data planes of ``incarnation`` 0 to ``incarnation`` - 1 gave."""
-        self.context.tables.flow["generation"][: self.config.limits.flows] = (incarnation & 0x7FFF) << 16
+        # Not in the table: that would touch all of its pages.
+        self.flows.first_generation = (incarnation & 0x7FFF) << 16
 
     def close(self) -> None:
         """Give back the memory of the tables; nothing else may be called any more."""
@@ -194,6 +201,8 @@ class Dataplane:
 
     def take_events(self) -> list[Event]:
         """Return what happened since the last call."""
+        if not (self._events or self.sessions.events or self.flows.events):
+            return _NO_EVENTS
         events = self._events + self.sessions.events + self.flows.events
         self._events = []
         self.sessions.events = []
@@ -210,38 +219,109 @@ class Dataplane:
         """Take ``count`` datagrams that arrived on ``socket``; return the indexes of those that belong to no lane."""
         del socket  # a lane is known by its connection id alone; whether its peer has moved, the accept stage sees
         misses: list[NDArray[np.int32]] = []
-        for first in range(0, count, _RECEIVE_BATCH):
-            ours, others = self._open.run(batch, first, min(count - first, _RECEIVE_BATCH))
+        for first in range(0, count, OPENED):
+            ours, others = self._arrive.run(batch, first, min(count - first, OPENED), now)
             if len(others):
                 misses.append(others)
             if ours:
-                self._accept.run(ours, batch.address, now)
-                self._decode.run(now)
-                self._take_table_events(now)
-                self._deliver.run(now)
+                self.resume(now)
         self._due = 0.0
-        return np.concatenate(misses) if misses else np.zeros(0, np.int32)
+        return _NOBODY if not misses else misses[0] if len(misses) == 1 else np.concatenate(misses)
+
+    def received(
+        self, found: tuple[int, int, int], batch: PacketBatch, part: tuple[int, int], now: float
+    ) -> NDArray[np.int32]:
+        """Go on where compiled code has left :meth:`receive`: ``found`` is what ``arrive`` returned.
+
+        ``part`` is its first packet of the batch, and how many there are in all.
+        """
+        first, count = part
+        _, others = self._arrive.finish(found, batch, now)
+        self.resume(now)
+        first += OPENED
+        misses = [others]
+        for start in range(first, count, OPENED):
+            _, others = self._arrive.run(batch, start, min(count - start, OPENED), now)
+            misses.append(others)
+            self.resume(now)
+        self._due = 0.0
+        return np.concatenate(misses)
+
+    def resume(self, now: float) -> None:
+        """Do what the tables ask for: events, and what is to be delivered."""
+        if self._counts[_EVENTS]:
+            self._take_table_events(now)
+        self._deliver.run(now)
+
+    def settle(self, now: float) -> None:
+        """Rebuild what is missing, and deliver it; ``transmit`` begins with this.
+
+        Once a turn, for all that has come: what one socket lacks, the next may have brought.
+        """
+        if self._counts[_DECODES]:
+            self._decode.run(now)
+            self._take_table_events(now)
+        if self._times[_HOLD_DUE] <= now:
+            wake_packets(self.context.tables.root, now)
+        self._deliver.run(now)
 
     def transmit(self, now: float) -> Outgoing:
-        """Return the packets to be sent now, at most one batch, valid until the next call; call until none come."""
+        """Return the packets to be sent now, at most one batch, valid until the next call; again if it has ``more``."""
         self._path_rates.run()
         self.flows.run_signals(now)
         self.sessions.run_late(now)
         excess = self._shares.look(now)
         if excess is not None:
             self._events.append(excess)
-        self._decode.run(now)  # what found no rows when it arrived
-        wake_packets(self.context.tables.root, now)
-        self._deliver.run(now)
-        self._refill.run(now)
-        self._encode.run(now)
-        count, due = self._schedule.run(now)
-        self._due = min(due, float(self.context.tables.pool[0]["hold_due"]), self._deliver.due)
-        outgoing = self._seal.run(count)
-        self._take_table_events(now)
-        if count == self.config.batch:
+        self.settle(now)
+        if self.flows.ready:
+            self._refill.run(now)
+        return self._departed(self._depart.run(now), now)
+
+    def departed(self, found: tuple[int, int, int, float], now: float) -> Outgoing:
+        """Go on where compiled code has left :meth:`transmit`: ``found`` is what ``depart`` returned."""
+        return self._departed(self._depart.finish(found, now), now)
+
+    def sealed(self, count: int) -> Outgoing:
+        """Return the ``count`` packets that compiled code has sealed last."""
+        return self._depart.sealed(count)
+
+    def _departed(self, found: tuple[Outgoing, float], now: float) -> Outgoing:
+        outgoing, due = found
+        if self._counts[_EVENTS]:
+            self._take_table_events(now)
+        if outgoing.packets and (outgoing.more or self.flows.ready):  # a port has more, and there was room
             self._due = now
+            return outgoing._replace(more=True)
+        self._due = min(due, self._times[_HOLD_DUE], self._deliver.due)
         return outgoing
+
+    @property
+    def work(self) -> tuple[Arriving, Leaving]:
+        """What compiled code works on that takes packets in, and gives them out."""
+        return self._arrive.work, self._depart.work
+
+    def settled(self, now: float) -> float:
+        """Return until when compiled code may make turns in place of :meth:`receive` and :meth:`transmit`.
+
+        That is when something is due that it does not know of; ``now`` = at present it may not.
+        """
+        lent = all(serving.lease.view[FUNCTION] for serving in self._lenders)
+        pool = self._counts
+        busy = self._events or self.sessions.events or self.flows.events or self.flows.waiting or pool[_EVENTS]
+        if busy or not lent or pool[_ROWS_FREE] * SHORT < pool[_ROWS]:
+            return now
+        return min(self._deliver.due, self.sessions.late_due(), self._path_rates.due(now))
+
+    def go_on(self, due: float) -> None:
+        """Go on after turns that compiled code has made; ``due`` is when the next is."""
+        self._due = due
+
+    def rehearse(self, batch: PacketBatch, now: float) -> None:
+        """Call the kernels that a turn calls now and then; nothing happens."""
+        self._arrive.rehearse(batch, now)
+        self._depart.rehearse()
+        wake_packets(self.context.tables.root, now)
 
     def next_event(self, now: float) -> float:
         """Return when ``transmit`` has to be called next (inf = only when something arrives)."""

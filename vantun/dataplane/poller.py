@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections.abc import Callable
@@ -11,18 +12,27 @@ from drivers.linux.wait import Sleeper
 IN, OUT, ERR, HUP, RDHUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP, select.EPOLLRDHUP
 EDGE = select.EPOLLET
 _MAX_EVENTS = 256
+_AWAY = 30e-6
+"""Seconds that giving the core away may take before somebody has taken it; with nobody there it takes half a one."""
 
 Handler = Callable[[int], None]
 """Called with the epoll events of the descriptor."""
 
 
 class Poller:
-    """An epoll set with a handler per descriptor."""
+    """An epoll set with a handler per descriptor.
+
+    Attributes
+    ----------
+    away
+        Seconds that others had the core while the last :meth:`wait` watched (0.0 = nobody wanted it).
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._sleeper = Sleeper(self._epoll.fileno())
+        self.away = 0.0
 
     def add(self, descriptor: int, events: int, handler: Handler) -> None:
         """Wait for ``events`` of a descriptor from now on; what is ready already counts."""
@@ -42,27 +52,50 @@ class Poller:
     def wait(self, seconds: float, spin: float = 0.0) -> int:
         """Sleep at most ``seconds`` until something is ready, and call its handlers; return how many.
 
-        For the first ``spin`` of these seconds the descriptors are watched instead.
+        For the first ``spin`` of these seconds the descriptors are watched instead, unless others want the core.
         """
-        handlers = self._handlers
-        ready = self._watch(min(spin, seconds)) if spin > 0.0 else []
+        self.away = 0.0
+        ready = []
+        if spin > 0.0:
+            begun = time.perf_counter()
+            ready = self._watch(min(spin, seconds))
+            seconds -= time.perf_counter() - begun
         if not ready:
-            if seconds > spin and not self._sleeper.sleep(seconds - spin):
+            if seconds > 0.0 and not self._sleeper.sleep(seconds):
                 return 0
             ready = self._epoll.poll(0, _MAX_EVENTS)
+        return self.serve(ready)
+
+    def serve(self, ready: list[tuple[int, int]]) -> int:
+        """Call the handlers of what is ready, (descriptor, events); return how many there are."""
         for descriptor, events in ready:
-            handler = handlers.get(descriptor)
+            handler = self._handlers.get(descriptor)
             if handler is not None:  # an earlier handler of this round may have removed it
                 handler(events)
         return len(ready)
 
+    def fileno(self) -> int:
+        """Return the descriptor of the epoll set."""
+        return self._epoll.fileno()
+
     def _watch(self, seconds: float) -> list[tuple[int, int]]:
-        """Ask again and again for so long; return what became ready."""
-        end = time.perf_counter() + seconds
-        ready = self._epoll.poll(0, _MAX_EVENTS)
-        while not ready and time.perf_counter() < end:
-            ready = self._epoll.poll(0, _MAX_EVENTS)
-        return ready
+        """Ask again and again for so long; return what became ready.
+
+        In between the core is given away. Who took it wants it: the watch is over, since sleeping is the only way to
+        have it back at once when something arrives.
+        """
+        poll, clock = self._epoll.poll, time.perf_counter
+        before = clock()
+        end = before + seconds
+        while True:
+            ready = poll(0, _MAX_EVENTS)
+            if ready or before >= end or self.away:
+                return ready
+            os.sched_yield()
+            after = clock()
+            if after - before > _AWAY:
+                self.away = after - before
+            before = after
 
     def close(self) -> None:
         """Close the epoll set; the descriptors in it stay open."""

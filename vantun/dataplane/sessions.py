@@ -255,8 +255,7 @@ class SessionBook:
         wheel.wake(t.root, row)
 
     def _drop_lane(self, lane: int) -> None:
-        t = self._context.tables
-        spec = self._lanes.pop(lane).spec
+        t, spec = self._context.tables, self._lanes.pop(lane).spec
         index.remove(t.lane_key, t.lane_value, cid_key(spec.receive_cid))
         for serving in (self._context.engines.seal, self._context.engines.open):
             serving.session.remove_key(2 * lane)
@@ -348,6 +347,10 @@ class SessionBook:
                 self._context.engines.open.session.install_key(2 * lane + (phase ^ 1), following)
         for row in list(self._repacks):
             self._repack(row, now)
+
+    def late_due(self) -> float:
+        """Return when :meth:`run_late` has to be called (inf = not at all)."""
+        return -np.inf if self._repacks else self._late_keys[0][0] if self._late_keys else np.inf
 
     def _repack(self, row: int, now: float) -> None:
         t = self._context.tables

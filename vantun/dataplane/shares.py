@@ -12,9 +12,8 @@ from vantun.dataplane.context import Context
 from vantun.dataplane.events import SessionViolated
 from vantun.dataplane.sessions import TOO_MUCH_MEMORY, VIOLATIONS
 from vantun.dataplane.users import UserBook
+from vantun.session.limits import SHORT
 
-SHORT = 8
-"""Rows are short when fewer than one in so many is free."""
 LOOK_EVERY = 1e-3
 """Seconds from one look to the next: at a few packets a turn it was a tenth of all that a turn costs."""
 EVERY = 1.0

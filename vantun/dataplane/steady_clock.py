@@ -49,6 +49,11 @@ class SteadyClock:
         """Say that the next reading may be ``seconds`` later than the last, because the caller means to sleep."""
         self._limit = self._last + seconds + GAP
 
+    def follow(self, last: float, seconds: float = 0.0) -> None:
+        """Go on from a reading of the source that compiled code has made; the next is meant to be so much later."""
+        self._last = last
+        self._limit = last + seconds + GAP
+
     def _leap(self, raw: float) -> None:
         meant = self._limit - GAP + ALLOWED if raw > self._limit else self._last
         self.jumps += 1

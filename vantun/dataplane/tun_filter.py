@@ -126,7 +126,7 @@ def judge_incoming(r: Any, data: NDArray[np.uint8], have: int, size: int, slot: 
     if state.client:
         if _scope(p.family, p.source[0], p.source[1]) != _UNICAST or from_slot >= 0:
             return MARTIAN
-    elif from_slot != slot:
+    elif from_slot != r.slot[slot].owner:
         return SPOOFED
     scope = _scope(p.family, p.target[0], p.target[1])
     if scope != _UNICAST:
@@ -137,7 +137,7 @@ def judge_incoming(r: Any, data: NDArray[np.uint8], have: int, size: int, slot: 
         if not allowed(r, p, p.source[0], p.source[1], p.source_port):
             return ACL
     else:
-        if to_slot == slot or (to_slot >= 0 and not state.client_to_client):
+        if to_slot == r.slot[slot].owner or (to_slot >= 0 and not state.client_to_client):
             return CLIENT_TO_CLIENT
         if not allowed(r, p, p.target[0], p.target[1], p.target_port):
             return ACL

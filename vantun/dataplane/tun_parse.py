@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.kernel import kernel
+from drivers.linux.tun import BUCKET_FACTOR
 from vantun.dataplane.tun_tables import MALFORMED, OK, SOURCE_ROUTE, TINY_FRAGMENT
 from vantun.wire.integers import int64, uint64
 
@@ -112,6 +113,20 @@ def _parse6(data: NDArray[np.uint8], at: int, have: int, size: int, p: Any) -> i
         if place > have:
             return MALFORMED
     return MALFORMED
+
+
+@kernel
+def bucket_of(p: Any) -> int:
+    """Return the bucket of the packet that ``p`` describes: one for both directions of a flow.
+
+    As the program of :mod:`drivers.linux.tun_steering` computes it: fragments, and IPv6 with extension headers, are
+    told apart by their addresses alone.
+    """
+    folded = p.source[0] ^ p.source[1] ^ p.target[0] ^ p.target[1]
+    mixed = (folded ^ folded >> uint64(32)) & uint64(0xFFFFFFFF)
+    if p.fragment == 0 and p.source_port >= 0 and (p.family == 4 or p.transport == 40):
+        mixed ^= uint64((int64(p.source_port) ^ int64(p.target_port)) * 0x10001)
+    return int64((mixed * uint64(BUCKET_FACTOR) & uint64(0xFFFFFFFF)) >> uint64(24))
 
 
 @kernel

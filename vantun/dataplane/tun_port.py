@@ -11,16 +11,21 @@ from collections.abc import Callable
 
 from drivers.errors import DriverError
 from drivers.linux.tun import TunDevice, TunOffload
+from vantun.dataplane.fast_kernels import TUN_ROUNDS
+from vantun.dataplane.handover import Handover
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.poller import EDGE, ERR, IN, Poller
 from vantun.dataplane.ports import RefusalCode
-from vantun.dataplane.tun_pump import EMPTY, MORE, WAIT, read_tun, write_tun
+from vantun.dataplane.tun_away import TunAway, bucket_page
+from vantun.dataplane.tun_pump import EMPTY, MORE, WAIT, put_handed, read_tun, write_tun
 from vantun.dataplane.tun_sessions import TunSessions
+from vantun.dataplane.tun_tables import TunTables
 from vantun.errors import ProtocolError, ResourceError
 from vantun.tun_messages import (
     FLOW_TARGET,
     AddTun,
     AttachTun,
+    CountTun,
     OpenTun,
     SetPacketRules,
     SetTunRoutes,
@@ -29,9 +34,6 @@ from vantun.tun_messages import (
     TunLost,
     TunReport,
 )
-
-_ROUNDS = 2
-"""Batches read per turn: sessions, streams and commands get theirs under a flood, too."""
 
 
 class TunFlowPort:
@@ -98,6 +100,11 @@ class TunPorts:
         self._number = -1
         self._waiting = False
         """Whether packets may wait in the device: nobody says so again."""
+        self._away = TunAway(plane, self._sessions, clock)
+
+    def join(self, handover: Handover) -> None:
+        """Hand packets of other workers' sessions over, and take those that they read."""
+        self._away.join(handover)
 
     # --- commands
 
@@ -106,13 +113,18 @@ class TunPorts:
         match message:
             case AddTun():
                 self._add(message, descriptors)
-            case SetTunRoutes(session, addresses, prefixes):
+            case SetTunRoutes(session, addresses, prefixes, away, beside):
                 try:
-                    self._sessions.set_routes(session, addresses, prefixes)
+                    self._sessions.set_routes(session, addresses, prefixes, away, beside)
                 except (ValueError, ResourceError) as error:
                     raise ProtocolError(f"routes of session {session:x}: {error}") from None
+                if away >= 0:  # what waits in the device has a way now
+                    self._waiting = True
+                    self._wake()
             case SetPacketRules(rows):
                 self._sessions.set_rules(rows)
+            case CountTun(row):
+                self._sessions.count_by(bucket_page(descriptors).array[row])
             case OpenTun(session):
                 self._open(session)
             case AttachTun(handle):
@@ -137,7 +149,11 @@ class TunPorts:
             return
         self._device, self._number = device, message.number
         self._sessions.use_device(
-            device.fileno(), message.offloads, client=message.client, client_to_client=message.client_to_client
+            device.fileno(),
+            message.offloads,
+            client=message.client,
+            client_to_client=message.client_to_client,
+            plain=device.plain,
         )
         for port in self._ports.values():
             self._sessions.connect(port.slot, self._flow_of(port))
@@ -225,20 +241,40 @@ class TunPorts:
         """Have some flow's turn read the device: it reads for all of them."""
         if self._waiting and self._ports:
             self._plane.readable(next(iter(self._ports.values())).handle)
+        elif self._waiting and self._device is not None and self._sessions.any_away:
+            self._read_for_others()
+
+    def _read_for_others(self) -> None:
+        """Read the device although there is no flow here; what remains is told of again, as level-triggered."""
+        assert self._device is not None
+        status = self._read()
+        if status == MORE:
+            self._poller.change(self._device.fileno(), IN | EDGE)
+        elif status == EMPTY:
+            self._waiting = False
+        elif status < 0:
+            self._lose(os.strerror(-status))
 
     def fill(self, port: TunFlowPort, now: float) -> None:
         """Read the device, for the flow of ``port`` and every other."""
-        status = MORE if self._waiting and self._device is not None else EMPTY
-        for _ in range(_ROUNDS):
-            if status != MORE:
-                break
-            status, _ = read_tun(self._plane.context.tables.root, self._sessions.tables, now)
+        status = self._read(now) if self._waiting and self._device is not None else EMPTY
         if status in (MORE, WAIT):
             self._plane.readable(port.handle)
         elif status == EMPTY:
             self._waiting = False
         else:
             self._lose(os.strerror(-status))
+
+    def _read(self, now: float | None = None) -> int:
+        """Read some batches of the device; return why no more (:func:`.tun_pump.read_tun`)."""
+        now = self._clock() if now is None else now
+        status = MORE
+        for _ in range(TUN_ROUNDS):
+            status, _ = read_tun(self._plane.context.tables.root, self._sessions.tables, now)
+            self._away.pass_on(self._sessions.take_away())
+            if status != MORE:
+                break
+        return status
 
     def drain(self, port: TunFlowPort, flow_index: int, now: float) -> int:
         """Write what a session has sent; return its bytes."""
@@ -248,9 +284,47 @@ class TunPorts:
             status, size = write_tun(context.tables.root, tables, port.slot, flow_index, context.address, now)
             total += size
             if status == EMPTY:
+                if total:
+                    self._answered(port)
                 return int(total)
             if status < 0 and self._device is not None:
                 self._lose(os.strerror(-status))
+
+    def _answered(self, port: TunFlowPort) -> None:
+        """Read the device in this turn: the kernel itself may have answered what was just written to it.
+
+        Waiting to be told so would cost an answer a turn: an echo, or the acknowledgement of a segment.
+        """
+        if not self._waiting:
+            self._waiting = True
+            self._plane.readable(port.handle)
+
+    # --- compiled code in between
+
+    def lend(self) -> TunTables | None:
+        """Have compiled code read and write the device; None = not now: there is none, or other flows are ready."""
+        ready = self._plane.flows.ready
+        if self._device is None or not self._ports:
+            return None
+        if not all(isinstance(flow.packets, TunFlowPort) for flow in ready):
+            return None
+        for flow in ready:
+            flow.queued = False
+        ready.clear()
+        return self._sessions.tables
+
+    @property
+    def waiting(self) -> bool:
+        """Whether packets may wait in the device."""
+        return self._waiting
+
+    def take_back(self, *, waiting: bool, error: int = 0) -> None:
+        """Go on reading and writing; ``error`` is the errno by which compiled code has lost the device."""
+        self._waiting = waiting
+        self._away.pass_on(self._sessions.take_away())
+        if error:
+            self._lose(os.strerror(error))
+        self._wake()
 
     def _lose(self, reason: str) -> None:
         """Give the device up; flows stay, for the one that takes its place."""
@@ -267,6 +341,7 @@ class TunPorts:
         return {
             "device": device.name if device is not None else "",
             "takes": [each.name for each in TunOffload if each in takes and each],
+            **self._away.snapshot(),
             **self._sessions.snapshot(),
         }
 
@@ -276,4 +351,5 @@ def warm_tun(plane: Dataplane) -> None:
     sessions = TunSessions()
     sessions.set_routes(1, ("10.0.0.1",), ())
     read_tun(plane.context.tables.root, sessions.tables, 0.0)
+    put_handed(plane.context.tables.root, sessions.tables, sessions.tables.staging, 0, 0, 0.0)
     write_tun(plane.context.tables.root, sessions.tables, 0, 0, plane.context.address, 0.0)

@@ -17,13 +17,16 @@ from drivers.kernel import kernel
 from drivers.linux.tun import VNET_HEADER
 from drivers.linux.tun_kernel import SLOT, read_packet, scatter_packet, write_packet
 from vantun.dataplane.tun_filter import judge_incoming, judge_outgoing
+from vantun.dataplane.tun_parse import bucket_of
 from vantun.dataplane.tun_tables import (
+    AWAY_HEAD,
     DOWN,
     HEAD,
     IN,
     MALFORMED,
     NO_BUFFER,
     NO_ROOM,
+    NO_ROUTE,
     OK,
     OUT,
     REFUSED,
@@ -56,8 +59,13 @@ MORE, WAIT, EMPTY = 2, 1, 0
 
 
 @kernel
-def _count(r: Any, direction: int, slot: int, reason: int, size: int) -> None:
+def _count(tun: TunTables, direction: int, slot: int, reason: int, size: int) -> None:
+    r = tun.root[0]
     r.count[direction, reason] += 1
+    if reason == OK:
+        bucket = bucket_of(r.packet[0])
+        tun.buckets[bucket, 2 * direction] += 1
+        tun.buckets[bucket, 2 * direction + 1] += size - VNET_HEADER
     if slot >= 0:
         entry = r.slot[slot]
         if reason == OK:
@@ -86,6 +94,27 @@ def _gather_head(
 
 
 @kernel
+def _elsewhere(r: Any, reason: int, slot: int) -> bool:
+    """Tell whether a packet that has no way here has one by another worker."""
+    return bool(reason == NO_ROUTE and slot >= 0 and r.slot[slot].flow < 0 and r.slot[slot].away >= 0)
+
+
+@kernel
+def _put_away(tun: TunTables, slot: int, size: int) -> None:
+    """Keep the packet in the staging memory for the worker that has its session's flow; there is room."""
+    r = tun.root[0]
+    state = r.state[0]
+    place = int64(state.away)
+    worker = int64(r.slot[slot].away)
+    for i in range(4):
+        tun.away[place + i] = worker >> 8 * i & 0xFF
+        tun.away[place + 4 + i] = size >> 8 * i & 0xFF
+    place += AWAY_HEAD
+    tun.away[place : place + size] = tun.staging[:size]
+    state.away = place + size
+
+
+@kernel
 def _read_small(t: Tables, tun: TunTables, now: float) -> tuple[int, int, int]:
     """Read a packet to the staging memory, and copy it to where it belongs.
 
@@ -95,7 +124,12 @@ def _read_small(t: Tables, tun: TunTables, now: float) -> tuple[int, int, int]:
         Its bytes (or -errno, and nothing else), its slot (-1 = none), and OK or why it was dropped.
     """
     r = tun.root[0]
-    size = read_packet(int64(r.state[0].descriptor), tun.staging, 0)
+    if r.state[0].plain:
+        size = read_packet(int64(r.state[0].descriptor), tun.staging, VNET_HEADER)
+        tun.staging[:VNET_HEADER] = 0
+        size += VNET_HEADER if size >= 0 else 0
+    else:
+        size = read_packet(int64(r.state[0].descriptor), tun.staging, 0)
     if size < 0:
         return size, -1, OK
     if size >= SLOT:
@@ -105,6 +139,8 @@ def _read_small(t: Tables, tun: TunTables, now: float) -> tuple[int, int, int]:
     reason, slot = judge_outgoing(r, tun.staging, size)
     if reason == OK and put_packet(t, int64(r.slot[slot].flow), tun.staging, 0, size, now) != 1:
         reason = NO_ROOM
+    if _elsewhere(r, reason, slot):
+        _put_away(tun, slot, size)
     return size, slot, reason
 
 
@@ -130,9 +166,12 @@ def _read_large(t: Tables, tun: TunTables, expected: int, count: int, now: float
     if reason == OK and slot == expected:
         commit_packet(t, flow, size, tun.places, tun.rows, count, now)
         return size, slot, OK
-    if reason == OK and size > 0:
+    away = _elsewhere(r, reason, slot)
+    if (reason == OK or away) and size > 0:
         _gather_head(t.memory, base, tun.places, count, tun.staging[:size])
     abandon_packet(t, flow, tun.rows, count)
+    if away:
+        _put_away(tun, slot, size)
     if reason == OK and size > 0 and put_packet(t, int64(r.slot[slot].flow), tun.staging, 0, size, now) != 1:
         reason = NO_ROOM
     return size, slot, reason
@@ -146,18 +185,24 @@ def read_tun(t: Tables, tun: TunTables, now: float) -> tuple[int, int]:
     -------
     tuple[int, int]
         MORE, WAIT, EMPTY, or -errno when the device cannot be read; and the bytes read.
+
+    Packets of sessions that another worker serves are in ``tun.away`` then, ``state.away`` bytes, and to be taken from
+    there before the next call.
     """
     t = head(t)
     r = tun.root[0]
     state = r.state[0]
     total = 0
     for _ in range(CALL_PACKETS):
-        if total >= CALL_BYTES:
+        if total >= CALL_BYTES or state.away + AWAY_HEAD + SLOT > tun.away.size:
             break
         if state.client:
-            if state.slot < 0 or r.slot[state.slot].flow < 0:
+            if state.slot < 0:
                 return EMPTY, total
-            if packet_room(t, int64(r.slot[state.slot].flow)) < MAX_PACKET + 4:
+            own = int64(r.slot[state.slot].flow)
+            if own < 0 and r.slot[state.slot].away < 0:
+                return EMPTY, total
+            if own >= 0 and packet_room(t, own) < MAX_PACKET + 4:
                 return WAIT, total
         expected = int64(state.bulk)
         count = 0
@@ -170,9 +215,28 @@ def read_tun(t: Tables, tun: TunTables, now: float) -> tuple[int, int]:
         if size < 0:
             return (EMPTY if size == -EAGAIN or size == -EINTR else size), total
         total += size
-        state.bulk = slot if reason == OK and size >= _LARGE else -1
-        _count(r, OUT, slot, reason, size)
+        state.bulk = slot if reason == OK and size >= _LARGE and not state.plain else -1
+        if not _elsewhere(r, reason, slot):
+            _count(tun, OUT, slot, reason, size)
     return MORE, total
+
+
+@kernel
+def put_handed(t: Tables, tun: TunTables, memory: NDArray[np.uint8], start: int, size: int, now: float) -> int:
+    """Put a packet that another worker has read, ``memory[start : start + size]``, into the flow that it belongs to.
+
+    Returns OK, or why it was dropped.
+    """
+    t = head(t)
+    r = tun.root[0]
+    if size < VNET_HEADER or size >= SLOT:
+        reason, slot = MALFORMED, -1
+    else:
+        reason, slot = judge_outgoing(r, memory[start : start + size], size)
+    if reason == OK and put_packet(t, int64(r.slot[slot].flow), memory, start, size, now) != 1:
+        reason = NO_ROOM
+    _count(tun, OUT, slot, reason, size)
+    return reason
 
 
 @kernel
@@ -225,12 +289,15 @@ def write_tun(t: Tables, tun: TunTables, slot: int, flow: int, base: int, now: f
         gone = 0
         if reason == OK:
             _skip_header(tun.pieces, count)
-            done = write_packet(int64(state.descriptor), tun.iov, 1 + count)
+            if state.plain:
+                done = write_packet(int64(state.descriptor), tun.pieces, count)
+            else:
+                done = write_packet(int64(state.descriptor), tun.iov, 1 + count)
             if done < 0:
                 reason = _why(done)
                 if reason < 0:
                     reason, gone = DOWN, done
-        _count(r, IN, slot, reason, size)
+        _count(tun, IN, slot, reason, size)
         packet_done(t, flow)
         if gone:
             return gone, total

@@ -17,7 +17,7 @@ from drivers.linux.tun_kernel import SLOT
 from vantun.acl import ACTION_NUMBERS, packet_rule_type
 from vantun.session.limits import MAX_SESSIONS
 from vantun.session.packets import PACKET_PIECES, PIECES
-from vantun.tun_messages import MAX_PACKET_RULES, MAX_PREFIXES
+from vantun.tun_messages import BUCKET_NUMBERS, BUCKETS, MAX_PACKET_RULES, MAX_PREFIXES
 
 PLACES = 4 * MAX_PREFIXES
 """Places of the hash table of routes; a power of two, a quarter full at most."""
@@ -68,17 +68,24 @@ OUT, IN = range(2)
 """Directions: from the device into the tunnel, and from the tunnel to the device."""
 DIRECTIONS = ("out", "in")
 
+AWAY = 4 * (row_stride(SLOT) + 64)
+"""Bytes for packets that are to be handed over to other workers."""
+AWAY_HEAD = 8
+"""Bytes before each of them: worker and length."""
+
 state_dtype = np.dtype(
     [
         ("descriptor", "i4"),  # of the device, -1 = none
         ("client", "u1"),
         ("client_to_client", "u1"),
+        ("plain", "u1"),  # the device has no vnet headers: they are put before, and taken off, here
         ("offloads", "i4"),  # TunOffload: what peers may send
         ("slot", "i4"),  # client: the session with the TUN flow, -1 = none
         ("bulk", "i4"),  # session that the last packet out went to, if it was a large one; -1 = it was none
         ("prefixes", "i4"),
         ("conflicts", "i4"),  # prefixes that another session has already
         ("rules", "i4"),
+        ("away", "i4"),  # bytes of packets that wait to be handed over
     ],
     align=True,
 )
@@ -87,6 +94,8 @@ slot_dtype = np.dtype(
     [
         ("used", "u1"),
         ("flow", "i4"),  # row of its TUN flow, -1 = none
+        ("away", "i4"),  # worker that has one, if this one has not; -1 = none
+        ("owner", "i4"),  # slot whose routes it has: its own, but for further slices of a session on this worker
         ("prefixes", "i4"),
         ("packets", "i8", 2),  # by direction
         ("bytes", "i8", 2),
@@ -139,7 +148,8 @@ class TunTables(NamedTuple):
     root
         [1] the record.
     staging
-        [shape=(SLOT,), dtype=uint8] where small packets are read to, and the beginnings of large ones are copied.
+        [shape=(SLOT + VNET_HEADER,), dtype=uint8] where small packets are read to, and the beginnings of large ones are
+        copied.
     head
         [shape=(HEAD,), dtype=uint8] beginning of the packet that is to be written, its vnet header first.
     iov
@@ -148,6 +158,10 @@ class TunTables(NamedTuple):
         [shape=(PACKET_PIECES, 2), dtype=uint64] ``iov[1:]``: the packet as it came.
     places, rows
         [shape=(PIECES, 2), dtype=uint64], [shape=(PIECES,), dtype=int32] where a large packet is read to.
+    away
+        [shape=(AWAY,), dtype=uint8] packets for other workers, each behind its AWAY_HEAD.
+    buckets
+        [shape=(BUCKETS, BUCKET_NUMBERS), dtype=int64] what has passed of each bucket.
     """
 
     root: Any
@@ -157,11 +171,13 @@ class TunTables(NamedTuple):
     pieces: NDArray[np.uint64]
     places: NDArray[np.uint64]
     rows: NDArray[np.int32]
+    away: NDArray[np.uint8]
+    buckets: NDArray[np.int64]
 
 
 def make_tun_tables() -> tuple[TunTables, Arena]:
     """Return empty tables, and the arena that owns the memory whose addresses the kernel is given."""
-    arena = Arena(1, row_stride(HEAD) + row_stride(SLOT))
+    arena = Arena(1, row_stride(HEAD) + row_stride(SLOT + VNET_HEADER) + AWAY)
     root = np.zeros(1, root_dtype)
     state = root[0]["state"][0]
     state["descriptor"] = -1
@@ -169,9 +185,13 @@ def make_tun_tables() -> tuple[TunTables, Arena]:
     state["bulk"] = -1
     root[0]["place"] = -1
     root[0]["slot"]["flow"] = -1
+    root[0]["slot"]["away"] = -1
+    root[0]["slot"]["owner"] = np.arange(MAX_SESSIONS)
     iov = np.zeros((1 + PACKET_PIECES, 2), np.uint64)
     iov[0] = arena.address, VNET_HEADER
     first = row_stride(HEAD)
-    staging, head = arena.memory[first : first + SLOT], arena.memory[:HEAD]
+    staging, head = arena.memory[first : first + SLOT + VNET_HEADER], arena.memory[:HEAD]
+    last = first + row_stride(SLOT + VNET_HEADER)
+    away, buckets = arena.memory[last : last + AWAY], np.zeros((BUCKETS, BUCKET_NUMBERS), np.int64)
     places, rows = np.zeros((PIECES, 2), np.uint64), np.zeros(PIECES, np.int32)
-    return TunTables(root, staging, head, iov, iov[1:], places, rows), arena
+    return TunTables(root, staging, head, iov, iov[1:], places, rows, away, buckets), arena

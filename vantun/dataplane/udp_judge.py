@@ -23,6 +23,7 @@ from vantun.dataplane.udp_bodies import ASKED_FULL, MALFORMED, NOT_ALLOWED, UNSE
 from vantun.dataplane.udp_direct import DirectSocket, Program, open_direct
 from vantun.dataplane.udp_divert import TUNNELLED, UNKNOWN, Aside, divert_bodies
 from vantun.dataplane.udp_io import UdpIo
+from vantun.dataplane.udp_own_ports import OwnPorts
 from vantun.dataplane.udp_questions import Questions
 from vantun.dataplane.udp_table import ALLOWED, PENDING, REFUSED, UdpTable
 from vantun.udp_address import decode_address
@@ -56,10 +57,13 @@ class UdpJudge:
     ----------
     judged
         Whether there are rules for UDP.
+    ports
+        Where the ports of direct sockets are noted, for the other workers, too.
     """
 
     def __init__(self, keeper: Keeper, poller: Poller, clock: Callable[[], float]) -> None:
         self.judged = False
+        self.ports = OwnPorts()
         self._keeper = keeper
         self._io = keeper.io
         self._poller = poller
@@ -248,6 +252,7 @@ class UdpJudge:
     def _begin(self, program: Program, sock: socket.socket) -> DirectSocket:
         made = DirectSocket(sock, self._io, program, self._counts, lambda: self.leave(program))
         program.direct = self._sockets[made.port] = made
+        self.ports.note(made.port)
         self._poller.add(made.fileno(), IN, lambda _events: made.read(self._clock()))
         return made
 
@@ -257,11 +262,8 @@ class UdpJudge:
         if made is not None:
             self._poller.remove(made.fileno())
             del self._sockets[made.port]
+            self.ports.forget(made.port)
             made.close()
-
-    def is_own(self, port: int) -> bool:
-        """Tell whether a local port is that of a direct socket: a firewall must not lead its datagrams back here."""
-        return port in self._sockets
 
     def snapshot(self) -> dict[str, object]:
         """Return the counters, ready for JSON."""

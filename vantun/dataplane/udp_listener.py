@@ -212,10 +212,10 @@ class Listener:
         return True
 
     def _is_own(self, packet: int) -> bool:
-        """Tell whether a packet is one of this client's direct datagrams, which the firewall has led back here."""
+        """Tell whether a packet is one of this client's direct datagrams, which the firewall has led back to it."""
         batch = self._io.batch
         host, port = unpack(batch.address[int(batch.peer[packet])])
-        return self._keeper.judge.is_own(port) and is_local(host)
+        return port in self._keeper.judge.ports and is_local(host)
 
     # --- flows
 

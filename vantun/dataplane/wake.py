@@ -1,26 +1,106 @@
 """When a worker rests after a turn, and whether it watches its sockets for a while before it sleeps.
 
-A turn costs the same for one packet as for thirty, so while packets come faster than one in COALESCE the loop lets them
-gather. Below that there is nothing to gather: the rest would only stand between a question and its answer, which the
-kernel often has at once (a round trip through two workers is four wake-ups, and rests in two of them were most of it).
+A turn costs nearly the same for one packet as for thirty, so while packets come faster than one in COALESCE the loop
+lets them gather. Below that there is nothing to gather: the rest would only stand between a question and its answer,
+which the kernel often has at once (a round trip through two workers is four wake-ups, and rests in two of them were
+most of it). Where packets go one way nobody waits for an answer, and the rest may be longer: as long as keeps the turns
+themselves to a share of a core, SHARE, and no longer than LONGEST.
 
-With ``goal: latency`` there is no rest, and the worker watches for SPIN after every turn that moved something: falling
-asleep and being woken costs more than the turn itself. That is CPU time that does nothing else.
+Where packets come by the ten thousand a second, somebody transfers something, and what he may have under way is
+limited: his rate is that divided by the round trip, of which rests in two workers and two directions were most (one
+TCP stream: 4.8 Gbit/s, with both cores half idle; with BRIEF rests 10). Not without any: a flood of single packets
+would be a turn for each.
+
+With ``goal: latency`` there is no rest, and the worker watches after every turn that moved something: falling asleep
+and being woken costs more than the turn itself. It watches for about as long as packets have lately been apart. That is
+CPU time that does nothing else, but nobody else's: the watch gives the core away to whoever wants it, and pauses while
+others take it for long (then only being woken brings the worker before them).
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.kernel import kernel
+
 COALESCE = 250e-6
 """Seconds of rest after a turn that moved few packets: what comes meanwhile shares the next."""
+LONGEST = 1e-3
+"""Seconds of rest at most, where packets go one way."""
+SHARE = 0.04
+"""Of a core, for turns that move few packets one way."""
+ONE_WAY = 4
+"""Times as many packets as come the other way: receipts, and the acknowledgements of a download, are fewer."""
+MANY = 300
+"""Smoothed packets, both ways, from which on a rest is BRIEF: 60,000 a second."""
+BRIEF = 50e-6
 FEW = 64
 MEMORY = 5e-3
-"""Seconds over which the packet rate is smoothed."""
+"""Seconds over which packet rates are smoothed."""
 SPIN = 150e-6
-"""Seconds of watching, with ``goal: latency``."""
+"""Seconds of watching, at least, with ``goal: latency``."""
+SPIN_LONGEST = 10e-3
+"""And at most. Packets farther apart are not worth a core."""
+TAKEN = 500e-6
+"""Seconds without the core during a watch from which on somebody else needs it."""
+PAUSE, LONGEST_PAUSE = 10e-3, 1.0
+"""Seconds without a watch when that was seen once, and again and again."""
 _ENOUGH = MEMORY / COALESCE
 """Smoothed packets from which one is due within COALESCE."""
+_SMOOTH = 0.125
+
+(REST, SPIN_FOR, LATENCY, RECEIVED, SENT, AT, COST, GAP, BUSY_AT, PAUSE_FOR, PAUSED_UNTIL, WAKE_WORDS) = range(12)
+"""Words of what is remembered: the two decisions, the goal, then smoothed packets, their time and the cost of a turn;
+of watching the smoothed gap, the last turn that moved something, and the pause."""
+
+
+@kernel
+def note_turn(w: NDArray[np.float64], moved: tuple[int, int], now: float, busy: bool, took: float, away: float) -> None:  # noqa: FBT001 - a fact, not a mode
+    """Learn what a turn has moved, and decide: see :meth:`Wake.note`; ``w`` [shape=(WAKE_WORDS,), dtype=float64]."""
+    if w[LATENCY] > 0.0:
+        _watch(w, now, busy, away)
+        return
+    received, sent = moved
+    kept = math.exp((w[AT] - now) / MEMORY)
+    w[RECEIVED] = w[RECEIVED] * kept + received
+    w[SENT] = w[SENT] * kept + sent
+    w[AT] = now
+    if received > 0 or sent > 0:
+        w[COST] += (took - w[COST]) * _SMOOTH
+    gather = busy and received + sent < FEW and w[RECEIVED] + w[SENT] >= _ENOUGH
+    w[REST] = _length(w) if gather else 0.0
+
+
+@kernel
+def _length(w: NDArray[np.float64]) -> float:
+    if w[RECEIVED] + w[SENT] >= MANY:
+        return BRIEF
+    less, more = min(w[RECEIVED], w[SENT]), max(w[RECEIVED], w[SENT])
+    if less * ONE_WAY > more:
+        return COALESCE
+    return float(min(max(COALESCE, w[COST] / SHARE), LONGEST))
+
+
+@kernel
+def _watch(w: NDArray[np.float64], now: float, busy: bool, away: float) -> None:  # noqa: FBT001 - a fact, not a mode
+    if away >= TAKEN:
+        w[PAUSED_UNTIL] = now + w[PAUSE_FOR]
+        w[PAUSE_FOR] = min(2 * w[PAUSE_FOR], LONGEST_PAUSE)
+    if not busy:
+        w[SPIN_FOR] = 0.0
+        return
+    gap = now - w[BUSY_AT]
+    w[BUSY_AT] = now
+    w[GAP] = gap if w[GAP] == math.inf else w[GAP] + (gap - w[GAP]) * _SMOOTH
+    if now < w[PAUSED_UNTIL]:
+        w[SPIN_FOR] = 0.0
+        return
+    if away == 0.0 and now > w[PAUSED_UNTIL] + w[PAUSE_FOR]:
+        w[PAUSE_FOR] = PAUSE
+    w[SPIN_FOR] = max(SPIN, 2 * w[GAP]) if w[GAP] <= SPIN_LONGEST / 2 else SPIN
 
 
 class Wake:
@@ -28,26 +108,31 @@ class Wake:
 
     Attributes
     ----------
-    rest
-        Seconds to sleep now, whatever arrives.
-    spin
-        Seconds to watch the sockets before sleeping on them.
+    words
+        [shape=(WAKE_WORDS,), dtype=float64] what it remembers, for turns that compiled code makes.
     """
 
     def __init__(self, *, latency: bool = False) -> None:
-        self.rest = 0.0
-        self.spin = 0.0
-        self._latency = latency
-        self._recent = 0.0
-        self._at = -math.inf
+        self.words = np.zeros(WAKE_WORDS)
+        self.words[LATENCY] = float(latency)
+        self.words[GAP] = math.inf
+        self.words[[BUSY_AT, PAUSED_UNTIL]] = -math.inf
+        self.words[PAUSE_FOR] = PAUSE
+        self._view = self.words.data  # item access on a memoryview costs a third of numpy's
 
-    def note(self, packets: int, now: float, *, busy: bool) -> None:
-        """Learn what a turn has moved; ``busy`` = it had a reason."""
-        if packets:
-            self._recent = self._recent * math.exp((self._at - now) / MEMORY) + packets
-            self._at = now
-        if self._latency:
-            self.spin = SPIN if busy else 0.0
-            return
-        gather = busy and packets < FEW and self._recent * math.exp((self._at - now) / MEMORY) >= _ENOUGH
-        self.rest = COALESCE if gather else 0.0
+    @property
+    def rest(self) -> float:
+        """Seconds to sleep now, whatever arrives."""
+        return self._view[REST]
+
+    @property
+    def spin(self) -> float:
+        """Seconds to watch the sockets before sleeping on them."""
+        return self._view[SPIN_FOR]
+
+    def note(self, moved: tuple[int, int], now: float, *, busy: bool, took: float = 0.0, away: float = 0.0) -> None:
+        """Learn what a turn has ``moved`` (packets received, packets sent); ``busy`` = it had a reason.
+
+        ``took`` is what it took, and ``away`` for how long others had the core while it was waited for by watching.
+        """
+        note_turn(self.words, moved, now, busy, took, away)

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from accel.engine import Suite
 from drivers.arena import Arena
 from drivers.batch import packet_batch
+from drivers.kernel_calls import forget_arguments
 from drivers.linux.probe import probe_udp
 from vantun.dataplane.config import DataplaneConfig
 from vantun.dataplane.context import Engines
 from vantun.dataplane.events import FlowOpened
+from vantun.dataplane.fast_path import warm_fast
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.ports import WOULD_BLOCK, RefusalCode
 from vantun.dataplane.tun_port import warm_tun
@@ -209,13 +211,16 @@ def warm(engines: Callable[[], Engines]) -> None:
     stage.until(lambda: all(stream.ended for stream in stage.far))
     warm_tun(client)
     warm_udp(client.context)
+    warm_fast(client)
     for plane in stage.planes:
         _rare(plane, stage.now)
+        plane.rehearse(stage.batch, stage.now)
     for plane, opened in zip(stage.planes, both, strict=True):
         plane.end_session(_SESSION, stage.now)
         plane.snapshot()
         close_engines(opened)
         plane.close()  # engines know the jobs that they did, and so the tables: 5 MB each that nobody needs again
+    forget_arguments()
 
 
 def _rare(plane: Dataplane, now: float) -> None:
@@ -229,8 +234,12 @@ def _rare(plane: Dataplane, now: float) -> None:
 
 def main() -> None:
     """Compile or load every kernel with the engines that this machine would choose."""
-    from vantun.config import AccelConfig
+    from accel.device.rehearsal import rehearse_spans
+    from accel.service.rehearsal import rehearse_ring
+    from vantun.config_accel import AccelConfig
     from vantun.dataplane.worker_engines import choose_engines, open_engines
 
+    rehearse_ring()  # no worker that uses a GPU service, or a device, shall compile for it
+    rehearse_spans()
     chosen = choose_engines(AccelConfig())
     warm(lambda: open_engines(chosen))

@@ -1,18 +1,19 @@
 """The data worker: a process with its own loop that owns the UDP sockets, the streams and the tables of its sessions.
 
-``python -m vantun.dataplane.worker --fd N`` is started by the control process (:mod:`vantun.control.worker_link`) with
-its end of the socket as descriptor N, and ends when the other end does.
+It is forked by the nursery (:mod:`vantun.dataplane.nursery`) or, without one, started by the control process as
+``python -m vantun.dataplane.worker --fd N`` with its end of the socket as descriptor N. It ends when the other end
+does.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import resource
 import signal
 import socket
 import sys
+from collections.abc import Collection
 
 from vantun.kernel_cache import use_kernel_cache
 
@@ -22,6 +23,8 @@ _TIMER_SLACK = 10_000
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the worker; return its exit status."""
+    import argparse  # a worker that was forked has no command line
+
     parser = argparse.ArgumentParser(prog="python -m vantun.dataplane.worker", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="socket to the control process")
     parser.add_argument("--floors", type=int, required=True, help="page of packet-number floors")
@@ -30,16 +33,18 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the control process, which ends this one in its own time
     use_kernel_cache()
-    return _serve(socket.socket(fileno=given.fd), given.floors, given.rates)
+    return live(socket.socket(fileno=given.fd), given.floors, given.rates)
 
 
-def _serve(control: socket.socket, floors: int, rates: int) -> int:
+def live(control: socket.socket, floors: int, rates: int, rehearsed: Collection[str] = ()) -> int:
+    """Be a worker; return its exit status. ``rehearsed`` are engines that every kernel was called with already."""
     # Everything below may compile kernels, for which the cache folder must be set.
     from drivers.errors import DriverError
     from drivers.kernel import KernelError, compiled_because
+    from drivers.linux.heap import give_back, keep_small
     from drivers.linux.wait import die_with_parent, set_timer_slack
     from drivers.shared import SharedPage
-    from vantun.config import AccelConfig
+    from vantun.config_accel import AccelConfig
     from vantun.dataplane.config import DataplaneConfig
     from vantun.dataplane.pipeline import Dataplane
     from vantun.dataplane.wake import Wake
@@ -53,6 +58,7 @@ def _serve(control: socket.socket, floors: int, rates: int) -> int:
     from vantun.worker_messages import MAX_MESSAGE, Configure, Failed, Ready, decode, encode
 
     try:
+        keep_small()
         die_with_parent(signal.SIGKILL)
         set_timer_slack(_TIMER_SLACK)
         _raise_file_limit()
@@ -65,8 +71,9 @@ def _serve(control: socket.socket, floors: int, rates: int) -> int:
             raise VantunError(f"the first message was {type(settings).__name__}, not Configure; restart the appliance")
         config = from_plain(DataplaneConfig, settings.dataplane)
         accel = from_plain(AccelConfig, settings.accel)
-        room = EngineRoom(accel)
-        warm(room.open)
+        room = EngineRoom(accel, settings.services, settings.incarnation)
+        if not rehearsed or not set(room.names().values()) <= set(rehearsed):
+            warm(room.open)
         page = SharedPage.attach(floors, floors_dtype, (1,))
         shares = SharedPage.attach(rates, share_dtype, (PLACES, SLICES)) if rates >= 0 else None
         plane = Dataplane(config, room.open(), floors=page.array, rates=shares.array if shares else None)
@@ -80,8 +87,10 @@ def _serve(control: socket.socket, floors: int, rates: int) -> int:
         return 1
     gc.collect()
     gc.freeze()  # what start-up left stays; the collector need not look at it again
+    give_back()
     loop = WorkerLoop(plane, control, wake=Wake(latency=accel.goal == "latency"))
-    loop.retune_by(lambda clear: room.retune(plane.context.engines, clear=clear))
+    loop.use_fast_path()
+    loop.retune_by(room.attend(plane.context.engines, loop.watch))
     loop.run()
     return 0
 

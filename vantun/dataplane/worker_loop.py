@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 import os
 import resource
+import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from drivers.batch import PacketBatch
 from vantun.dataplane.commands import Commands
 from vantun.dataplane.control_socket import ControlSocket
 from vantun.dataplane.events import SocketFailed
+from vantun.dataplane.fast_kernels import BATCHES, NOTHING_DONE
+from vantun.dataplane.fast_path import FastTurns
 from vantun.dataplane.flow_ports import FlowPorts
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.poller import Poller
@@ -31,10 +34,6 @@ from vantun.dataplane.worker_sockets import WorkerSockets
 from vantun.session.tables import CHANNELS
 from vantun.worker_messages import Message
 
-_BATCHES = 8
-"""Sealed batches sent per turn."""
-_NOTHING_DONE = 1e-3
-"""Least sleep after a turn without any effect, whatever the timers say."""
 _STOP_SECONDS = 0.5
 _CONTROL_RETRY = 0.01
 
@@ -46,6 +45,8 @@ class WorkerLoop:
     ----------
     turns
         Turns made so far; an idle worker makes none.
+    fast_turns
+        Those of them that compiled code has made by itself.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class WorkerLoop:
         wake: Wake | None = None,
     ) -> None:
         self.turns = 0
+        self.fast_turns = 0
         self._plane = plane
         clock = self._clock = SteadyClock(clock)
         self._poller = Poller()
@@ -64,6 +66,7 @@ class WorkerLoop:
         )
         self._ports = FlowPorts(plane, self._poller, clock)
         self._tun = TunPorts(plane, self._poller, lambda report: self._control.post(report), clock)
+        self._tun.join(self._sockets.handover)
         self._udp = UdpPorts(plane, self._poller, lambda message: self._control.post(message), clock)
         self._commands = Commands(plane, self._ports, self._sockets, self._tun, self._udp, clock)
         self._control = ControlSocket(control, self._poller, self._serve)
@@ -71,17 +74,42 @@ class WorkerLoop:
         self._received = 0
         self._wake = wake or Wake()
         self._idle_turns = 0
+        self._fast: FastTurns | None = None
 
-    def retune_by(self, retune: Callable[[bool], None]) -> None:
-        """Have ``retune`` called when engines were measured (False), or also cleared of what they did (True)."""
+    def retune_by(self, retune: Callable[[bool, Mapping[str, Sequence[str]]], None]) -> None:
+        """Have ``retune`` called when engines were measured (False), or also cleared of what they did (True).
+
+        It is also given the services of then; see Configure.
+        """
         self._commands.retune = retune
+
+    def watch(self, descriptor: int, act: Callable[[], None]) -> None:
+        """Have ``act`` called once, when ``descriptor`` becomes readable; it may close it."""
+
+        def serve(_events: int) -> None:
+            self._poller.remove(descriptor)
+            act()
+
+        self._poller.add(descriptor, select.EPOLLIN, serve)
+
+    def use_fast_path(self) -> None:
+        """Have compiled code make the turns that need no Python; the clock must be the monotonic one."""
+        self._fast = FastTurns(self._plane, self._sockets, self._tun, self._poller, self._clock, self._wake)
 
     def run(self) -> None:
         """Serve until told to stop, or until the control process is gone."""
         while not self._control.closed and not self._stopped():
-            if self._wake.rest:
-                time.sleep(self._wake.rest)
-            self.turn(self.patience(self._clock()))
+            self.step()
+
+    def step(self) -> None:
+        """Make turns until one has needed Python: the first, where no others are made."""
+        fast, stopping = self._fast, self._stop_at != math.inf
+        if fast is not None and not stopping and fast.run(self._other_due(self._clock()), self._idle_turns):
+            self._follow(fast)
+            return
+        if self._wake.rest:
+            time.sleep(self._wake.rest)
+        self.turn(self.patience(self._clock()))
 
     def close(self) -> None:
         """Close the sockets to the network and to the control process, and the epoll set."""
@@ -93,31 +121,53 @@ class WorkerLoop:
 
     def patience(self, now: float) -> float:
         """Return how many seconds may pass until the next turn if nothing arrives."""
-        due = min(self._ports.due, self._udp.due, self._sockets.wake_at, self._stop_at)
-        due = min(due, self._sockets.retry_at if self._sockets.blocked else self._plane.next_event(now))
-        if self._control.retry:
-            due = min(due, now + _CONTROL_RETRY)
-        least = _NOTHING_DONE if self._idle_turns > 1 else 0.0
+        due = self._sockets.retry_at if self._sockets.blocked else self._plane.next_event(now)
+        due = min(due, self._other_due(now))
+        least = NOTHING_DONE if self._idle_turns > 1 else 0.0
         patience = max(due - now, least)
         self._clock.expect(patience)
         return patience
+
+    def _other_due(self, now: float) -> float:
+        """Return when something has to be done that is not about packets."""
+        due = min(self._ports.due, self._udp.due, self._sockets.wake_at, self._stop_at)
+        return min(due, now + _CONTROL_RETRY) if self._control.retry else due
 
     def turn(self, patience: float) -> None:
         """Sleep at most ``patience`` seconds, then do what there is to do."""
         self._received = 0
         ready = self._poller.wait(patience, self._wake.spin)
-        now = self._clock()
+        self._work(self._clock(), self._poller.away, ready=ready > 0)
+
+    def _follow(self, fast: FastTurns) -> None:
+        """Finish the turn that compiled code could not make."""
+        self.turns += fast.turns
+        self.fast_turns += fast.turns
+        self._idle_turns = fast.idle_turns
+        self._received, sent = fast.moved
+        if fast.begun:
+            sent += fast.finish()
+            self._work(fast.turn_at, fast.away, ready=True, sent=sent)
+        else:
+            ready = self._poller.serve(fast.ready())
+            self._work(self._clock(), fast.away, ready=ready > 0)
+
+    def _work(self, now: float, away: float, *, ready: bool, sent: int = 0) -> None:
+        """Do what there is to do after the descriptors that were ``ready`` have been served.
+
+        ``sent`` are packets that have left in this turn, and ``away`` for how long others had the core before it.
+        """
         self.turns += 1
         if self._control.retry:
             self._control.flush()
         self._ports.run(now)
         self._udp.run(now)
         self._sockets.run(now)
-        sent = self._transmit(now)
+        sent += self._transmit(now)
         for event in self._plane.take_events():
             self._control.post(event)
         busy = bool(ready or sent)
-        self._wake.note(self._received + sent, now, busy=busy)
+        self._wake.note((self._received, sent), now, busy=busy, took=self._clock() - now, away=away)
         self._idle_turns = 0 if busy else self._idle_turns + 1
 
     def _receive(self, batch: PacketBatch, count: int, number: int) -> NDArray[np.int32]:
@@ -142,12 +192,12 @@ class WorkerLoop:
         if not self._sockets.resume(now):
             return 0
         packets = 0
-        for _ in range(_BATCHES):
+        for _ in range(BATCHES):
             outgoing = self._plane.transmit(now)
             if not outgoing.packets:
                 break
             packets += outgoing.packets
-            if not self._sockets.send(outgoing, now):
+            if not self._sockets.send(outgoing, now) or not outgoing.more:
                 break
         return packets
 
@@ -186,6 +236,8 @@ class WorkerLoop:
                 "cpu_system_s": round(usage.ru_stime, 3),
                 "cpu_wait_s": _waited(),
                 "turns": self.turns,
+                "fast_turns": self.fast_turns,
+                "fast_turns_ended": dict(self._fast.ended) if self._fast is not None else {},
                 "clock_jumps": self._clock.jumps,
                 "clock_lost_s": round(self._clock.lost, 3),
                 "unsent": self._sockets.unsent,

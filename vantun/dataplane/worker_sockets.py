@@ -15,15 +15,14 @@ from drivers.batch import PacketBatch
 from drivers.errors import DriverError
 from drivers.linux.address import unpack
 from drivers.linux.udp import UdpOptions, UdpSocket
+from drivers.linux.udp_kernel import SendBuffers
+from drivers.linux.udp_lent import NUMBER, ReceiveBuffers
+from vantun.dataplane.fast_kernels import DRAINED, ROUNDS
 from vantun.dataplane.handover import Handover
 from vantun.dataplane.poller import IN, OUT, Poller
-from vantun.dataplane.stages.seal import Outgoing
+from vantun.dataplane.stages.depart import Outgoing
 from vantun.worker_messages import MAX_DATAGRAM
 
-_ROUNDS = 4
-"""Batches received per socket and turn: flows and control get their turn under a flood, too."""
-_DRAINED = 16
-"""A batch of fewer packets has emptied the socket: a call takes at least 16 messages."""
 _MISSES = 64
 """Strangers' datagrams passed on per batch; more than that is a flood, which QUIC need not see."""
 _RETRY = 0.0005
@@ -127,20 +126,23 @@ class WorkerSockets:
         udp = self._sockets[number]
         batch = udp.receive_batch()
         try:
-            for _ in range(_ROUNDS):
+            for _ in range(ROUNDS):
                 count = udp.receive(batch)
                 if not count:
                     break
-                misses = self._receive(batch, count, number)
-                if len(misses):
-                    self._pass_on(number, batch, self.handover.pass_on(number, batch, misses))
-                if count < _DRAINED:
+                self.strangers(number, batch, self._receive(batch, count, number))
+                if count < DRAINED:
                     break
         except DriverError as error:
             # Interface taken down, memory exhausted: level-triggered, it would come back at once and for ever.
             self._errors[number] = str(error)
             self._poller.remove(udp.fileno())
             self._resting[number] = self._clock() + _REST
+
+    def strangers(self, number: int, batch: PacketBatch, misses: NDArray[np.int32]) -> None:
+        """Pass datagrams of ``batch`` on that belong to no lane here: to another worker, or to the control process."""
+        if len(misses):
+            self._pass_on(number, batch, self.handover.pass_on(number, batch, misses))
 
     def _taken_over(self, batch: PacketBatch, count: int, number: int) -> None:
         """Take datagrams that another worker has received in this one's place."""
@@ -162,13 +164,46 @@ class WorkerSockets:
     @property
     def wake_at(self) -> float:
         """When :meth:`run` has to be called (inf = not at all)."""
-        return min(self._resting.values(), default=math.inf)
+        return min(self._resting.values()) if self._resting else math.inf
 
     def run(self, now: float) -> None:
         """Try sockets again that could not receive."""
+        if not self._resting:
+            return
         for number in [number for number, until in self._resting.items() if until <= now]:
             del self._resting[number]
             self._poller.add(self._sockets[number].fileno(), IN, partial(self._ready, number))
+
+    # --- compiled code in between
+
+    def lend(self, rows: NDArray[np.int64]) -> tuple[ReceiveBuffers, SendBuffers] | None:
+        """Write a row of ``rows`` [shape=(n, WORDS), dtype=int64] for each socket; return the buffers for all of them.
+
+        None = not now: packets wait, or a socket has to be asked itself.
+        """
+        sockets = self._sockets
+        if self._rest is not None or self._resting or not 0 < len(sockets) <= len(rows):
+            return None
+        buffers = None
+        for row, (number, udp) in zip(rows, sockets.items(), strict=False):
+            if not udp.lend(row):
+                return None
+            row[NUMBER] = number
+            buffers = buffers or udp.lent
+        return buffers
+
+    def take_back(self, rows: NDArray[np.int64]) -> None:
+        """Count what compiled code has done by the rows."""
+        for row, udp in zip(rows, self._sockets.values(), strict=False):
+            udp.take_back(row)
+
+    def __len__(self) -> int:
+        return len(self._sockets)
+
+    def retry(self, number: int) -> None:
+        """Receive once more from a socket of which compiled code could not: what is wrong is found out here."""
+        if number in self._sockets:
+            self._ready(number, IN)
 
     # --- out
 
@@ -177,9 +212,9 @@ class WorkerSockets:
         """Whether packets of the last batch are unsent; the pipeline must not seal the next one."""
         return self._rest is not None
 
-    def send(self, outgoing: Outgoing, now: float) -> bool:
-        """Send a sealed batch; False = some of it waits for :meth:`resume`."""
-        return self._send(_Unsent(outgoing, 0, now + _PATIENCE))
+    def send(self, outgoing: Outgoing, now: float, first: int = 0) -> bool:
+        """Send a sealed batch from packet ``first`` on; False = some of it waits for :meth:`resume`."""
+        return self._send(_Unsent(outgoing, first, now + _PATIENCE))
 
     def resume(self, now: float) -> bool:
         """Go on with the batch that waits; False = it still does."""

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vantun.config import ClientConfig, ServerConfig
+from vantun.config_life import DEFAULT_LIFE
 from vantun.config_schema import DEFAULT_MEMORY
-from vantun.doctor import installation, network, system
+from vantun.control.worker_count import worker_count
+from vantun.doctor import installation, network, system, workers
 from vantun.doctor.finding import Finding, problem
 
 Check = Callable[[], "Finding | list[Finding]"]
@@ -53,11 +55,13 @@ def _checks(config: ServerConfig | ClientConfig | None, root: Path) -> Iterator[
     yield system.open_files
     yield lambda: system.capabilities(root, tun=tun, low_port=low_port)
     yield lambda: system.socket_buffers(root)
+    yield lambda: workers.data_workers(config.life if config else DEFAULT_LIFE)
     yield network.offloads
     yield lambda: network.interfaces(root)
     yield lambda: network.segmentation(root)
     yield lambda: network.ipv6(root)
     yield lambda: network.tun(needed=tun)
+    yield lambda: network.tun_steering(needed=tun and config is not None and worker_count(config.life)[0] > 1)
     yield lambda: network.packet_filter(needed=tun)
     yield system.clock
     if server is not None:

@@ -10,6 +10,7 @@ from drivers.errors import Capability, Unavailable
 from drivers.linux.ethtool import probe_uso
 from drivers.linux.nftables import probe_nft
 from drivers.linux.tun import probe_tun
+from drivers.linux.tun_steering import probe_tun_steering
 from vantun.doctor.finding import Finding, note, ok, problem, warning
 
 if TYPE_CHECKING:
@@ -63,9 +64,28 @@ def ipv6(root: Path) -> Finding:
     return ok("IPv6", "on")
 
 
-def tun(*, needed: bool, probe: Callable[[], Capability | Unavailable] = probe_tun) -> Finding:
-    """See whether this process could make a TUN device."""
-    return _for_tun("TUN", probe(), needed=needed)
+def tun(*, needed: bool, probe: Callable[[], Capability | Unavailable] = probe_tun) -> list[Finding]:
+    """See whether this process could make a TUN device, and what the driver can do."""
+    answer = probe()
+    findings = [_for_tun("TUN", answer, needed=needed)]
+    facts = {} if isinstance(answer, Unavailable) else answer.facts
+    for fact, what, instead in (
+        ("vnet_hdr", "virtio-net headers", "packets pass one by one, and the kernel completes them"),
+        ("multi_queue", "several queues", "one worker carries all packets"),
+    ):
+        if facts.get(fact) is False:
+            step = "use another kernel (Linux 3.8 or newer has both), or accept it"
+            findings.append(warning(f"TUN {fact}", f"the driver has no {what}: {instead}", step))
+    return findings
+
+
+def tun_steering(*, needed: bool, probe: Callable[[], str] = probe_tun_steering) -> Finding:
+    """See whether this process may choose the queues of a TUN device, so that flows move between workers."""
+    reason = probe()
+    if not reason:
+        return ok("TUN steering", "works")
+    said = f"the kernel chooses the queues of several workers, and no load is moved: {reason}"
+    return (warning if needed else note)("TUN steering", said, "give CAP_BPF, or use one worker (workers.count: 1)")
 
 
 def packet_filter(*, needed: bool, probe: Callable[[], Capability | Unavailable] = probe_nft) -> Finding:

@@ -164,6 +164,7 @@ class Endpoint:
         if self._waiting:
             count, self._waiting = self._waiting, 0
             self.misses += len(self.plane.receive(self._batch, count, 0, now))
+            self.plane.settle(now)
         self._take_events(now)
 
     def depart(self, now: float) -> list[tuple[int, bytes]]:

@@ -169,6 +169,7 @@ def _begin(block: np.record, number: int) -> None:
     block.acked_count = 0
     block.rows_used = 0
     block.wanted = 0
+    block.standing = 0
     block.length = 0
     block.told = 0
 
@@ -202,7 +203,9 @@ def close_block(t: Tables, channel: int) -> None:
     wanted = 0
     if channel % CHANNELS != BULK and policy.max_rows > 0:
         wanted = min(_standing(t, channel, int64(block.k)), int64(policy.max_rows))
-        _want(ch, block, wanted)
+        block.live += wanted
+        block.standing = wanted
+        order_standing(ch, block)
     ch.last_k = block.k
     ch.last_m = wanted
     ch.block += 1
@@ -215,6 +218,21 @@ def _want(ch: np.record, block: np.record, rows: int) -> None:
     block.wanted += rows
     block.live += rows
     ch.wanted += rows
+
+
+@kernel
+def _rows_taken(block: np.record) -> int:
+    """Return how many rows of its code a block has used or will use."""
+    return int64(block.rows_used + block.wanted + block.standing)
+
+
+@kernel
+def order_standing(ch: np.record, block: np.record) -> None:
+    """Order the standing parity of a closed block once its data has left: ahead of it, it would be taken for a hole."""
+    if block.sent >= block.k and block.standing > 0:
+        block.wanted += block.standing
+        ch.wanted += block.standing
+        block.standing = 0
 
 
 @kernel
@@ -235,7 +253,7 @@ def make_good(t: Tables, channel: int, block: np.record) -> None:
         need = 1
     if need <= 0:
         return
-    rows = min(need, int64(t.policy[0].max_rows) - block.rows_used - block.wanted)
+    rows = min(need, int64(t.policy[0].max_rows) - _rows_taken(block))
     if rows > 0:
         _want(t.channel[channel], block, rows)
         need -= rows
@@ -304,7 +322,7 @@ def shard_lost(t: Tables, channel: int, kind: int, seq: int) -> None:
         elif kind != PARITY:
             send_again(t, channel, block, seq & (BLOCK_SPAN - 1))
         return
-    no_rows = block.rows_used + block.wanted >= t.policy[0].max_rows
+    no_rows = _rows_taken(block) >= t.policy[0].max_rows
     if kind != PARITY and no_rows and block.acked_count + block.live < block.k:
         send_again(t, channel, block, seq & (BLOCK_SPAN - 1))
     make_good(t, channel, block)
@@ -323,7 +341,7 @@ def one_more(t: Tables, channel: int, block: np.record) -> bool:
             return _again_first(t, channel, block)
         if not block.used:
             return False
-    if block.rows_used + block.wanted < t.policy[0].max_rows:
+    if _rows_taken(block) < t.policy[0].max_rows:
         _want(t.channel[channel], block, 1)
         return True
     return _again_first(t, channel, block)

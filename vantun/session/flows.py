@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from drivers.kernel import kernel
 from vantun.session.blocks import enter_shard, finish_unit
 from vantun.session.index import find, flow_key, insert, remove
-from vantun.session.pool import ROW_UNIT, release_row, release_span, take_row, take_span
+from vantun.session.pool import ROW_UNIT, release_row, release_span, stack_up, stacked, take_row, take_span
 from vantun.session.signals import signal_pair
 from vantun.session.tables import CHANNELS, PACKETS, Tables, head
 from vantun.session.users import most_window
@@ -37,8 +37,8 @@ def begin_flow(t: Tables, session: int, flow: int, now: float) -> int:
     pool = t.pool[0]
     if pool.flows_free == 0:
         return -1
+    index = stacked(t.free_flow, pool.flows, pool.flows_free)
     pool.flows_free -= 1
-    index = int64(t.free_flow[pool.flows_free])
     record = t.flow[index]
     policy = t.policy[0]
     record.used = 1
@@ -91,7 +91,7 @@ def end_flow(t: Tables, index: int) -> None:
     t.session[record.session].flows -= 1
     record.used = 0
     pool = t.pool[0]
-    t.free_flow[pool.flows_free] = index
+    stack_up(t.free_flow, pool.flows, pool.flows_free, index)
     pool.flows_free += 1
 
 

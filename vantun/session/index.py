@@ -1,6 +1,7 @@
 """Open-addressing hash tables from a uint64 key to an index.
 
-One probe sequence per packet (lanes) or record (flows).
+One probe sequence per packet (lanes) or record (flows). A place keeps its index plus 1, 0 = free: so an empty table is
+memory that nobody has written to, and costs none. With -1 for free places that of the flows took 0.5 MB.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ def find(keys: NDArray[np.uint64], values: NDArray[np.int32], key: int) -> int:
     """Return the value of ``key``, or -1."""
     mask = len(keys) - 1
     place = _place(key, mask)
-    while values[place] >= 0:
+    while values[place] > 0:
         if keys[place] == uint64(key):
-            return int64(values[place])
+            return int64(values[place]) - 1
         place = (place + 1) & mask
     return -1
 
@@ -39,10 +40,10 @@ def insert(keys: NDArray[np.uint64], values: NDArray[np.int32], key: int, value:
     """Add ``key``; the caller bounds the number of entries to a quarter of the table."""
     mask = len(keys) - 1
     place = _place(key, mask)
-    while values[place] >= 0 and keys[place] != uint64(key):
+    while values[place] > 0 and keys[place] != uint64(key):
         place = (place + 1) & mask
     keys[place] = uint64(key)
-    values[place] = value
+    values[place] = value + 1
 
 
 @kernel
@@ -50,20 +51,20 @@ def remove(keys: NDArray[np.uint64], values: NDArray[np.int32], key: int) -> Non
     """Take ``key`` out and close the gap (backward shift), so that no tombstones lengthen later probes."""
     mask = len(keys) - 1
     place = _place(key, mask)
-    while keys[place] != uint64(key) or values[place] < 0:
-        if values[place] < 0:
+    while keys[place] != uint64(key) or values[place] == 0:
+        if values[place] == 0:
             return
         place = (place + 1) & mask
     gap = place
     place = (place + 1) & mask
-    while values[place] >= 0:
+    while values[place] > 0:
         home = _place(int64(keys[place]), mask)
         if ((place - home) & mask) >= ((place - gap) & mask):
             keys[gap] = keys[place]
             values[gap] = values[place]
             gap = place
         place = (place + 1) & mask
-    values[gap] = -1
+    values[gap] = 0
 
 
 FLOW_IDS = 1 << 44

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drivers.batch import CE, ECT0, ECT1
 from drivers.kernel import kernel
@@ -24,12 +25,16 @@ from vantun.wire.frames import (
 )
 from vantun.wire.integers import int64, uint64
 from vantun.wire.short_header import HEADER_LENGTH, TAG_LENGTH
-from vantun.wire.varint import put_varint
+from vantun.wire.varint import put_varint, varint_size
 
 _SHORT = 1 + PROBE_DATA
 _PROBE_SIZE = HEADER_LENGTH + _SHORT + TAG_LENGTH
 _FAR = 1e6
 """Seconds: farther away than any lane is."""
+_FEW_RANGES = 32
+"""What every RECEIPT reports of the ranges that there are."""
+_RANGE_BYTES = 768
+"""Most bytes of ranges: a RECEIPT fits the smallest packet that every path carries."""
 
 
 @kernel
@@ -178,6 +183,27 @@ def _send_receipt(t: Tables, d: Departures, lane: int) -> None:
         if row >= 0:
             size = _write_receipt(t, lane, row, d.now[0])
             _emit_elsewhere(t, d, lane, row, size, register_silent(t, lane))
+    record.reported[1] = record.reported[0]
+    record.reported[0] = record.largest_rx
+
+
+@kernel
+def _ranges_to_tell(ranges: NDArray[np.int64], told: int) -> int:
+    """Return how many of ``ranges``, the newest of them, a RECEIPT reports: _FEW_RANGES, or all above ``told``.
+
+    So every number is in three RECEIPTs, however many packets a turn took in: 32 ranges are 1600 packets at 2 % of
+    loss, fewer than a burst at line rate, and what none reports counts as lost (18 % were, which parity then covered).
+    """
+    last = len(ranges) - 1
+    size = 0
+    for i in range(min(len(ranges), MAX_RANGES)):
+        low, high = ranges[last - i, 0], ranges[last - i, 1]
+        if i > 0:
+            size += varint_size(ranges[last - i + 1, 0] - high - 2)
+        size += varint_size(high - low)
+        if size > _RANGE_BYTES or (i >= _FEW_RANGES and high <= told):
+            return i
+    return min(len(ranges), MAX_RANGES)
 
 
 @kernel
@@ -192,7 +218,7 @@ def _write_receipt(t: Tables, lane: int, row: int, now: float) -> int:
     end = put_receipt_head(t.memory, start, int64(record.path), largest, delay)
     for mark in (ECT0, ECT1, CE):
         end = put_varint(t.memory, end, int64(record.rx_ecn[mark]))
-    end = put_ranges(t.memory, end, ranges, min(len(ranges), MAX_RANGES))
+    end = put_ranges(t.memory, end, ranges, _ranges_to_tell(ranges, int64(record.reported[1])))
     end = put_varint(t.memory, end, CHANNELS)
     for kind in range(CHANNELS):
         ch = t.channel[session * CHANNELS + kind]

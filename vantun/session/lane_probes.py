@@ -28,6 +28,7 @@ def register_probe(t: Tables, lane: int, kind: int, size: int) -> int:
     record = t.lane[lane]
     number = record.next_pn
     record.next_pn += 1
+    record.late_till = record.next_pn
     entry = t.inflight[lane, number & (INFLIGHT - 1)]
     entry.state = PROBING
     entry.kind = kind

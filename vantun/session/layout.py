@@ -46,6 +46,7 @@ pool_dtype = np.dtype(
     [
         ("stride", "i8"),
         ("rows", "i8"),
+        ("flows", "i8"),
         ("sessions", "i8"),
         ("rows_free", "i8"),
         ("spans_free", "i8"),
@@ -60,7 +61,6 @@ pool_dtype = np.dtype(
         ("timers", "i8"),  # sessions in the heap of due times
         ("planned_sessions", "i8"),  # sessions looked at by plan()
         ("hold_due", "f8"),  # when the first of the holding flows may have something to give up
-        ("dropped_unknown", "i8"),  # packets of no lane
         ("dropped_bad", "i8"),  # authentication failed
         ("dropped_replay", "i8"),
         ("dropped_no_row", "i8"),
@@ -88,6 +88,8 @@ session_dtype = np.dtype(
         ("lanes", "i4"),
         ("pieces", "i4"),  # of packet flows, waiting for delivery
         ("turn", "i4"),  # shards sent in the present round of packets and bulk
+        ("run_lane", "i4"),  # place in session_lane of the lane that spread shards take
+        ("run", "i4"),  # and how many more
         ("repack_due", "u1"),  # the unit shrank: blocks that no longer fit go again in new shards
         ("epoch", "i8"),  # raised by every restart of either end
         ("restart", "u1"),  # this end has begun the epoch and waits for the peer
@@ -156,6 +158,7 @@ lane_dtype = np.dtype(
         # --- sending: numbers
         ("next_pn", "i8"),
         ("una", "i8"),  # lowest number not resolved
+        ("late_till", "i8"),  # only below this number may an answer come to a packet that is behind una
         ("largest_acked", "i8"),
         ("phase", "u1"),
         ("phase_start", "i8"),
@@ -205,7 +208,7 @@ lane_dtype = np.dtype(
         ("tokens", "f8"),
         ("tokens_at", "f8"),
         *ecn_fields,
-        ("limited", "u1"),  # the last packet waited for this lane: cwnd or pacing was the limit
+        ("limited", "u1"),  # the last packet waited for this lane: HELD_BY_WINDOW or HELD_BY_PACER
         # --- receiving
         ("largest_rx", "i8"),
         ("largest_rx_at", "f8"),
@@ -214,6 +217,7 @@ lane_dtype = np.dtype(
         ("rx_phase_at", "f8"),
         ("rx_phase_start", "i8"),  # lowest number seen in the current phase
         ("unreported", "i4"),
+        ("reported", "i8", (2,)),  # largest numbers that the last RECEIPT, and the one before it, told
         ("receipt_due", "f8"),
         ("rx_ecn", "i8", (4,)),  # packets to be acknowledged, by their ECN bits
         ("bad_tags", "i8"),
@@ -315,6 +319,7 @@ block_dtype = np.dtype(
         ("acked_count", "i2"),  # data and parity accepted by the peer
         ("rows_used", "i2"),
         ("wanted", "i2"),  # parity rows to be computed
+        ("standing", "i2"),  # the same, once all its data has been sent
         ("length", "i4"),  # bytes of its largest unit
         ("used", "u1"),
         ("told", "u1"),  # the peer has a shard that says k

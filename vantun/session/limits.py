@@ -15,6 +15,8 @@ MAX_ROWS = 1 << 18
 """Rows of the pool: with 1600-byte rows, 419 MB."""
 MAX_STRIDE = 1600
 """Bytes of the largest row."""
+SHORT = 8
+"""Rows are short when fewer than one in so many is free."""
 PACKET_START = 43
 """Where a packet starts in a row: its header and shard header stand right before the unit, which is aligned."""
 

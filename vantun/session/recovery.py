@@ -83,15 +83,16 @@ def on_receipt(t: Tables, lane: int, ranges: NDArray[np.int64], count: int, dela
     record = t.lane[lane]
     if ranges[0, 1] >= record.next_pn:
         return False
-    ring = INFLIGHT
     newest = -1
     late, sample_from = False, 0.0
     before = record.delivered
+    # below una everything is resolved; look back only as far as a late packet may undo a loss, or answer a probe
+    least = int64(max(record.una - LOOK_BACK, record.next_pn - INFLIGHT))
+    least = int64(record.una) if record.late_till <= least else least
     for i in range(count):
-        # below una everything is resolved; look back only as far as a late packet may undo a loss
-        low = max(ranges[i, 0], max(record.una - LOOK_BACK, record.next_pn - ring))
+        low = max(ranges[i, 0], least)
         for number in range(ranges[i, 1], low - 1, -1):
-            entry = t.inflight[lane, number & (ring - 1)]
+            entry = t.inflight[lane, number & (INFLIGHT - 1)]
             if entry.state == PROBING:
                 entry.state = EMPTY
                 _probe_acked(t, lane, int64(entry.kind), int64(entry.size) - PACKET_OVERHEAD, now)
@@ -105,7 +106,7 @@ def on_receipt(t: Tables, lane: int, ranges: NDArray[np.int64], count: int, dela
                 late = entry.state == LOST and now - entry.sent_at > _MAX_LATE
             _acknowledge(t, lane, entry, now)
     if newest >= 0:
-        entry = t.inflight[lane, newest & (ring - 1)]
+        entry = t.inflight[lane, newest & (INFLIGHT - 1)]
         if newest > record.largest_acked:
             record.largest_acked = newest
             sample_from = entry.sent_at
@@ -125,13 +126,12 @@ def on_receipt(t: Tables, lane: int, ranges: NDArray[np.int64], count: int, dela
 
 @kernel
 def _probe_acked(t: Tables, lane: int, kind: int, size: int, now: float) -> None:
-    record = t.lane[lane]
     if kind == HOME:
-        record.trial_home = 1
+        t.lane[lane].trial_home = 1
     elif kind == LARGE:
         size_confirmed(t, lane, size, now)
     elif kind == SMALL:
-        record.hole_small += 1
+        t.lane[lane].hole_small += 1
 
 
 @kernel
@@ -165,9 +165,7 @@ def _delivery_rate(record: np.record, entry: np.record, before: float, now: floa
 
     Source: draft-cheng-iccrg-delivery-rate-estimation, section 3.
     """
-    sent = np.float64(entry.since_first)
-    acked = now - entry.sent_at + np.float64(entry.since_delivered)
-    interval = max(sent, acked)
+    interval = max(np.float64(entry.since_first), now - entry.sent_at + np.float64(entry.since_delivered))
     if interval <= 0.0 or record.delivered <= entry.delivered or interval < 0.5 * record.min_rtt:
         return 0.0
     return np.float64((record.delivered - entry.delivered) / interval)
@@ -223,13 +221,19 @@ def detect_lost(t: Tables, lane: int, now: float) -> float:
 
 
 @kernel
-def lose(t: Tables, lane: int, entry: np.record) -> None:
-    """Give one packet up as lost; its shard is made good."""
-    record = t.lane[lane]
+def _count_lost(record: np.record, entry: np.record) -> None:
     entry.state = LOST
+    record.late_till = record.next_pn
     record.in_flight -= entry.size
     record.in_flight_packets -= 1
     record.lost += 1
+
+
+@kernel
+def lose(t: Tables, lane: int, entry: np.record) -> None:
+    """Give one packet up as lost; its shard is made good."""
+    record = t.lane[lane]
+    _count_lost(record, entry)
     record.ecn_lost += entry.quiet >> 1
     if not record.trial:  # what goes to an address that may be the peer's no longer is no sign of the path
         note_resolved(record, 1, entry.quiet & 1)
@@ -247,10 +251,7 @@ def forgive_all(t: Tables, lane: int) -> None:
         entry = t.inflight[lane, number & (INFLIGHT - 1)]
         if entry.state != IN_FLIGHT:
             continue
-        entry.state = LOST
-        record.in_flight -= entry.size
-        record.in_flight_packets -= 1
-        record.lost += 1
+        _count_lost(record, entry)
         if entry.kind in (DATA, CLOSED_DATA, PARITY):
             shard_lost(t, int64(entry.channel), entry.kind, entry.seq)
     _advance(t, lane)
@@ -330,9 +331,7 @@ def run_timers(t: Tables, lane: int, now: float) -> float:
     if now - record.last_sent >= policy.keepalive and not record.probe_due:
         record.probe_due = 1
     due = min(due, max(record.last_sent + policy.keepalive, now + 0.001))
-    if record.probe_due or record.response_due:
-        due = now
-    return due
+    return now if record.probe_due or record.response_due else due
 
 
 @kernel

@@ -11,14 +11,22 @@ from __future__ import annotations
 import numpy as np
 
 from drivers.kernel import kernel
-from vantun.session.blocks import CLOSED_DATA, close_due, find_block, packet_hold, release_if_done, set_expiry
+from vantun.session.blocks import (
+    CLOSED_DATA,
+    close_due,
+    find_block,
+    order_standing,
+    packet_hold,
+    release_block,
+    set_expiry,
+)
 from vantun.session.deadlines import expire_blocks
 from vantun.session.departures import FRAME_START, Departures, emit, is_full
 from vantun.session.lane_frames import plan_lane
 from vantun.session.layout import BLOCK_SPAN
 from vantun.session.packets_out import flush_packets
 from vantun.session.pool import clear_bit, get_bit, release_row
-from vantun.session.rate import QUANTUM_MOST, QUANTUM_SECONDS, refill_tokens
+from vantun.session.rate import HELD_BY_PACER, HELD_BY_WINDOW, QUANTUM_MOST, QUANTUM_SECONDS, refill_tokens
 from vantun.session.recovery import ACTIVE, register_sent, run_timers
 from vantun.session.restart import epoch_bits
 from vantun.session.signals import flush_signals
@@ -52,6 +60,9 @@ _TURN = 16
 """New shards that packets, then bulk, may send until it is the other's turn: each gets half while both have enough."""
 _MANY_PACKETS = 32
 """Shards of packets that wait when they are spread; below, they fill one lane after the other, and stay in order."""
+_RUN = 32
+"""Shards that are spread go by one lane until so many have: what reaches the other end together, a packet of a TUN or
+a message of receive offload, is then mostly whole."""
 _ENCODE_SOON, _ENCODE_LATER = 1e-4, 5e-3
 
 
@@ -108,8 +119,11 @@ def _has_room(t: Tables, lane: int, size: int, patience: float) -> bool:
     record = t.lane[lane]
     if record.state != ACTIVE or record.standby or size > record.mtu or record.next_pn - record.una >= INFLIGHT - 1:
         return False
-    if record.in_flight + size > record.cwnd + patience or record.tokens + patience <= 0.0:
-        record.limited = 1
+    if record.in_flight + size > record.cwnd + patience:
+        record.limited = HELD_BY_WINDOW
+        return False
+    if record.tokens + patience <= 0.0:
+        record.limited = HELD_BY_PACER
         return False
     return True
 
@@ -120,6 +134,12 @@ def choose_lane(t: Tables, session: int, kind: int, size: int, urgency: int) -> 
     packets = t.channel[session * CHANNELS + PACKETS]
     light = kind != BULK and (kind != PACKETS or packets.burst <= t.policy[0].bulk_after)
     spread = urgency == _FRESH and (kind == BULK or (kind == PACKETS and not light and packets.queued > _MANY_PACKETS))
+    owner = t.session[session]
+    if spread and owner.run > 0:
+        lane = int64(t.session_lane[session, owner.run_lane])
+        if lane >= 0 and _has_room(t, lane, size, 0.0):
+            owner.run -= 1
+            return lane
     best = -1
     best_score = -np.inf
     for i in range(SESSION_LANES):
@@ -137,6 +157,8 @@ def choose_lane(t: Tables, session: int, kind: int, size: int, urgency: int) -> 
         score = record.tokens / max(record.pacing_rate, 1.0) if spread else -record.srtt
         if score > best_score:
             best, best_score = lane, score
+            if spread:
+                owner.run, owner.run_lane = _RUN - 1, i
     return best
 
 
@@ -283,6 +305,7 @@ def _send_row(t: Tables, d: Departures, channel: int, k: int, row: int) -> bool:
 def _send_new(t: Tables, d: Departures, channel: int, most: int) -> bool:
     """Send up to ``most`` shards that were never sent, in order; return whether none had to wait."""
     ch = t.channel[channel]
+    due = d.now[0] + (packet_hold(t, channel // CHANNELS) if channel % CHANNELS == PACKETS else 0.0)
     while ch.queued > 0 and most > 0:
         if channel % CHANNELS != CONTROL and not may_send(t, channel // CHANNELS, d.now[0]):
             return False
@@ -293,15 +316,21 @@ def _send_new(t: Tables, d: Departures, channel: int, most: int) -> bool:
             ch.send_block += 1
             ch.send_column = 0
             continue
+        if block.k > 0 and block.told and block.acked_count >= block.k:
+            # The peer has all of it already. What is planned may not be released: another packet of this plan would
+            # be written into its row before it is sealed.
+            release_block(t, channel, block)
+            continue
         if not _send_data(t, d, channel, block, int64(ch.send_column), _FRESH):
             return False
         if channel % CHANNELS == PACKETS:
-            set_expiry(t, channel, block, d.now[0] + packet_hold(t, channel // CHANNELS))
+            set_expiry(t, channel, block, due)
         ch.send_column += 1
         ch.queued -= 1
         block.sent += 1
+        if block.k > 0:
+            order_standing(ch, block)
         most -= 1
-        release_if_done(t, channel, block)
     return True
 
 

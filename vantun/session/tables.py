@@ -2,7 +2,8 @@
 
 Python objects exist per session and path only; per packet there is a row in one of these arrays. All of them lie in one
 structured record, so that a kernel takes one pointer: with an argument per array the same kernels took four times as
-long to compile. The record has a fixed layout with room for the largest worker; untouched pages cost no memory.
+long to compile. The record has a fixed layout with room for the largest worker; untouched pages cost no memory, and so
+zeros mean "nothing" wherever they can.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from vantun.session.layout import (
 )
 from vantun.session.limits import MAX_FLOWS, MAX_LANES, MAX_ROWS, MAX_SESSIONS, MAX_STRIDE, MAX_USERS, Limits
 from vantun.session.user_layout import user_dtype
+from vantun.wire.frames import MAX_RANGES
 
 CHANNELS = 4
 """Channels of a session and direction."""
@@ -42,8 +44,8 @@ WINDOW = 128
 """Blocks a channel may have open at once, at each end; a power of two."""
 RATE_ROUNDS = 10
 """Rounds of delivery rates kept per lane."""
-RX_RANGES = 64
-"""Packet-number ranges kept per lane; the newest 32 fit a RECEIPT."""
+RX_RANGES = MAX_RANGES
+"""Packet-number ranges kept per lane: as many as a RECEIPT may have."""
 REPLAY_WORDS = 128
 """64-bit words of a lane's replay window: 8192 packet numbers."""
 
@@ -204,13 +206,9 @@ def make_tables(limits: Limits, stride: int) -> tuple[Tables, Arena]:
     root = arena.memory.view(root_dtype)
     tables = Tables(root, *(root[0][name] for name in Tables._fields[1:]))
     tables.session_lane[:] = -1
-    tables.lane_value[:] = -1
-    tables.flow_value[:] = -1
-    _fill_stack(tables.free_row, limits.rows)
-    _fill_stack(tables.free_span, limits.rows)
-    _fill_stack(tables.free_flow, limits.flows)
     pool = tables.pool[0]
     pool["rows"] = limits.rows
+    pool["flows"] = limits.flows
     pool["rows_free"] = limits.rows
     pool["spans_free"] = limits.rows
     pool["flows_free"] = limits.flows
@@ -218,10 +216,6 @@ def make_tables(limits: Limits, stride: int) -> tuple[Tables, Arena]:
     pool["stride"] = stride
     pool["hold_due"] = np.inf
     return tables, arena
-
-
-def _fill_stack(stack: NDArray[np.int32], count: int) -> None:
-    stack[:count] = np.arange(count - 1, -1, -1, dtype=np.int32)
 
 
 def head(t: Any) -> Any:

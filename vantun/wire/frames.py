@@ -27,7 +27,7 @@ SHARD_HEADER = 8
 """``type | channel | seq (4, big-endian) | span | row``. DATA: seq is the shard's own number, span the number of data
 shards of its block if it is known by now (else 0), row 0. PARITY: seq is the first shard of the span."""
 PROBE_DATA = 8
-MAX_RANGES = 32
+MAX_RANGES = 256
 """Ranges in one RECEIPT: bounds the work of a receiver; older losses were reported before."""
 CHANNEL_BITS = 4
 """Low bits of a channel byte that name the channel; above them stand the low bits of the session's epoch."""

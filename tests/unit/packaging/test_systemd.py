@@ -64,6 +64,12 @@ def test_reload_and_stop_reach_the_control_process(name: str) -> None:
     assert unit["Type"] == ["notify"]
 
 
+def test_steering_a_tun_adds_one_capability_and_one_call() -> None:
+    drop_in = read("tun-steering.conf")
+    assert drop_in["AmbientCapabilities"] == drop_in["CapabilityBoundingSet"] == ["CAP_BPF"]
+    assert drop_in["SystemCallFilter"] == ["bpf"]
+
+
 def test_tun_adds_one_capability_and_one_device() -> None:
     drop_in = read("tun.conf")
     assert drop_in["AmbientCapabilities"] == drop_in["CapabilityBoundingSet"] == ["CAP_NET_ADMIN"]

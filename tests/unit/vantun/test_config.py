@@ -291,3 +291,14 @@ def test_several_servers(tmp_path: Path) -> None:
 
 def test_a_server_that_stands_there_twice(tmp_path: Path) -> None:
     assert "stands there twice" in client_problems(tmp_path, CLIENT + "servers: [{server: example.org}]\n")
+
+
+def test_the_number_of_workers_may_stand_for_its_section(tmp_path: Path) -> None:
+    for text, workers in (("auto", 0), ("4", 4), ("{count: 3}", 3), ("{count: auto, pin: on}", 0)):
+        assert load_client(write(tmp_path, f"{CLIENT}workers: {text}\n")).life.workers == workers
+        assert load_server(write(tmp_path, f"{SERVER}workers: {text}\n")).life.workers == workers
+    for text in ("none", "0", "65"):
+        found = client_problems(tmp_path, f"{CLIENT}workers: {text}\n")
+        assert f"vantun.yaml:3: workers.count: expected 'auto', or a number from 1 to 64, found {text!r}" in found
+    assert "workers: expected keys" in client_problems(tmp_path, f"{CLIENT}workers:\n")
+    assert "fec: expected keys" in client_problems(tmp_path, f"{CLIENT}fec: 4\n")

@@ -13,6 +13,7 @@ from vantun.config_accel import AccelConfig, override
         ("aead=qat, ?openssl,!cuda", AccelConfig(fec="simd", aead="qat, ?openssl,!cuda")),
         ("aead=qat,fec=only: isal,goal=cpu", AccelConfig(fec="only: isal", aead="qat", goal="cpu")),
         ("fec=", AccelConfig()),
+        ("service=off", AccelConfig(fec="simd", service="off")),
         ("plugins=a,b_c,calibration=off", AccelConfig(fec="simd", plugins=("a", "b_c"), calibration="off")),
     ],
 )
@@ -26,7 +27,7 @@ def test_what_is_said_wins_key_by_key(text: str, expected: AccelConfig) -> None:
         ("simd", "'simd' is no choice of engines; write 'off', or like 'aead=qat,?openssl,fec=only:simd'"),
         ("x, aead=qat", "is no choice of engines"),
         ("aaed=qat", "there is no 'aaed' to choose; did you mean 'aead'?"),
-        ("zzz=qat", "there is no 'zzz' to choose; there are: aead, calibration, fec, goal, plugins"),
+        ("zzz=qat", "there is no 'zzz' to choose; there are: aead, calibration, fec, goal, plugins, service"),
         ("goal=fast", "goal=fast: not throughput, cpu or latency"),
         ("fec=a b", "fec=a b: not engine names separated by commas"),
         ("allow_emulated=true", "is no choice of engines"),

@@ -6,6 +6,7 @@ import numpy as np
 
 from accel.engine import SpanJob, Status
 from vantun.dataplane.context import Context
+from vantun.dataplane.sizes import UNITS
 from vantun.session.coding import (
     Spans,
     accept_rebuilt,
@@ -15,8 +16,6 @@ from vantun.session.coding import (
     make_spans,
 )
 from vantun.session.tables import DECODES
-
-_UNITS = 8192
 
 
 class SpanJobs:
@@ -56,7 +55,7 @@ class DecodeStage:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._clock = context.clock("decode")
-        self._spans = make_spans(DECODES, _UNITS)
+        self._spans = make_spans(DECODES, UNITS)
         self._jobs = SpanJobs(context, self._spans)
 
     def run(self, now: float) -> None:

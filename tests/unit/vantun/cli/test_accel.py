@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from accel.catalogue import CATALOGUE
+from accel.catalogue import CATALOGUE, Kind
 from accel.engine import Operation
 from accel.fingerprint import fingerprint
 from accel.profile import Cell, Finding, Profile, save_profile
@@ -131,6 +131,7 @@ def test_figures_are_those_that_were_measured(state: Path, capsys: pytest.Captur
         "self_test": "PASS",
         "reason": "self-test passed (1 jobs, 1 rows)",
         "selected_for": "all",
+        "kernels": [],
         "shape": "1350 B",
         "batches": {str(batch): {"ns_per_packet": 100.0, "gb_per_s": 13.5} for batch in (1, 32, 256)},
     }
@@ -165,6 +166,33 @@ def test_explain(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (told["engine"], told["serves_from_batch"]) == ("cryptography", 100)
     assert told["reason"] == "named in the configuration from 100 rows on"
     assert {row["engine"]: row["measured"] for row in told["engines"]}["simd"]["wall_ns_per_packet"] == 100.0
+
+
+def test_explain_says_which_kernels_an_engine_has_chosen(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Found out once, in a child process, and kept in the profile."""
+    tested = {"simd": {"aead.seal": Finding(passed=True, reason="passed", kernels=("(10, 4): the fast ones",))}}
+    save_profile(state / "engines.json", Profile(fingerprint(), time.time() - 5, tuple(CELLS), tested))
+    out = explain(capsys, "aead.seal")
+    assert "Kernels that simd has tried here, and which serve:\n  (10, 4): the fast ones" in out
+    rows = json.loads(explain(capsys, "aead.seal", "--json"))["engines"]
+    assert {row["engine"]: row["kernels"] for row in rows}["simd"] == ["(10, 4): the fast ones"]
+
+
+def test_explain_says_for_which_batches(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measured(state, *CELLS)
+    found = json.loads(explain(capsys, "aead.seal", "--json", "--accel", "goal=cpu"))["chosen_for"]
+    said = {(each["engine"], each["shape"]): each for each in found}
+    assert said["cryptography", "1350 B"]["verdict"] == "all"
+    assert said["cryptography", "1350 B"]["batches"] == [[1, 512]]
+    assert (
+        said["simd", "1350 B"]["verdict"]
+        == "never on this machine: at best 2.00 times the CPU time of cryptography, at 1"
+    )
+    assert said["pocl", ""]["provenance"] == "emulator"
+    assert {each["engine"] for each in found} == {row.name for row in CATALOGUE if Kind.AEAD in row.kinds}
+    out = explain(capsys, "aead.seal")
+    assert "Who would be chosen for which batches" in out
+    assert "pocl (emulator)" in out
 
 
 def test_accel_option_and_its_mistakes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["fec", "--engine", "simt"], 1, "did you mean 'simd'"),
         (["fec", "--engine", "openssl"], 1, "there is no engine 'openssl' for this"),
-        (["fec", "--engine", "cuda"], 1, "engine cuda cannot do fec.encode: no such engine in this version"),
+        (["fec", "--engine", "smartnic"], 1, "engine smartnic cannot do fec.encode: no such engine in this version"),
         (["aead", "--baseline", "cryptograph"], 1, "did you mean 'cryptography'"),
         (["fec", "--k", "129"], 2, "129 is not in the range"),
         (["fec", "--m", "128"], 2, "128 is not in the range"),

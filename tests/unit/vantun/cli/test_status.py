@@ -227,9 +227,40 @@ def test_engines_are_shown_when_one_has_failed(capsys: pytest.CaptureFixture[str
     assert "redone" not in capsys.readouterr().out
 
 
+def test_gpu_services_have_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    service = {"engine": "cuda", "device": 1, "state": "waiting", "reason": "it was killed by SIGKILL", "restarts": 7}
+    render.show(document({**STATUS, "gpu_services": [service]}))
+    out = capsys.readouterr().out
+    assert "GPU services" in out
+    assert "SIGKILL" in out
+    render.show(document({**STATUS, "gpu_services": []}))
+    assert "GPU services" not in capsys.readouterr().out
+
+
+def test_which_kernels_devices_have_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a device behind a service once, not for each worker that reaches it."""
+    service = {"engine": "cuda", "device": 1, "state": "serving", "kernels": ["(10, 4): compiled"]}
+    rungs = [{"engine": name, "kernels": ["(10, 4): general"]} for name in ("cuda", "opencl")] + [{"engine": "simd"}]
+    watch = [{"operation": "fec.encode", "rungs": rungs}] * 2
+    render.show(document({**STATUS, "gpu_services": [service], "engine_watch": watch}))
+    out = capsys.readouterr().out
+    assert "Kernels of cuda, device 1\n  (10, 4): compiled" in out
+    assert "Kernels of opencl\n  (10, 4): general" in out
+    assert out.count("Kernels of") == 2
+
+
 def test_several_workers_have_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     each = [{"worker": index, "pid": 4711 + index, "cpu": index, "cpu_s": 1.5, "flows": 3} for index in range(2)]
     render.show(document({**STATUS, "workers": {"each": each, "deaths": 0}}))
     assert "4712" in capsys.readouterr().out
     render.show(document({**STATUS, "workers": {"each": each[:1], "deaths": 0}}))
     assert "4711" not in capsys.readouterr().out
+
+
+def test_the_queues_of_a_tun_say_what_was_moved_and_why() -> None:
+    why = "2 buckets of flows from worker 0 to 1: busy 97% and 2%"
+    packets = {"steering": "program", "queues": [126, 130], "moved_buckets": 2, "followed_buckets": 1, "moves": [why]}
+    tun = {"name": "vantun0", "packets": packets}
+    shown = "\n".join(str(part) for part in document({"tun": tun}).renderables)
+    assert "buckets 126, 130; moved 2, with the peer 1" in shown
+    assert why in shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -11,12 +12,16 @@ from typing import Any, cast
 
 import pytest
 
+from drivers.errors import SystemCallError
+from drivers.linux.tun_steering import TunSteering
 from tests.unit.vantun.dataplane.worker_pair import lane_pair
 from vantun.config_accel import DEFAULT_ACCEL
 from vantun.control import crew as crew_module
+from vantun.control import crew_tunnel
 from vantun.control.crew import Crew
 from vantun.control.crew_numbers import SHIFT
 from vantun.control.crew_tun import CrewTun
+from vantun.control.recruits import Recruits
 from vantun.control.slices import FIRST_NUMBER
 from vantun.dataplane.config import DataplaneConfig
 from vantun.dataplane.events import FlowOpened, LaneMoved, SessionRestarted
@@ -24,10 +29,15 @@ from vantun.dataplane.ports import RefusalCode
 from vantun.errors import WorkerError
 from vantun.lanes import LaneSpec
 from vantun.tun_messages import AddTun, AttachTun, OpenTun, SetPacketRules, SetTunRoutes, TunFlow
-from vantun.udp_messages import AskUdp, CloseUdp, JudgeUdp, MoveUdp, OpenUdp, UdpAction, UdpKind, UdpVerdict
+from vantun.udp_messages import AskUdp, JudgeUdp, NotePorts, UdpAction, UdpVerdict
 from vantun.worker_messages import AddPeer, JoinMesh, StreamReply, UserRate
 
 SESSION = 77
+
+
+def refuse(_descriptor: int, _row: object) -> TunSteering:
+    """Be a kernel that does not let us choose a TUN's queues."""
+    raise SystemCallError("loading a program", errno.EPERM, "be root")
 
 
 class Link:
@@ -54,6 +64,7 @@ class Link:
         self.told.append("begin")
 
     async def replace(self) -> None:
+        self.serving = True
         self.told.append("replace")
 
     async def close(self) -> None:
@@ -109,7 +120,7 @@ class Scene:
         self.workers = workers
 
     async def __aenter__(self) -> Scene:
-        self.crew = await Crew.start(DataplaneConfig(), DEFAULT_ACCEL, self.owner, self.workers)
+        self.crew = await Crew.start(Recruits(DataplaneConfig(), DEFAULT_ACCEL), self.owner, self.workers)
         self.links = cast("list[Link]", self.crew._links)
         for part in range(2):
             self.crew.add_lane(lane(part, part))
@@ -193,27 +204,6 @@ def test_new_flows_go_to_the_slice_with_least_to_do_and_never_to_a_dead_worker(s
     play(scene, act)
 
 
-def test_udp_sockets_stay_with_their_worker(scene: Scene) -> None:
-    def act(scene: Scene) -> None:
-        def opened(kind: UdpKind, session: int) -> int:
-            return scene.crew.open_udp(session, kind, socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-
-        waiting = opened(UdpKind.FORWARD, 0)
-        assert scene.crew.serves(0, waiting)
-        scene.crew.load.begin(0)
-        number = opened(UdpKind.SOCKS5, SESSION)
-        (told,) = scene.links[1].taken(OpenUdp)
-        assert (told.number, told.session) == (number, scene.number(1))
-        assert scene.crew.serves(1, number)
-        scene.crew.move_udp(number, 0)
-        scene.crew.add_lane(lane(0, 0, session=88))
-        scene.crew.move_udp(number, 88)  # a session without a slice there: it waits for one that has
-        scene.crew.close_udp(number)
-        assert scene.links[1].told == [MoveUdp(number, 0), MoveUdp(number, 0), CloseUdp(number)]
-
-    play(scene, act)
-
-
 def test_an_answer_to_a_worker_that_has_died_reaches_nobody(scene: Scene) -> None:
     def act(scene: Scene) -> None:
         listener = scene.links[1].listener
@@ -237,27 +227,33 @@ def test_a_new_worker_is_told_what_the_one_before_knew(scene: Scene) -> None:
             queues = [os.open("/dev/null", os.O_RDWR) for _ in range(2)]
             used: list[tuple[int, bool]] = []
             crew.add_tun(1, queues, client=True, offloads=3)
-            crew._tun = CrewTun(queues, lambda descriptor, wanted: used.append((descriptor, wanted)))
+            crew._tunnel.tun = CrewTun(
+                queues, use=lambda descriptor, wanted: used.append((descriptor, wanted)), steer=refuse
+            )
             crew.set_packet_rules(b"x")
             crew.judge_udp(7, judged=True)
             crew.limit_users([UserRate("alice", 1.0, 2.0)])
             crew.limit_users([UserRate("bob", 1.0, 2.0)])
             crew.set_tun_routes(SESSION, ["10.0.0.2"], [])
             crew.open_tun(SESSION)
+            scene.links[0].listener.on_event(TunFlow(SESSION, True, 0))
             link.listener.on_event(TunFlow(scene.number(1), True, 0))
+            assert scene.links[0].taken(SetTunRoutes)[-1] == SetTunRoutes(SESSION, ("10.0.0.2",), (), away=1)
             link.told.clear()
-            scene.links[0].told.clear()
+            link.serving = False
             link.listener.on_worker_lost("killed")
+            assert scene.links[0].taken(SetTunRoutes) == [SetTunRoutes(SESSION, ("10.0.0.2",), ())]
             await crew.replace(1)
             assert link.told == [
                 "replace",
                 AddPeer(0),
                 JoinMesh(1),
+                NotePorts(1),
                 SetPacketRules(b"x"),
                 JudgeUdp(True, 7),
                 ("limit_users", (UserRate("bob", 0.5, 1.0),)),
                 AddTun(1, True, False, 3),
-                SetTunRoutes(scene.number(1), ("10.0.0.2",), ()),
+                SetTunRoutes(scene.number(1), ("10.0.0.2",), (), away=0),
                 OpenTun(scene.number(1)),
             ]
             assert not scene.links[0].told
@@ -285,7 +281,7 @@ def test_packets_flow_on_workers_that_have_a_queue(scene: Scene) -> None:
 def test_the_owner_hears_of_the_first_slices_flow_and_another_is_opened_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew_module, "_AGAIN", 0.0)
+    monkeypatch.setattr(crew_tunnel, "_AGAIN", 0.0)
 
     async def run() -> None:
         async with scene:
@@ -323,6 +319,7 @@ def test_snapshots_are_of_sessions(scene: Scene) -> None:
                     "engine_watch": [{"operation": "seal", "engine": "simd", "fallback": bool(part), "redone": 1}],
                     "worker": {"pid": 0, "cpu_s": 1.5, "cpu_wait_s": None if part else 0.1},
                     "tun": {"packets": {"in": 1}, "sessions": [{"session": name, "open": True}]},
+                    "udp_flows": {"relays": 1, "associations": 2, "sources": 10 * part, "destinations": 50},
                 }
             taken: Any = await scene.crew.snapshot()
             (path,) = taken["lanes"]
@@ -344,6 +341,7 @@ def test_snapshots_are_of_sessions(scene: Scene) -> None:
             assert taken["tun"]["packets"] == {"in": 2}
             assert taken["tun"]["sessions"] == [{"session": f"{SESSION:x}", "open": True}]
             assert [row["sent_bytes"] for row in taken["each"]] == [10, 11]
+            assert [row["udp"] for row in taken["each"]] == [3, 13]
             assert taken["crew"] == 2
             answer = scene.links[0].snapshot
             scene.links[0].snapshot = _busy  # type: ignore[method-assign]

@@ -1,8 +1,7 @@
-"""What a crew is made of: slices and their places, loads, numbers, and the queues of a TUN."""
+"""What a crew is made of: slices and their places, loads, and numbers."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 
 from hypothesis import given
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 from vantun.control.crew_limits import SPARE, CrewLimits
 from vantun.control.crew_load import BUSY, CrewLoad
 from vantun.control.crew_numbers import SHIFT, numbered, own, question
-from vantun.control.crew_tun import CrewTun
 from vantun.control.places import MAX_SLICES, MOST_PLACES, Places
 from vantun.control.slices import Slices
 from vantun.worker_messages import UserRate
@@ -42,23 +40,6 @@ def test_places_begin_with_the_least_loaded_worker_and_have_a_bound() -> None:
     assert full.take(MOST_PLACES, 4) == (0,), "one slice each, where workers have many"
     full.forget(0)
     full.forget(0)
-
-
-def test_the_kernel_has_the_queues_that_every_session_can_use() -> None:
-    async def run() -> list[tuple[int, bool]]:
-        used: list[tuple[int, bool]] = []
-        tun = CrewTun((10, 11, 12), lambda descriptor, wanted: used.append((descriptor, wanted)))
-        for session, workers in ((1, (0, 1, 2)), (2, (0, 2))):
-            for worker in workers:
-                tun.flow(session, worker, is_open=True)
-            tun.settle()
-        tun.forget(2)
-        tun.settle()
-        tun.lost(2)
-        tun.close()
-        return used
-
-    assert asyncio.run(run()) == [(11, True), (12, True), (11, False), (11, True), (12, False)]
 
 
 def test_a_busy_worker_counts_for_more_and_probes_for_nothing() -> None:

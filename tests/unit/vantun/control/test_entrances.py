@@ -28,9 +28,17 @@ class Worker:
     def __init__(self) -> None:
         self.said: list[tuple[Any, ...]] = []
         self.ports: list[int] = []
+        self.places: tuple[int, ...] = (0,)
+        self.workers: list[int] = []
 
-    def open_udp(self, session: int, kind: UdpKind, sock: socket.socket, *, target: str, idle: float) -> int:
+    def udp_places(self, session: int) -> tuple[int, ...]:
+        return self.places if session else ()
+
+    def open_udp(
+        self, session: int, kind: UdpKind, sock: socket.socket, *, target: str, idle: float, worker: int
+    ) -> int:
         self.said.append(("open", session, kind.value, target, idle))
+        self.workers.append(worker)
         self.ports.append(sock.getsockname()[1])
         sock.close()
         return len(self.ports)
@@ -51,7 +59,7 @@ def config(folder: Path, text: str) -> ClientConfig:
     return load_client(file)
 
 
-def play(settings: ClientConfig, scenario: Scenario) -> None:
+def play(settings: ClientConfig, scenario: Scenario, workers: int = 1) -> None:
     carried: list[Endpoint] = []
 
     async def carry(target: Endpoint, sock: socket.socket, _reply: StreamReply, _first: bytes) -> RefusalCode | None:
@@ -64,7 +72,7 @@ def play(settings: ClientConfig, scenario: Scenario) -> None:
 
     async def run() -> None:
         dialer = Dialer(AccessList(guard=Guard.NONE), Resolver(), carry)
-        made = await Entrances.start(settings, Resolver(), dialer, Associations(nowhere))
+        made = await Entrances.start(settings, Resolver(), dialer, Associations(nowhere), workers)
         try:
             async with asyncio.timeout(30):
                 await scenario(made, carried)
@@ -115,12 +123,12 @@ def test_proxies_on_one_port_and_on_two(tmp_path: Path) -> None:
 
 
 def test_udp_sockets_outlive_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unprivileged(host: str, _port: int) -> socket.socket:
+    def unprivileged(host: str, _port: int, _count: int) -> list[socket.socket]:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind((host, 0))
-        return sock
+        return [sock]
 
-    monkeypatch.setattr(udp_entrances, "bind_tproxy", unprivileged)
+    monkeypatch.setattr(udp_entrances, "bind_tproxies", unprivileged)
     listen = port()
     text = f"udpForwarding: [{{listen: '127.0.0.1:{listen}', remote: 'dns.test:53', timeout: 9s}}]\n"
     text += "udpTProxy: {listen: '127.0.0.1:2500'}\n"
@@ -140,6 +148,50 @@ def test_udp_sockets_outlive_a_worker(tmp_path: Path, monkeypatch: pytest.Monkey
 
     play(config(tmp_path, text), scenario)
     assert second.said[-2:] == [("close", 1), ("close", 2)]
+
+
+def forward(folder: Path) -> ClientConfig:
+    return config(folder, f"udpForwarding: [{{listen: '127.0.0.1:{port()}', remote: 'dns.test:53'}}]\n")
+
+
+def test_every_worker_serves_a_socket_and_one_that_dies_costs_the_others_nothing(tmp_path: Path) -> None:
+    link: Any = Worker()
+    link.places = (0, 1, 2)
+
+    async def scenario(made: Entrances, _carried: list[Endpoint]) -> None:
+        made.begin(link)
+        made.move(7)
+        assert link.workers == [0, 1, 2]
+        assert len(set(link.ports)) == 1
+        assert [said for said in link.said if said[0] != "open"] == [("move", 1, 7), ("move", 2, 7), ("move", 3, 7)]
+        link.said.clear()
+        made.rejoin(link, lambda number: number == 2)
+        assert link.said == [("close", 2), ("open", 7, "forward", "dns.test:53", 60.0)]
+        assert link.workers[3:] == [1]
+        assert link.ports[3] == link.ports[1]
+
+    play(forward(tmp_path), scenario, 3)
+
+
+def test_a_session_of_fewer_slices_is_served_by_the_workers_that_have_one(tmp_path: Path) -> None:
+    link: Any = Worker()
+    link.places = (1,)
+
+    async def scenario(made: Entrances, _carried: list[Endpoint]) -> None:
+        made.begin(link)
+        made.move(7)
+        opened = ("open", 7, "forward", "dns.test:53", 60.0)
+        assert link.said[2:] == [("close", 1), opened, ("move", 2, 7)]
+        assert link.workers == [0, 1, 1]
+        link.said.clear()
+        link.places = (0, 1)
+        made.move(0)
+        assert link.said == [("move", 3, 0), ("move", 2, 0)]
+        made.move(8)
+        assert link.said[2] == ("close", 3), "it comes home"
+        assert link.workers == [0, 1, 1, 0]
+
+    play(forward(tmp_path), scenario, 2)
 
 
 def test_a_port_that_is_taken_opens_nothing(tmp_path: Path) -> None:

@@ -162,3 +162,15 @@ def test_a_hello_of_an_older_client_has_no_backup() -> None:
     assert decode(cbor2.dumps(plain)) == (1, replace(new, backup=0))
     with pytest.raises(ProtocolError, match="backup"):
         decode(cbor2.dumps({**plain, "backup": 2}))
+
+
+@pytest.mark.parametrize("resets", [(bytes(16),), (bytes(16), bytes(15)), (bytes(16),) * 3])
+def test_a_welcome_has_a_reset_for_each_further_slice_or_for_none(resets: tuple[bytes, ...]) -> None:
+    cids = (b"slice  1", b"slice  2")
+    good = Welcome(
+        1, 0, bytes(32), bytes(1088), Suite.AES_128_GCM, bytes(8), (), 0, bytes(16), cids, (bytes(16), bytes(16))
+    )
+    assert decode(encode(1, good)[LENGTH_SIZE:]) == (1, good)
+    encode(1, replace(good, resets=()))
+    with pytest.raises(ValueError, match="reset"):
+        encode(1, replace(good, resets=resets))

@@ -43,6 +43,9 @@ def document(**changes: Any) -> dict[str, Any]:
                 ],
             }
         ],
+        "gpu_services": [
+            {"engine": "cuda", "device": 1, "state": "serving", "clients": 8, "jobs": 90, "launches": 30, "restarts": 2}
+        ],
         "stages": [{"name": "seal", "calls": 2, "packets": 64, "ns": 5_000}],
         "drops": {"replay": 4},
         "flows": {"open": 9},
@@ -76,6 +79,11 @@ def test_names_units_and_labels() -> None:
     assert found["vantun_engine_slowness_ratio", software] == 1.5
     assert found["vantun_engine_rows_total", (("kind", "fec.encode"), ("outcome", "redone"))] == 7
     assert found["vantun_engine_fallback", (("kind", "fec.encode"),)] == 1
+    gpu = (("device", "1"), ("name", "cuda"))
+    assert (found["vantun_gpu_service_up", gpu], found["vantun_gpu_service_clients", gpu]) == (1, 8)
+    assert found["vantun_gpu_service_batches_total", gpu] == 90
+    assert found["vantun_gpu_service_launches_total", gpu] == 30
+    assert found["vantun_gpu_service_restarts_total", gpu] == 2
     assert found["vantun_packets_receive_total", ()] == 30
     assert found["vantun_engine_info", (("kind", "fec.encode"), ("name", "simd"))] == 1
     assert found["vantun_stage_seconds_total", (("stage", "seal"),)] == 5e-6
@@ -159,10 +167,25 @@ def test_every_counter_is_a_field_that_the_data_plane_reports() -> None:
 def test_a_sum_over_workers_goes_on_when_one_is_lost_and_tells_them_apart() -> None:
     exporter = Exporter()
     path = (("path", "dsl"), ("peer", "192.0.2.1:443"))
-    each = [{"worker": number, "cpu_s": 1.5 + number, "flows": 2} for number in range(2)]
+    each = [{"worker": number, "cpu_s": 1.5 + number, "flows": 2, "udp": 3} for number in range(2)]
     for value in (1000, 400, 450):
         exporter.look({**document(received_bytes=value), "crew": 2, "workers": {"each": each}})
     found = samples(exporter)
     assert found["vantun_path_receive_bytes_total", path] == 1050
     assert found["vantun_each_worker_cpu_seconds_total", (("worker", "1"),)] == 2.5
     assert found["vantun_each_worker_flows", (("worker", "0"),)] == 2
+    assert found["vantun_each_worker_udp", (("worker", "1"),)] == 3
+
+
+def test_flows_that_were_moved_are_counted_in_a_status_and_in_a_snapshot() -> None:
+    said = {"moved_buckets": 3, "followed_buckets": 5, "handed_over": 7}
+    for tun in ({**said, "packets": {"out": 1}}, {"name": "vantun0", "packets": said}):
+        exporter = Exporter()
+        exporter.look({"role": "server", "tun": tun})
+        found = samples(exporter)
+        assert found["vantun_tun_moved_buckets_total", (("by", "load"),)] == 3
+        assert found["vantun_tun_moved_buckets_total", (("by", "peer"),)] == 5
+        assert found["vantun_tun_handed_over_packets_total", ()] == 7
+    exporter = Exporter()
+    exporter.look({"role": "server", "tun": {"packets": {"out": 1}}})
+    assert not any("vantun_tun" in name for name, _ in samples(exporter))

@@ -62,6 +62,11 @@ def test_a_missing_inner_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         check_library()
 
 
+def test_what_the_handshake_needed_is_given_back(server: ServerPaths, visitor: Visitor) -> None:
+    for quic in (far_end(server).http.quic, visitor.quic):
+        assert [buffer.capacity for buffer in quic._crypto_buffers.values()] == [0, 0, 0]
+
+
 def test_windows_slide_and_stay_as_wide(server: ServerPaths, visitor: Visitor) -> None:
     stream = visitor.http.request(UPLOAD)
     for _ in range(40):

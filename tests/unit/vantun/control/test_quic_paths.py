@@ -20,13 +20,7 @@ from vantun.control.path_events import (
     SessionIdentity,
     SessionUnknownError,
 )
-from vantun.control.session_messages import (
-    ListenAnswer,
-    ListenCode,
-    ListenRequest,
-    SessionAnswer,
-    Transport,
-)
+from vantun.control.session_messages import ListenAnswer, ListenCode, ListenRequest, SessionAnswer, Transport
 from vantun.control.sessions import SESSION_LINGER
 from vantun.errors import AuthenticationError, CertificateError
 from vantun.lab.link import LinkProfile
@@ -231,6 +225,25 @@ def test_only_a_client_makes_the_server_speak_twice(pair: Pair) -> None:
     twice = [seen.count(data) == 2 for data in dict.fromkeys(seen)]
     assert not twice[0], "the handshake is that of any web server"
     assert twice[-1], "the Welcome"
+
+
+def test_for_a_second_after_the_welcome_the_server_answers_twice_and_then_never_again(pair: Pair) -> None:
+    lane = up(pair, 0).lane
+    began = pair.now
+    pair.seen.clear()
+    pair.run(0.5)
+    pair.paths[0].touch(lane.session, lane.path, pair.now, at_once=True)  # as when a worker has died
+    pair.run(0.2)
+    answers = [data for to_server, data in pair.seen if not to_server]
+    assert len(answers[-1]) == 33, "a short header and an acknowledgement"
+    assert answers.count(answers[-1]) == 2
+    pair.run(began + 1.0 - pair.now)
+    pair.seen.clear()
+    for _ in range(5):
+        pair.paths[0].touch(lane.session, lane.path, pair.now, at_once=True)
+        pair.run(0.6)
+    assert len(pair.seen) >= 10
+    assert len(set(pair.seen)) == len(pair.seen)
 
 
 def test_rates_meet(folder: Path) -> None:

@@ -23,6 +23,8 @@ class Worker:
         self.opened: list[tuple[int, str]] = []
         self.alive = {1, 2, 3}
         self.udp: dict[int, tuple[int, str, int]] = {}
+        self.places: tuple[int, ...] = (0,)
+        self.workers: list[int] = []
         self.closed: list[int] = []
 
     def open_flow(self, session: int, target: str, sock: socket.socket, reply: StreamReply, first: bytes = b"") -> None:
@@ -30,8 +32,13 @@ class Worker:
         self.opened.append((session, target))
         sock.close()
 
-    def open_udp(self, session: int, kind: UdpKind, sock: socket.socket, *, target: str = "") -> int:
+    def udp_places(self, session: int) -> tuple[int, ...]:
+        assert session in self.alive
+        return self.places
+
+    def open_udp(self, session: int, kind: UdpKind, sock: socket.socket, *, target: str = "", worker: int) -> int:
         assert kind is UdpKind.REVERSE
+        self.workers.append(worker)
         self.udp[len(self.udp) + 1] = (session, target, sock.getsockname()[1])
         sock.close()
         return len(self.udp)
@@ -81,6 +88,20 @@ def test_udp(host: str) -> None:
         assert made.status()[0]["protocol"] == "udp"
         await made.forget(1)
         assert worker.closed == [1]
+
+    play(scenario, "*:*")
+
+
+def test_udp_is_listened_for_by_every_worker_that_has_a_slice() -> None:
+    async def scenario(made: ReverseListeners, worker: Worker) -> None:
+        worker.places = (2, 0)
+        answer = await made.request(1, "alice", replace(ANY, listener=4, transport=Transport.UDP))
+        assert worker.workers == [2, 0]
+        assert {port for _, _, port in worker.udp.values()} == {answer.port}
+        made.resume(lambda number: number == 2)
+        assert (worker.workers[2:], worker.closed) == ([0], [2])
+        await made.forget(1)
+        assert worker.closed == [2, 1, 3]
 
     play(scenario, "*:*")
 

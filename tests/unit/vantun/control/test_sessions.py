@@ -30,6 +30,19 @@ def test_old_tokens_make_room_for_new_ones() -> None:
     authority.join("", session, last, 1)
 
 
+def test_all_paths_may_join_at_the_same_time() -> None:
+    """Tokens that are under way stay valid, however many new ones other paths are given meanwhile."""
+    authority = SessionAuthority()
+    session = authority.begin("", 0)
+    known = list(authority.tokens(session))
+    under_way: list[bytes] = [known.pop() for _ in range(4)]
+    for path in range(1, MAX_PATHS):
+        authority.join("", session, under_way.pop(0), path)
+        fresh = list(authority.tokens(session))
+        if path == 1:  # the only Welcome that the client sees before it has sent everything
+            under_way += [fresh.pop() for _ in range(MAX_PATHS - 1 - 4)]
+
+
 def test_bounds() -> None:
     authority = SessionAuthority(most=1)
     session = authority.begin("", 0)

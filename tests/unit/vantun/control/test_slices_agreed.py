@@ -68,7 +68,7 @@ def test_a_second_path_finds_its_slices_where_they_are(folder: Path) -> None:
 
 def test_a_server_that_knows_no_slices_grants_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def old(*fields: object) -> Welcome:
-        return replace(Welcome(*fields), slices=())  # type: ignore[arg-type]
+        return replace(Welcome(*fields), slices=(), resets=())  # type: ignore[arg-type]
 
     monkeypatch.setattr(server_path, "Welcome", old)
     near, _ = up(made(folder, 2), 0, 4)
@@ -78,7 +78,7 @@ def test_a_server_that_knows_no_slices_grants_one(folder: Path, monkeypatch: pyt
 
 def test_more_slices_than_were_offered_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def greedy(*fields: object) -> Welcome:
-        return replace(Welcome(*fields), slices=(b"slice  1", b"slice  2"))  # type: ignore[arg-type]
+        return replace(Welcome(*fields), slices=(b"slice  1", b"slice  2"), resets=())  # type: ignore[arg-type]
 
     monkeypatch.setattr(server_path, "Welcome", greedy)
     pair = made(folder, 1)

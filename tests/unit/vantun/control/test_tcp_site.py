@@ -235,8 +235,7 @@ def test_another_certificate_for_new_connections(config: ServerConfig, tmp_path:
         async with served(config) as site:
             before = await shown(site)
             reader, writer = await connect(site)
-            context = tls_context(ServerTlsConfig(tmp_path / "b.pem", tmp_path / "b.key"))
-            site.reload(context, config.masquerade)
+            site.prepare(replace(config, tls=ServerTlsConfig(tmp_path / "b.pem", tmp_path / "b.key")))()
             assert await shown(site) != before
             writer.write(get())
             assert head(await reader.read())[2] == b"<p>front", "a connection that is there stays"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from drivers.errors import Unavailable
+from drivers.errors import DriverError, SystemCallError, Unavailable
 from drivers.linux.network import Route, Rule, RuleAction
-from drivers.linux.tun import TunOffload
+from drivers.linux.tun import TCP_OFFLOADS, TunDevice, TunOffload
 from tests.unit.vantun.control.tun_kernel import FakeKernel
 from vantun.control import tun_interface
 from vantun.control.tun_firewall import Firewall
@@ -119,6 +119,54 @@ def test_without_offloads(tmp_path: Path) -> None:
     interface = opened(FakeKernel(), tmp_path, offload=False)
     assert interface.device.offloads is TunOffload.NONE
     assert interface.report()["offloads"] == []
+
+
+def test_each_offload_that_a_kernel_refuses_is_named(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    kernel.missing = (
+        Unavailable("Linux 6.1 does not leave UDP superpackets to vantun0 (Invalid argument)", "use Linux 6.2"),
+        Unavailable("the TUN driver of Linux 6.1 refuses virtio-net headers on vantun0", "use another kernel"),
+    )
+    whats = [row["what"] for row in opened(kernel, tmp_path).fallbacks()]
+    assert whats == ["TUN without UDP superpackets", "TUN without virtio-net headers"]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Unavailable("the TUN driver of Linux 3.7 lacks features 0x100", "use a newer kernel").error(),
+        SystemCallError("creating the TUN interface vantun0", errno.EINVAL, "it is an interface of another kind"),
+    ],
+)
+def test_where_several_queues_are_refused_there_is_one(tmp_path: Path, refusal: DriverError) -> None:
+    def refuse(_name: str) -> TunDevice:
+        raise refusal
+
+    kernel = FakeKernel()
+    kernel.queues, kernel.open_first = 2, refuse
+    interface = opened(kernel, tmp_path)
+    assert len(interface.descriptors) == 1
+    [fallback] = interface.fallbacks()
+    assert (fallback["what"], fallback["reason"]) == ("TUN without a queue for every worker", str(refusal))
+
+
+def test_a_user_who_may_not_make_interfaces_is_told_what_to_do(tmp_path: Path) -> None:
+    def refuse(name: str) -> TunDevice:
+        raise SystemCallError(f"creating the TUN interface {name}", errno.EPERM, "run as root or give CAP_NET_ADMIN")
+
+    for queues in (1, 2):
+        kernel = FakeKernel()
+        kernel.queues, kernel.open_first, kernel.open_tun = queues, refuse, refuse
+        with pytest.raises(ResourceError, match=r"vantun0 failed: Operation not permitted; run as root or give"):
+            opened(kernel, tmp_path)
+
+
+def test_a_peer_that_takes_nothing_unfinished_is_sent_nothing_unfinished(tmp_path: Path) -> None:
+    interface = opened(FakeKernel(), tmp_path)
+    interface.leave([int(TCP_OFFLOADS)])
+    assert interface.device.offloads == TCP_OFFLOADS
+    interface.leave([int(TCP_OFFLOADS), 0])
+    assert interface.device.offloads == TunOffload.NONE
 
 
 def test_the_mark_is_that_of_the_slot(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from drivers.errors import Unavailable
 from drivers.linux.network import Network
-from drivers.linux.tun import ALL_OFFLOADS, TCP_OFFLOADS
+from drivers.linux.tun import ALL_OFFLOADS, TCP_OFFLOADS, TunOffload
 from tests.unit.vantun.control.tun_kernel import FakeKernel, FakeLink
 from vantun.config_tun import ServerTunConfig, TunUser
 from vantun.control.session_messages import Prefix, TunCode, TunRequest
@@ -209,7 +209,11 @@ def test_superpackets_that_one_client_cannot_write_are_read_for_none(tmp_path: P
     device = made.server.interface.device
     made.server.request(5, "alice", PEERS, replace(ASK, offloads=int(ALL_OFFLOADS)))
     assert device.offloads == ALL_OFFLOADS
-    made.server.request(6, "bob", PEERS, replace(ASK, offloads=0))
-    assert device.offloads == TCP_OFFLOADS  # every kernel writes these, whatever it reads
+    made.server.request(6, "bob", PEERS, replace(ASK, offloads=int(TCP_OFFLOADS)))
+    assert device.offloads == TCP_OFFLOADS
+    made.server.request(7, "carol", PEERS, replace(ASK, offloads=0))
+    assert device.offloads == TunOffload.NONE  # her kernel has no virtio-net headers
+    made.server.forget(7)
+    assert device.offloads == TCP_OFFLOADS
     made.server.forget(6)
     assert device.offloads == ALL_OFFLOADS

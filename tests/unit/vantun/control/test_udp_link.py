@@ -10,7 +10,7 @@ from vantun.udp_messages import NO_PEER, AttachUdp, CloseUdp, MoveUdp, OpenUdp, 
 def test_commands() -> None:
     link = Link()
     first = link.open_udp(7, UdpKind.SOCKS5, udp(), peer=("127.0.0.1", 5))
-    second = link.open_udp(0, UdpKind.FORWARD, udp(), target="a.example:53", idle=5, sources=9)
+    second = link.open_udp(0, UdpKind.FORWARD, udp(), target="a.example:53", idle=5, worker=3)
     link.move_udp(second, 7)
     link.close_udp(first)
     link.attach_udp(3, udp())
@@ -19,7 +19,7 @@ def test_commands() -> None:
     assert first != second
     assert link.posted == [
         OpenUdp(first, 7, UdpKind.SOCKS5, "", ("127.0.0.1", 5), 120.0, 1024),
-        OpenUdp(second, 0, UdpKind.FORWARD, "a.example:53", NO_PEER, 5.0, 9),
+        OpenUdp(second, 0, UdpKind.FORWARD, "a.example:53", NO_PEER, 5.0, 1024, 3),
         MoveUdp(second, 7),
         CloseUdp(first),
         AttachUdp(3, NO_PEER, 120.0),

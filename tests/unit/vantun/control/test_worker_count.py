@@ -9,7 +9,7 @@ from vantun.config_kinds import Kind
 from vantun.config_life import LIFE_KEYS, LifeConfig
 from vantun.control.worker_count import worker_count, worker_places
 
-REASON = "the kernel does not take the steering program: no"
+REASON = "the kernel has no SO_REUSEPORT: no"
 
 
 def cores(count: int) -> list[Place]:
@@ -21,7 +21,7 @@ def test_auto_leaves_half_of_the_cores_to_programs_and_kernel(usable: int, worke
     assert worker_count(LifeConfig(), cores(usable), "") == (workers, "")
 
 
-def test_a_number_is_what_was_asked_for_unless_the_kernel_does_not_steer() -> None:
+def test_a_number_is_what_was_asked_for_unless_the_kernel_does_not_share_a_port() -> None:
     assert worker_count(LifeConfig(workers=5), cores(1), "") == (5, "")
     assert worker_count(LifeConfig(workers=5), cores(8), REASON) == (1, REASON)
     assert worker_count(LifeConfig(workers=1), cores(8), REASON) == (1, "")

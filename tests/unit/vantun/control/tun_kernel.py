@@ -6,7 +6,7 @@ import errno
 from pathlib import Path
 from typing import cast
 
-from drivers.errors import SystemCallError
+from drivers.errors import SystemCallError, Unavailable
 from drivers.linux.nftables import Nft, NftError
 from drivers.linux.tun import ALL_OFFLOADS, TunDevice, TunOffload
 from tests.unit.drivers.linux.fake_network import FakeNetwork
@@ -24,7 +24,7 @@ class FakeDevice:
         self.name = name
         self.offloads = ALL_OFFLOADS
         self.takes = ALL_OFFLOADS
-        self.missing = ()
+        self.missing: tuple[Unavailable, ...] = ()
         self.closed = False
 
     def set_offloads(self, wanted: TunOffload) -> TunOffload:
@@ -69,6 +69,8 @@ class FakeKernel(Kernel):
         self.settings = {"ipv4/ip_forward": "0", "ipv6/conf/all/forwarding": "0", "ipv4/conf/all/src_valid_mark": "0"}
         self.devices: list[FakeDevice] = []
         self.busy = busy
+        self.missing: tuple[Unavailable, ...] = ()
+        """Of every device."""
         super().__init__(self._open, self.net, self.rules, self.settings.__setitem__, pause=0.0)
 
     def _open(self, name: str) -> TunDevice:
@@ -77,6 +79,7 @@ class FakeKernel(Kernel):
             raise SystemCallError(f"creating the TUN interface {name}", errno.EBUSY, "stop the program that holds it")
         self.net.add_link(name)
         self.devices.append(FakeDevice(name))
+        self.devices[-1].missing = self.missing
         return cast("TunDevice", self.devices[-1])
 
     def records(self, folder: Path) -> TunRecords:

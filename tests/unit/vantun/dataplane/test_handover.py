@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from drivers.batch import PacketBatch, packet_batch
+from drivers.linux import reuseport
 from drivers.linux.address import pack, unpack
 from drivers.linux.reuseport import bind_group, probe_steering
 from drivers.linux.udp_bind import bind_udp
@@ -263,4 +264,49 @@ def test_a_superpacket_for_two_workers_comes_apart() -> None:
         assert workers[0].handover.handed_over == workers[1].handover.taken == len(got[1])
     for each in workers:
         each.close()
+    poller.close()
+
+
+def test_without_steering_every_datagram_comes_to_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's hash gives all of a sender to one socket: that worker hands over what is not its own."""
+    monkeypatch.setattr(reuseport, "SO_ATTACH_REUSEPORT_CBPF", 9999)
+    group = bind_group(3, lambda port, shared: bind_udp("127.0.0.1", port, shared=shared))
+    assert not group.steered
+    target, poller = group.sockets[0].getsockname(), Poller()
+    got: list[list[bytes]] = [[], [], []]
+    strangers: list[bytes] = []
+    boxes = [inbox() for _ in range(3)]
+    workers = []
+
+    def receiver(worker: int) -> Receive:
+        def receive(batch: PacketBatch, count: int, _number: int) -> NDArray[np.int32]:
+            found = [data for data, _, _ in contents(batch, count)]
+            mine = [data[0] == 0x40 and data[1] == worker for data in found]
+            got[worker] += [data for data, own in zip(found, mine, strict=True) if own]
+            return np.flatnonzero(~np.array(mine)).astype(np.int32)
+
+        return receive
+
+    for worker, sock in enumerate(group.sockets):
+        sockets = WorkerSockets(
+            poller, receiver(worker), lambda _number, found: strangers.extend(each[0] for each in found), lambda: 0.0
+        )
+        sockets.handover.join(worker, boxes[worker][0])
+        for other in {0, 1, 2} - {worker}:
+            sockets.handover.connect(other, boxes[other][1].dup())
+        sockets.add(0, sock)
+        workers.append(sockets)
+    sent = [bytes([0x40, order % 3, order]).ljust(100, b"-") for order in range(90)]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for data in (*sent, b"\xc0 a handshake"):
+            sender.sendto(data, target)
+    while poller.wait(0.0):
+        pass
+    assert got == [[data for data in sent if data[1] == worker] for worker in range(3)]
+    assert strangers == [b"\xc0 a handshake"]
+    assert sum(each.handover.handed_over for each in workers) == sum(each.handover.taken for each in workers) == 60
+    for each in workers:
+        each.close()
+    for _, writing in boxes:
+        writing.close()
     poller.close()

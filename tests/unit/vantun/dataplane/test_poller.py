@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from vantun.dataplane import poller as module
 from vantun.dataplane.poller import IN, Poller
 
 
@@ -30,4 +31,26 @@ def test_without_an_event_the_time_passes(spin: float) -> None:
     began = time.monotonic()
     assert poller.wait(0.002, spin) == 0
     assert time.monotonic() - began >= 0.002
+    poller.close()
+
+
+def test_a_watch_gives_the_core_away_and_ends_when_somebody_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    yields: list[None] = []
+    away = 2 * module._AWAY
+
+    def taken() -> None:
+        yields.append(None)
+        time.sleep(away)
+
+    monkeypatch.setattr(os, "sched_yield", taken)
+    poller = Poller()
+    assert poller.wait(0.02, 0.01) == 0
+    assert len(yields) == 1
+    assert poller.away >= away
+    monkeypatch.setattr(os, "sched_yield", lambda: yields.append(None))
+    monkeypatch.setattr(module, "_AWAY", 60.0)  # whatever else this machine does
+    poller.wait(0.002, 0.002)
+    assert len(yields) > 1
+    poller.wait(0.001)
+    assert poller.away == 0.0
     poller.close()

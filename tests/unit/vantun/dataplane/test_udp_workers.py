@@ -11,7 +11,7 @@ from vantun.acl import AccessList
 from vantun.config_kinds import Endpoint
 from vantun.control.resolver import Resolver
 from vantun.control.udp_connector import UdpConnector
-from vantun.control.udp_ends import attach_reverse, bind_listener, bind_relay
+from vantun.control.udp_ends import attach_reverse, bind_listeners, bind_relay
 from vantun.dataplane.events import FlowOpened
 from vantun.udp_messages import FLOW_TARGET, REVERSE_TARGET, ResolveUdp, UdpClosed, UdpKind
 
@@ -46,7 +46,7 @@ def test_a_relay_a_forward_and_a_reverse_forward() -> None:
             assert (snapshot["associations"], snapshot["destinations"]) == (1, 1)
             pair.client.close_udp(number)
 
-            sock = bind_listener("127.0.0.1", 0)
+            (sock,) = bind_listeners("127.0.0.1", 0)
             forward = sock.getsockname()
             pair.client.open_udp(SESSION, UdpKind.FORWARD, sock, target=str(Endpoint(*where)))
             program.sendto(b"by forward", forward)
@@ -55,7 +55,7 @@ def test_a_relay_a_forward_and_a_reverse_forward() -> None:
             target.sendto(b"answer", source)
             assert await datagram(program) == (b"answer", forward)
 
-            sock = bind_listener("127.0.0.1", 0)
+            (sock,) = bind_listeners("127.0.0.1", 0)
             public = sock.getsockname()
             pair.server.open_udp(SESSION, UdpKind.REVERSE, sock, target="games")
             program.sendto(b"knock", public)

@@ -4,47 +4,109 @@ from __future__ import annotations
 
 import pytest
 
-from vantun.dataplane.wake import COALESCE, FEW, SPIN, Wake
+from vantun.dataplane.wake import (
+    BRIEF,
+    COALESCE,
+    FEW,
+    LONGEST,
+    MANY,
+    MEMORY,
+    PAUSE,
+    SHARE,
+    SPIN,
+    SPIN_LONGEST,
+    TAKEN,
+    Wake,
+)
 
 
-def turns(wake: Wake, gap: float, packets: int, count: int = 200) -> list[float]:
+def turns(wake: Wake, gap: float, moved: tuple[int, int], took: float = 0.0, count: int = 200) -> list[float]:
     """Make so many turns at a distance of ``gap`` seconds; return the rests."""
     rests = []
     for number in range(count):
-        wake.note(packets, 100.0 + number * gap, busy=True)
+        wake.note(moved, 100.0 + number * gap, busy=True, took=took)
         rests.append(wake.rest)
     return rests
 
 
-@pytest.mark.parametrize(("gap", "packets"), [(5e-3, 8), (1e-3, 2), (0.1, 15)])
-def test_questions_and_answers_never_wait(gap: float, packets: int) -> None:
-    assert set(turns(Wake(), gap, packets)) == {0.0}
+@pytest.mark.parametrize(("gap", "moved"), [(5e-3, (4, 4)), (1e-3, (2, 0)), (0.1, (0, 15))])
+def test_questions_and_answers_never_wait(gap: float, moved: tuple[int, int]) -> None:
+    assert set(turns(Wake(), gap, moved)) == {0.0}
 
 
-@pytest.mark.parametrize(("gap", "packets"), [(1e-4, 1), (1e-3, 10), (2e-4, 3)])
-def test_a_stream_is_gathered_soon_and_its_end_is_noticed(gap: float, packets: int) -> None:
+@pytest.mark.parametrize(("gap", "moved"), [(1e-4, (1, 0)), (1e-3, (5, 5)), (2e-4, (1, 2))])
+def test_a_stream_is_gathered_soon_and_its_end_is_noticed(gap: float, moved: tuple[int, int]) -> None:
     wake = Wake()
-    rests = turns(wake, gap, packets)
+    rests = turns(wake, gap, moved)
     assert rests[0] == 0.0
     assert set(rests[100:]) == {COALESCE}
-    wake.note(1, 100.0 + 200 * gap + 0.05, busy=True)
+    wake.note((1, 0), 100.0 + 200 * gap + 0.05, busy=True)
     assert wake.rest == 0.0
 
 
+def test_packets_that_go_one_way_are_gathered_for_as_long_as_bounds_the_share_of_turns() -> None:
+    took = 20e-6
+    assert turns(Wake(), 1e-3, (1, 10), took)[-1] == pytest.approx(took / SHARE, rel=1e-3)
+    assert turns(Wake(), 1e-3, (10, 1), 1.0)[-1] == LONGEST
+    assert turns(Wake(), 1e-3, (10, 1), 1e-6)[-1] == COALESCE
+
+
+def test_packets_that_go_both_ways_may_be_answers_and_are_not_kept_for_longer() -> None:
+    assert turns(Wake(), 1e-3, (6, 6), 1.0)[-1] == COALESCE
+
+
+@pytest.mark.parametrize("moved", [(20, 20), (40, 1), (1, 40)])
+def test_a_transfer_waits_for_rests_no_longer_than_a_flood_of_single_packets_needs(moved: tuple[int, int]) -> None:
+    gap = sum(moved) * MEMORY / (2 * MANY)
+    assert turns(Wake(), gap, moved, 1.0)[-1] == BRIEF
+    assert turns(Wake(), 3 * gap, moved, 1.0)[-1] >= COALESCE
+
+
 def test_a_full_turn_is_followed_at_once() -> None:
-    assert set(turns(Wake(), 1e-3, FEW)) == {0.0}
+    assert set(turns(Wake(), 1e-3, (0, FEW))) == {0.0}
+    assert set(turns(Wake(), 1e-3, (FEW // 2, FEW // 2))) == {0.0}
 
 
 def test_a_turn_without_effect_needs_no_rest() -> None:
     wake = Wake()
-    turns(wake, 1e-4, 5)
-    wake.note(0, 100.02, busy=False)
+    turns(wake, 1e-4, (5, 0))
+    wake.note((0, 0), 100.02, busy=False)
     assert (wake.rest, wake.spin) == (0.0, 0.0)
 
 
 def test_with_the_goal_latency_there_is_no_rest_and_what_follows_traffic_is_watched_for() -> None:
     wake = Wake(latency=True)
-    assert set(turns(wake, 1e-4, 5)) == {0.0}
+    assert set(turns(wake, 1e-5, (5, 0))) == {0.0}
     assert wake.spin == SPIN
-    wake.note(0, 100.5, busy=False)
+    wake.note((0, 0), 100.5, busy=False)
     assert wake.spin == 0.0
+
+
+def test_the_watch_lasts_until_the_next_packet_should_come_unless_that_is_far_away() -> None:
+    wake = Wake(latency=True)
+    turns(wake, 2e-3, (1, 1))
+    assert wake.spin == pytest.approx(4e-3, rel=0.01)
+    wake = Wake(latency=True)
+    turns(wake, SPIN_LONGEST, (1, 1))
+    assert wake.spin == SPIN
+
+
+def test_a_core_that_others_need_is_not_watched_on_for_longer_and_longer() -> None:
+    wake = Wake(latency=True)
+    wake.note((1, 1), 100.0, busy=True)
+    wake.note((1, 1), 100.001, busy=True, away=TAKEN / 2)  # a program has read what came
+    assert wake.spin > 0.0
+    wake.note((1, 1), 100.002, busy=True, away=TAKEN)
+    assert wake.spin == 0.0
+    wake.note((1, 1), 100.002 + 0.9 * PAUSE, busy=True)
+    assert wake.spin == 0.0
+    wake.note((1, 1), 100.002 + 1.1 * PAUSE, busy=True)
+    assert wake.spin > 0.0
+    wake.note((1, 1), 100.02, busy=True, away=TAKEN)
+    wake.note((1, 1), 100.02 + 1.1 * PAUSE, busy=True)
+    assert wake.spin == 0.0
+    wake.note((1, 1), 100.5, busy=True)
+    assert wake.spin > 0.0
+    wake.note((1, 1), 100.6, busy=True, away=TAKEN)
+    wake.note((1, 1), 100.6 + 1.1 * PAUSE, busy=True)
+    assert wake.spin > 0.0

@@ -105,7 +105,11 @@ def test_a_new_worker_knows_who_was_wrong(accel: AccelConfig, tmp_path: Path, mo
         try:
             program, target = await pair.stream()
             (tmp_path / "mood").write_text("denying")
-            await asyncio.gather(send(program, bytes(SIZE)), receive(target, SIZE))
+            for _ in range(100):  # on a busy machine it may miss a deadline first, and rest for a while
+                await asyncio.gather(send(program, bytes(SIZE)), receive(target, SIZE))
+                if device(await pair.client.snapshot())["until_cleared"]:
+                    break
+                await asyncio.sleep(0.1)
             assert device(await pair.client.snapshot())["until_cleared"]
             (tmp_path / "mood").unlink()
             os.kill(pair.client.pid, signal.SIGKILL)

@@ -287,7 +287,7 @@ def test_a_worker_survives_signals_and_garbage_and_ends_when_told() -> None:
         process = channel_of(link).process
         await link.close()
         assert heard.lost == []
-        assert process.returncode == 0
+        assert process.poll() == 0
 
     asyncio.run(scenario())
 

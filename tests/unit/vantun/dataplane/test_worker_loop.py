@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -153,6 +154,24 @@ def test_nothing_is_compiled_after_the_rehearsal(rig: Rig) -> None:
     rig.settle()
     after = compiled()
     assert {kernel for kernel in after - before if not kernel[0].startswith("vantun.lab")} == set()
+
+
+def test_what_is_watched_is_told_once_when_it_is_readable(rig: Rig) -> None:
+    """And may be closed by whoever is told."""
+    told: list[int] = []
+    descriptor = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def act() -> None:
+        told.append(descriptor)
+        os.close(descriptor)
+
+    rig.loop.watch(descriptor, act)
+    rig.loop.turn(0.0)
+    assert told == []
+    os.eventfd_write(descriptor, 1)
+    for _ in range(3):
+        rig.loop.turn(0.0)
+    assert told == [descriptor]
 
 
 def test_the_snapshot_tells_where_processor_time_went(rig: Rig) -> None:

@@ -18,7 +18,7 @@ from drivers.linux.udp import UdpOptions
 from drivers.linux.udp_bind import bind_udp
 from tests.unit.drivers.linux.fake_calls import FakeCalls
 from vantun.dataplane.poller import Poller
-from vantun.dataplane.stages.seal import Outgoing
+from vantun.dataplane.stages.depart import Outgoing
 from vantun.dataplane.worker_sockets import WorkerSockets
 
 SIZE = 100

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,11 @@ from drivers.errors import Capability, Unavailable
 from drivers.linux.probe import UdpProbe
 from vantun.doctor import network
 from vantun.doctor.finding import Finding, Level
+
+
+def tun(**arguments: Any) -> Finding:
+    (found,) = network.tun(**arguments)
+    return found
 
 
 def interface(root: Path, name: str, state: str, mtu: int) -> None:
@@ -46,7 +52,7 @@ def test_ipv6(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("needed", "level"), [(True, Level.PROBLEM), (False, Level.NOTE)])
-@pytest.mark.parametrize("check", [network.tun, network.packet_filter])
+@pytest.mark.parametrize("check", [tun, network.packet_filter])
 def test_what_only_tun_needs(check: Callable[..., Finding], needed: bool, level: Level) -> None:
     found = check(needed=needed, probe=lambda: Unavailable("it is missing", "install it"))
     assert found.level is level
@@ -54,10 +60,28 @@ def test_what_only_tun_needs(check: Callable[..., Finding], needed: bool, level:
     assert found.fix == "install it"
 
 
-@pytest.mark.parametrize("check", [network.tun, network.packet_filter])
+@pytest.mark.parametrize(("needed", "level"), [(True, Level.WARNING), (False, Level.NOTE)])
+def test_flows_move_between_workers_by_a_program(needed: bool, level: Level) -> None:
+    found = network.tun_steering(needed=needed, probe=lambda: "loading a program failed: no")
+    assert found.level is level
+    assert "no load is moved: loading a program failed: no" in found.text
+    assert network.tun_steering(needed=needed, probe=lambda: "").level is Level.OK
+
+
+@pytest.mark.parametrize("check", [tun, network.packet_filter])
 def test_what_tun_needs_is_there(check: Callable[..., Finding]) -> None:
     assert check(needed=True, probe=lambda: Capability("it")).level is Level.OK
     assert check(needed=False).level in (Level.OK, Level.NOTE)
+
+
+@pytest.mark.parametrize(("fact", "said"), [("vnet_hdr", "one by one"), ("multi_queue", "one worker")])
+def test_a_tun_driver_that_lacks_something(fact: str, said: str) -> None:
+    facts = {"vnet_hdr": True, "multi_queue": True, fact: False}
+    works, lacks = network.tun(needed=True, probe=lambda: Capability("TUN device", facts))
+    assert works.level is Level.OK
+    assert (lacks.level, lacks.subject) == (Level.WARNING, f"TUN {fact}")
+    assert said in lacks.text
+    assert lacks.fix
 
 
 def test_offloads_show_the_reason_and_the_next_step() -> None:

@@ -103,11 +103,7 @@ def test_what_is_read_into_rows_arrives_among_what_is_copied(steps: list[tuple[i
     network.client.plane.readable(port.handle)
     network.run(now + 2.0)
     got = network.accepted_packets["tun:"].bodies
-    near = network.client.plane.snapshot()["packets"]
-    assert isinstance(near, list)
-    rest = iter(sent)
-    assert all(any(one == other for other in rest) for one in got)
-    assert got == sent or near[0]["expired"]  # a path that is just being measured may be too slow for the deadline
+    assert got == sent
     for end in (network.client, network.server):
         check_tables(end.plane)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -68,3 +70,24 @@ def test_a_primary_lane_that_is_full_is_waited_for(tables: Tables) -> None:
     _settle(tables.root)
     assert int(_choose(tables.root, BULK, _FRESH)) == -1
     tables.lane[PRIMARY]["tokens"] = 1e6
+
+
+def test_what_is_spread_goes_by_one_lane_for_a_while(tables: Tables) -> None:
+    for lane in (PRIMARY, BACKUP):
+        tables.lane[lane]["state"] = ACTIVE
+        tables.lane[lane]["backup"] = 0
+        tables.lane[lane]["tokens"] = 1e5 * (1 + lane)
+    _settle(tables.root)
+    tables.session[0]["run"] = 0
+    took = []
+    for _ in range(200):
+        took.append(int(_choose(tables.root, BULK, _FRESH)))
+        tables.lane[took[-1]]["tokens"] -= 1200.0
+    runs = [len(list(group)) for _, group in itertools.groupby(took)]
+    assert set(took) == {PRIMARY, BACKUP}
+    assert min(runs[:-1]) >= 32
+    tables.session[0]["run"] = 0
+    lane = int(_choose(tables.root, BULK, _FRESH))
+    tables.lane[lane]["tokens"] = 0.0
+    assert int(_choose(tables.root, BULK, _FRESH)) == 1 - lane, "a lane that has no room ends its run"
+    tables.lane[BACKUP]["backup"] = 1

@@ -1,0 +1,221 @@
+"""Turns without Python: two workers over loopback, with a pair of datagram sockets in each device's place."""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from accel.lease import LEFT
+from drivers.linux.tun import VNET_HEADER, TunOffload
+from drivers.linux.udp_bind import bind_udp
+from tests.packets import PLAIN, UDP, packet, transport
+from tests.unit.vantun.dataplane.worker_pair import SESSION, SMALL, lane_pair
+from vantun.config import AccelConfig
+from vantun.dataplane import fast_path, tun_port
+from vantun.dataplane.events import FlowOpened
+from vantun.dataplane.pipeline import Dataplane
+from vantun.dataplane.warm import warm
+from vantun.dataplane.worker_engines import choose_engines, open_engines
+from vantun.dataplane.worker_loop import WorkerLoop
+from vantun.tun_messages import AddTun, AttachTun, OpenTun, SetTunRoutes, TunLost
+from vantun.worker_messages import AddLane, AddSocket, Command, Message, Misses, Ping, Pong, decode, encode
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+CHOSEN = choose_engines(AccelConfig())
+NEAR, FAR = "10.8.0.2", "192.0.2.1"
+PATIENCE = 20_000
+"""Iterations, of a millisecond each when nothing happens, before a test gives up."""
+
+
+class Device:
+    """What TunPorts wants of a TunDevice."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.socket = socket.socket(fileno=descriptor)
+        self.socket.setblocking(False)
+        self.name, self.plain, self.takes = "pair", False, TunOffload.NONE
+        self.fileno, self.close = self.socket.fileno, self.socket.close
+
+
+class Worker:
+    """A worker without its process; ``device`` is the far end of its device."""
+
+    def __init__(self) -> None:
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control.setblocking(False)
+        self.plane = Dataplane(SMALL, open_engines(CHOSEN))
+        self.loop = WorkerLoop(self.plane, theirs)
+        self.loop.use_fast_path()
+        self.device, self._handed = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.device.setblocking(False)
+        self.heard: list[Message] = []
+
+    def say(self, command: Command, *sockets: socket.socket) -> None:
+        socket.send_fds(self.control, [encode(command)], [sock.fileno() for sock in sockets])
+        self.loop.turn(math.inf)
+
+    def begin(self, *, client: bool) -> None:
+        self.say(SetTunRoutes(SESSION, (NEAR,), ()))
+        self.say(AddTun(1, client=client, client_to_client=False, offloads=0), self._handed)
+
+    def step(self) -> None:
+        """Make turns until the control process, or a millisecond, wants one of Python."""
+        self.loop.step()
+        while True:
+            try:
+                self.heard.append(decode(self.control.recv(1 << 16)))
+            except BlockingIOError:
+                break
+            if isinstance(self.heard[-1], FlowOpened):
+                self.say(AttachTun(self.heard[-1].handle))
+
+    def bodies(self) -> list[bytes]:
+        """Return the packets that have come out of the tunnel."""
+        found = []
+        while True:
+            try:
+                found.append(self.device.recv(1 << 16)[VNET_HEADER:])
+            except BlockingIOError:
+                return found
+
+    def of(self, *names: str) -> int:
+        """Return a number of the snapshot."""
+        place: object = self.loop.snapshot()
+        for name in names:
+            place = place[int(name)] if isinstance(place, list) else place[name]  # type: ignore[index] # it is a dict
+        assert isinstance(place, int)
+        return place
+
+    def close(self) -> None:
+        self.control.close()
+        self.device.close()
+        self._handed.close()
+        self.loop.close()
+
+
+class Pair:
+    """A client and a server with lanes between them."""
+
+    def __init__(self, paths: int) -> None:
+        self.client, self.server = Worker(), Worker()
+        self.ports: list[tuple[int, int]] = []
+        for path in range(paths):
+            sockets = bind_udp("127.0.0.1", 0), bind_udp("127.0.0.1", 0)
+            self.ports.append((sockets[0].getsockname()[1], sockets[1].getsockname()[1]))
+            lanes = lane_pair(path, self.ports[path])
+            for worker, sock, lane in zip(self.both, sockets, lanes, strict=True):
+                worker.say(AddSocket(path), sock)
+                sock.close()
+                worker.say(AddLane(replace(lane, socket=path)))
+        for worker in self.both:
+            worker.begin(client=worker is self.client)
+        self.client.say(OpenTun(SESSION))
+        self.until(lambda: all("TunFlow" in str(worker.heard) for worker in self.both))
+        self.idle()
+
+    @property
+    def both(self) -> tuple[Worker, Worker]:
+        return self.client, self.server
+
+    def until(self, done: Callable[[], bool]) -> None:
+        for _ in range(PATIENCE):
+            if done():
+                return
+            for worker in self.both:
+                worker.step()
+        raise AssertionError("it does not come to its end")
+
+    def idle(self) -> None:
+        """Let the searches for the MTU end, and everything be acknowledged."""
+        for _ in range(300):
+            for worker in self.both:
+                worker.step()
+
+    def carry(self, near: Worker, far: Worker, wanted: list[bytes]) -> list[bytes]:
+        """Have ``near`` read packets, a few at a time, until all have come out at ``far``; return them."""
+        found: list[bytes] = []
+        waiting = list(wanted)
+
+        def done() -> bool:
+            for body in waiting[:8]:
+                near.device.send(PLAIN + body)
+            del waiting[:8]
+            found.extend(far.bodies())
+            return len(found) >= len(wanted)
+
+        self.until(done)
+        return found
+
+
+def numbered(count: int, source: str, target: str) -> list[bytes]:
+    """Return so many packets, no two of them equal."""
+    return [
+        packet(source, target, UDP, transport(UDP, payload=number.to_bytes(4, "big") + bytes(600)))
+        for number in range(count)
+    ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warmed() -> None:
+    """Compile every kernel first: a lane that hears nothing for as long as that takes is dead."""
+    warm(lambda: open_engines(CHOSEN))
+
+
+@pytest.fixture(params=[1, 2])
+def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    monkeypatch.setattr(tun_port, "TunDevice", SimpleNamespace(adopt=lambda descriptor, _takes: Device(descriptor)))
+    monkeypatch.setattr(fast_path, "LONGEST", 1e-3)
+    made = Pair(request.param)
+    yield made
+    for worker in made.both:
+        worker.close()
+
+
+def test_packets_pass_both_ways_without_python_and_everything_is_counted(pair: Pair) -> None:
+    there, back = numbered(400, NEAR, FAR), numbered(300, FAR, NEAR)
+    before = [worker.of("worker", "fast_turns") for worker in pair.both]
+    assert sorted(pair.carry(pair.client, pair.server, there)) == sorted(there)
+    assert sorted(pair.carry(pair.server, pair.client, back)) == sorted(back)
+    for worker, then in zip(pair.both, before, strict=True):
+        assert worker.of("worker", "fast_turns") - then >= 20
+    pair.idle()
+    assert pair.client.of("tun", "packets", "out") == pair.server.of("tun", "packets", "in") == len(there)
+    assert pair.server.of("tun", "packets", "out") == pair.client.of("tun", "packets", "in") == len(back)
+    for number in range(len(pair.ports)):
+        sent = [worker.of("udp", str(number), "send", "packets") for worker in pair.both]
+        got = [worker.of("udp", str(number), "receive", "packets") for worker in pair.both]
+        assert sent == got[::-1]
+        assert sent[0] > 0
+
+
+def test_what_an_engine_has_to_be_asked_for_is_done_where_the_turn_was_left(pair: Pair) -> None:
+    engines = [worker.plane.context.engines for worker in pair.both]
+    wanted = numbered(200, NEAR, FAR)
+    found: list[bytes] = []
+    for start in range(0, len(wanted), 20):
+        for each in engines:
+            each.seal.lease.view[LEFT] = each.open.lease.view[LEFT] = 1
+        found += pair.carry(pair.client, pair.server, wanted[start : start + 20])
+    assert sorted(found) == sorted(wanted)
+
+
+def test_a_stranger_is_told_of_and_a_command_answered_at_once(pair: Pair) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.sendto(b"hello, who is there?", ("127.0.0.1", pair.ports[0][0]))
+        pair.until(lambda: any(isinstance(message, Misses) for message in pair.client.heard))
+        told = next(message for message in pair.client.heard if isinstance(message, Misses))
+        assert told.datagrams == ((b"hello, who is there?", "127.0.0.1", stranger.getsockname()[1]),)
+    pair.client.control.send(encode(Ping(9)))
+    pair.until(lambda: Pong(9) in pair.client.heard)
+
+
+def test_a_device_that_is_gone_is_given_up(pair: Pair) -> None:
+    pair.server.device.close()
+    pair.client.device.send(PLAIN + numbered(1, NEAR, FAR)[0])
+    pair.until(lambda: any(isinstance(message, TunLost) for message in pair.server.heard))
