@@ -1,4 +1,4 @@
-"""Every figure that is demanded of the CPU engines, in one run: ``./dev bench engines [fec|aead|cost ...]``.
+"""Every figure that is demanded of the CPU engines, in one run: ``./dev bench engines [fec|aead|crc|cost ...]``.
 
 One thread on one CPU. All ratios are interleaved (accel/bench/contest.py): median and quartiles of the ratios of single
 rounds. It prints a Markdown table and writes it, with all figures as JSON, to benchmarks/results/. The opponents'
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from accel.bench.contest import Effort, pinned
-from benchmarks import engines_aead, engines_cost, engines_fec, engines_python
+from benchmarks import engines_aead, engines_cost, engines_crc, engines_fec, engines_python
 from benchmarks.engines_field import WRONG
 from benchmarks.engines_rows import REQUIREMENTS, Judgement, Row, judge, markdown
 from benchmarks.report import circumstances, result_name, save_at
@@ -51,6 +51,7 @@ def measure(areas: Sequence[str], isal: Path | None, effort: Effort) -> list[Jud
     programs: dict[str, Callable[[], list[Row]]] = {
         "fec": lambda: engines_fec.measure(engines_fec.find_libraries(isal), effort),
         "aead": lambda: engines_aead.measure(effort),
+        "crc": lambda: engines_crc.measure(effort),
         "cost": lambda: engines_cost.measure(effort),
     }
     rows = []

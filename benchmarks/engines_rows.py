@@ -53,6 +53,7 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
         Requirement("chacha20", "ChaCha20-Poly1305 vs OpenSSL EVP"),
         Requirement("aead-masked", "for information: other instruction sets, many keys"),
     ),
+    "crc": (Requirement("crc", "for information: CRC-32C of a unit, by vectors vs by the CRC instruction"),),
     "cost": (
         Requirement("batch-1", "AEAD at batch 1, per packet"),
         Requirement("registry", "registry overhead per batch"),

@@ -1,4 +1,4 @@
-"""VANTUN and other tunnels between two namespaces, in one interleaved run: ``./dev bench line [--quick | --soak S]``.
+"""VANTUN and other tunnels between two namespaces, in one interleaved run: ``./dev bench line``.
 
 Needs root. Two namespaces are joined by veth pairs; the processes of one side, and its iperf3, share core 0, those of
 the other side core 1 (``--no-pin``: all run where they like). Every subject takes its turn once in every round, and
@@ -17,14 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from benchmarks import line_memory, line_workers
+from benchmarks import line_loss, line_memory, line_workers
 from benchmarks.line_demands import Once, demands
 from benchmarks.line_full import Lab, Rounds, run_rounds, subjects_of
 from benchmarks.line_quick import quick
 from benchmarks.line_report import draw, markdown, medians, replace_section
 from benchmarks.line_soak import soak
 from benchmarks.line_town import PROFILES, LineError, Town
-from benchmarks.report import ROOT, circumstances, result_name, save_at
+from benchmarks.report import ROOT, circumstances, machine_name, result_name, save_at
 from drivers.errors import DriverError
 from vantun.errors import VantunError
 
@@ -46,6 +46,9 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="S",
         help="correctness under speed for S seconds instead (default: 60)",
     )
+    parser.add_argument(
+        "--loss", type=float, default=0.0, metavar="PERCENT", help="one TCP stream over links that lose so many packets"
+    )
     parser.add_argument("--seconds", type=float, default=0.0, help="of each transfer (default: 2; quick: 3)")
     parser.add_argument("--rounds", type=int, default=0, help="turns of every subject (default: 3; quick: 1)")
     parser.add_argument("--only", default="", metavar="NAME,...", help="these subjects only")
@@ -59,7 +62,9 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--kcptun-client", type=Path, metavar="PATH", help="a binary of kcptun's client")
     parser.add_argument("--kcptun-server", type=Path, metavar="PATH", help="and of its server")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write here, and FILE with .md and .svg")
-    parser.add_argument("--docs", action="store_true", help="put the tables into docs/measurements.md, too")
+    parser.add_argument(
+        "--docs", action="store_true", help="put the tables into docs/measurements.md, too, in place of this machine's"
+    )
     options = parser.parse_args(arguments)
     for name in _BINARIES:
         path = getattr(options, name)
@@ -69,6 +74,10 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--kcptun-client and --kcptun-server go together")
     if options.seconds < 0 or options.rounds < 0 or options.workers < 0:
         parser.error("--seconds, --rounds and --workers must not be negative")
+    if not 0 <= options.loss < 50:
+        parser.error("--loss must be a percentage below 50")
+    if options.loss:
+        options.profile = "software"  # each packet is to be lost by itself
     options.only = [name for name in options.only.split(",") if name]
     return options
 
@@ -135,8 +144,9 @@ def save(document: dict[str, object], options: argparse.Namespace) -> None:
         print(f"no picture: {error}")
     if options.docs:
         picture = f"![line rate](../benchmarks/results/{path.with_suffix('.svg').name})\n"
-        section = f"{head}{text}\n{picture}\nAll figures: `{path.name}`."
-        PAGE.write_text(replace_section(PAGE.read_text(encoding="utf-8"), section), encoding="utf-8")
+        section = f"**{machine_name()}.** {head}{text}\n{picture}\nAll figures: `{path.name}`."
+        page = replace_section(PAGE.read_text(encoding="utf-8"), section, machine_name())
+        PAGE.write_text(page, encoding="utf-8")
     print(f"{path.name}, .md and .svg written")
 
 
@@ -152,6 +162,18 @@ def save_soak(document: dict[str, object], options: argparse.Namespace) -> int:
         print(f"{'ok    ' if held else 'FAILED'} {name}")
     print(f"{path.name} written")
     return int(bool(document["failed"]))
+
+
+def save_loss(document: dict[str, object], options: argparse.Namespace) -> int:
+    """Write what a lossy run has shown; return 1 if something could not be measured."""
+    facts = circumstances()
+    path = options.json or result_name("line-loss")
+    text = str(document.pop("table"))
+    head = f"{facts['cpu']}, {facts['cores']} cores, kernel {facts['kernel']}, commit {facts['commit']}, "
+    head = f"# Line rate with loss\n\n{document['what']}: {head}{facts['date']}.\n\n"
+    save_at(path, {**facts, **document}, head + text)
+    print(f"\n{text}\n{path.name} and .md written")
+    return int(bool(document["problems"]))
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
@@ -175,6 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return quick(town, options)
             if options.soak:
                 return save_soak({"seconds": options.soak, **soak(town, options.soak, options.workers)}, options)
+            if options.loss:
+                return save_loss(line_loss.measure(town, options), options)
             document = measure(town, options)
     except VantunError as error:
         print(f"line: {error}", file=sys.stderr)

@@ -70,7 +70,7 @@ def tcp(lab: Lab, running: Running, streams: int, seconds: float) -> Values:
                 found[f"{name}_parity"] = parity_share(status, after)
             lab.profile[f"{direction}, {role}"] = [asdict(it) for it in stage_costs(status, after, now - busy)]
         found |= {f"{name}_mbit": took.mbit_s, f"{name}_cpu": took.cpu_s_per_gbit}
-        found[f"{name}_end_cpu"] = took.end_s_per_gbit
+        found |= {f"{name}_end_cpu": took.end_s_per_gbit, f"{name}_again": float(took.retransmits)}
     return found
 
 

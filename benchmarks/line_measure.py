@@ -52,16 +52,20 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return total / _TICK
 
 
-def pss_bytes(pids: Iterable[int]) -> int:
-    """Return the memory of processes, pages that several share divided among them."""
+def pss_bytes(pids: Iterable[int], *kinds: str) -> int:
+    """Return the memory of processes, pages that several share divided among them.
+
+    ``kinds`` are those of the lines of smaps_rollup that count, like ``Pss_Anon``; default: all memory.
+    """
     total = 0
     for pid in pids:
         with suppress(FileNotFoundError, ProcessLookupError):
-            total += parse_pss(Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8"))
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
+            total += sum(parse_pss(text, kind) for kind in kinds or ("Pss",))
     return total
 
 
-def parse_pss(text: str) -> int:
+def parse_pss(text: str, kind: str = "Pss") -> int:
     """Return the bytes that a smaps_rollup file tells.
 
     Raises
@@ -69,9 +73,9 @@ def parse_pss(text: str) -> int:
     LineError
         When it tells none.
     """
-    found = re.search(r"^Pss:\s+(\d+) kB$", text, re.MULTILINE)
+    found = re.search(rf"^{kind}:\s+(\d+) kB$", text, re.MULTILINE)
     if found is None:
-        raise LineError("smaps_rollup has no line Pss; Linux 4.14 or newer is needed")
+        raise LineError(f"smaps_rollup has no line {kind}; Linux 5.3 or newer is needed")
     return int(found[1]) * 1024
 
 

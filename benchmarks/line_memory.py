@@ -1,7 +1,10 @@
 """What a server holds: started, and more for every idle path and every idle flow (PSS of its control and its workers).
 
 The server is looked at before there is a client, because pages that both have would count half. What paths and flows
-add is the difference of two looks with the same processes around.
+add is the difference of two looks, without pages of files: how many others share a library changes from run to run.
+
+Two servers are never quite alike: CPython copies pages that it only reads, and which ones is chance. That is 0.5 MB of
+60, and 70 kB for each of seven paths, hence medians of several servers.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from statistics import median
 
 from benchmarks.line_full import Lab
 from benchmarks.line_measure import pss_bytes
@@ -18,7 +22,11 @@ from benchmarks.line_subjects import STREAM_PORT, Running, Vantun
 from benchmarks.line_town import LineError, wait_until
 
 PATHS = 8
+ROUNDS = 3
+"""Servers with one path, and with all."""
 FLOWS = 1000
+_OWN = ("Pss_Anon", "Pss_Shmem")
+"""What paths and flows take."""
 _REST = 2.0
 """Seconds from the last event to a look: what was allocated for it has been given back."""
 
@@ -37,11 +45,14 @@ class Looked(Vantun):
 
 def measure(lab: Lab) -> dict[str, float]:
     """Return ``server_mb``, ``path_kb`` and ``flow_kb``."""
-    one, many = (_with_paths(lab, count) for count in (1, PATHS))
+    ones, alls = zip(*((_with_paths(lab, 1), _with_paths(lab, PATHS)) for _ in range(ROUNDS)), strict=True)
+    started = median(it["started"] for it in ones + alls)
+    paths = median(it["connected"] for it in alls) - median(it["connected"] for it in ones)
+    flows = median(it["flows"] - it["connected"] for it in ones)
     return {
-        "server_mb": round(one["started"] / 1e6, 1),
-        "path_kb": round((many["connected"] - one["connected"]) / (PATHS - 1) / 1e3, 1),
-        "flow_kb": round((one["flows"] - one["connected"]) / FLOWS / 1e3, 2),
+        "server_mb": round(started / 1e6, 1),
+        "path_kb": round(paths / (PATHS - 1) / 1e3, 1),
+        "flow_kb": round(flows / FLOWS / 1e3, 2),
     }
 
 
@@ -50,7 +61,7 @@ def _with_paths(lab: Lab, paths: int) -> dict[str, float]:
     try:
         running = subject(lab.town)
         time.sleep(_REST)
-        found: dict[str, float] = {"started": subject.weighed[0], "connected": pss_bytes(running.pids("b"))}
+        found: dict[str, float] = {"started": subject.weighed[0], "connected": pss_bytes(running.pids("b"), *_OWN)}
         if paths == 1:
             found["flows"] = _with_flows(lab, running)
     finally:
@@ -66,7 +77,7 @@ def _with_flows(lab: Lab, running: Running) -> float:
     open_flows = int(running.status("b").get("flows", {}).get("open", 0))
     if open_flows < FLOWS:
         raise LineError(f"{open_flows} of {FLOWS} flows are open at the server")
-    return pss_bytes(running.pids("b"))
+    return pss_bytes(running.pids("b"), *_OWN)
 
 
 def hold(target: str, proxy: tuple[str, int]) -> None:

@@ -6,11 +6,14 @@ import argparse
 import statistics
 import time
 
-from benchmarks.line_measure import Transfer, look, start_iperf, transfer
+from benchmarks.line_full import OFFERED_MBIT
+from benchmarks.line_measure import Transfer, end_seconds, iperf, look, start_iperf, transfer
 from benchmarks.line_peers import WireGuard
-from benchmarks.line_stages import stage_costs, stage_table
+from benchmarks.line_python import Samples
+from benchmarks.line_stages import stage_costs, stage_table, worker_pids
 from benchmarks.line_subjects import Running, Subject, Vantun, direct
 from benchmarks.line_town import LineError, Town
+from benchmarks.line_udp import HEADERS
 
 VANTUN = "vantun"
 
@@ -45,6 +48,8 @@ def quick(town: Town, options: argparse.Namespace) -> int:
                 for direction in ("up", "down"):
                     took = _one(town, running, seconds, direction)
                     found.setdefault((subject.name, direction), []).append(took)
+                if running.sockets:
+                    _paced(town, running, seconds)
             finally:
                 town.end(list(running.programs.values()))
     print(summary(found))
@@ -53,6 +58,7 @@ def quick(town: Town, options: argparse.Namespace) -> int:
 
 def _one(town: Town, running: Running, seconds: float, direction: str) -> Transfer:
     before = {side: look(running, side) for side in running.sockets}
+    samples = _sample(town, running, seconds)
     began = time.monotonic()
     took = transfer(town, running, seconds, 1, down=direction == "down")
     wall = time.monotonic() - began
@@ -62,8 +68,28 @@ def _one(town: Town, running: Running, seconds: float, direction: str) -> Transf
         after, now = look(running, side)
         role = {"a": "client", "b": "server"}[side]
         print(f"   {role}: workers {(now - busy) / wall:.0%} of a core")
-        print(stage_table(stage_costs(status, after, now - busy)), flush=True)
+        print(stage_table(stage_costs(status, after, now - busy)))
+        print(f"   {samples[side].tell()}", flush=True)
     return took
+
+
+def _sample(town: Town, running: Running, seconds: float) -> dict[str, Samples]:
+    """Begin to sample the first worker of each side."""
+    first = {side: worker_pids(running.status(side))[0] for side in running.sockets}
+    return {side: Samples(pid, seconds, town.folder / f"perf-{side}.data") for side, pid in first.items()}
+
+
+def _paced(town: Town, running: Running, seconds: float) -> None:
+    """Offer OFFERED_MBIT of UDP in packets of 1400 bytes, and print what that costs."""
+    before, began = end_seconds(running), time.monotonic()
+    samples = _sample(town, running, seconds)
+    iperf(town, running.target, seconds, "-u", "-b", f"{OFFERED_MBIT}M", "-l", str(1400 - HEADERS))
+    wall = time.monotonic() - began
+    for side, then, now in zip("ab", before, end_seconds(running), strict=True):
+        role = {"a": "client", "b": "server"}[side]
+        print(
+            f"  {OFFERED_MBIT} Mbit/s: {role} {(now - then) / wall:.1%} of a core; {samples[side].tell()}", flush=True
+        )
 
 
 def summary(found: dict[tuple[str, str], list[Transfer]]) -> str:

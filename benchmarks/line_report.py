@@ -12,7 +12,8 @@ from benchmarks.line_demands import MISSED, Demand, Rounds, values
 
 Profiles = Mapping[str, Mapping[str, Sequence[Mapping[str, object]]]]
 """Stages by subject, and by direction and role."""
-BEGIN, END = "<!-- line -->", "<!-- end: line -->"
+BEGIN, END = "<!-- line MACHINE -->", "<!-- end: line MACHINE -->"
+"""Around the section of a machine; its name as in the names of results."""
 _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("tcp1_up_mbit", "TCP up", "{:,.0f}"),
     ("tcp1_down_mbit", "down", "{:,.0f}"),
@@ -148,15 +149,23 @@ def _work(row: dict[str, float], way: str) -> float:
     return 1.0 / cost if cost else 0.0
 
 
-def replace_section(text: str, section: str) -> str:
-    """Return a page with what stands between its markers replaced.
+def replace_section(text: str, section: str, machine: str) -> str:
+    """Return a page with a machine's section replaced; a machine that is not there yet follows the last one that is.
 
     Raises
     ------
     ValueError
-        When the markers do not stand there once.
+        When the page has no section of any machine, or two of this one.
     """
-    made, count = re.subn(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n\n{section.strip()}\n\n{END}", text, flags=re.DOTALL)
-    if count != 1:
-        raise ValueError(f"the markers {BEGIN} and {END} must stand there once")
-    return made
+    begin, end = (marker.replace("MACHINE", machine) for marker in (BEGIN, END))
+    made = f"{begin}\n\n{section.strip()}\n\n{end}"
+    text, count = re.subn(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: made, text, flags=re.DOTALL)
+    if count > 1:
+        raise ValueError(f"the markers {begin} and {end} must stand there once")
+    if count:
+        return text
+    sections = list(re.finditer(END.replace("MACHINE", r"\S+"), text))
+    if not sections:
+        raise ValueError(f"the markers {BEGIN} and {END} must stand there, with the name of a machine")
+    at = sections[-1].end()
+    return f"{text[:at]}\n\n{made}{text[at:]}"

@@ -262,15 +262,25 @@ def _cores(*, pin: bool) -> tuple[int, ...]:
 
 
 def _popen(command: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
-    # A session of its own: Ctrl-C is for this program, which then ends everything in order.
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        preexec_fn=lambda: die_with_parent(signal.SIGTERM),
-    )
+    # Signals wait meanwhile: what is raised while Python runs its callbacks of a fork is printed and forgotten.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+
+    def begin() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        die_with_parent(signal.SIGTERM)
+
+    try:
+        # A session of its own: Ctrl-C is for this program, which then ends everything in order.
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=begin,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def remove_leftovers() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import json
 import os
 import platform
@@ -15,8 +16,12 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.processor import Processor, parse
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+_SAME = ("commit", "cpu", "processor", "kernel", "cores")
+"""What two results agree in when one is the other's repetition."""
 LIBRARIES = ("aioquic", "cryptography", "llvmlite", "numba", "numpy")
 
 
@@ -42,6 +47,11 @@ def cpu_model() -> str:
     return found[1] if found else platform.machine()
 
 
+def processor() -> Processor:
+    """Return the processor by its numbers."""
+    return parse(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+
+
 def circumstances() -> dict[str, object]:
     """Return what a figure is worth nothing without."""
     return {
@@ -49,6 +59,7 @@ def circumstances() -> dict[str, object]:
         "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": cpu_model(),
+        "processor": {"name": processor().name, **processor()._asdict()},
         "cores": len(os.sched_getaffinity(0)),
         "virtual_machine": "hypervisor" in Path("/proc/cpuinfo").read_text(encoding="utf-8"),
         "kernel": platform.release(),
@@ -59,20 +70,31 @@ def circumstances() -> dict[str, object]:
 
 
 def machine_name() -> str:
-    """Return a name that describes the machine and is no host name, e.g. ``2core-vm``."""
+    """Return a name that describes the machine and is no host name, e.g. ``amd-zen5-2core-vm``."""
     facts = circumstances()
-    return f"{facts['cores']}core-{'vm' if facts['virtual_machine'] else 'host'}"
-
-
-def cpu_name() -> str:
-    """Return the processor's name as a part of a file's name, e.g. ``amd-epyc``."""
-    plain = re.sub(r"\((r|tm)\)|\b(processor|cpu)\b|@.*", " ", cpu_model().lower())
-    return "-".join(re.findall(r"[a-z0-9]+", plain)) or "cpu"
+    return f"{processor().name}-{facts['cores']}core-{'vm' if facts['virtual_machine'] else 'host'}"
 
 
 def result_name(benchmark: str, folder: Path = RESULTS) -> Path:
-    """Return the file for results that depend on the processor: benchmark, processor, machine, date."""
-    return folder / f"{benchmark}-{cpu_name()}-{machine_name()}-{datetime.now(UTC).date().isoformat()}.json"
+    """Return the file for results: benchmark, machine, date, and a number where others' results have that name.
+
+    A repetition of the same commit on the same machine takes the place of the run before.
+    """
+    facts = circumstances()
+    base = f"{benchmark}-{machine_name()}-{datetime.now(UTC).date().isoformat()}"
+    names = itertools.chain([base], (f"{base}-{number}" for number in itertools.count(2)))
+    return next(path for path in (folder / f"{name}.json" for name in names) if _is_free(path, facts))
+
+
+def _is_free(path: Path, facts: dict[str, object]) -> bool:
+    """Tell whether a file may be written: nobody has it, or a run in the same circumstances."""
+    if not path.exists():
+        return not path.with_suffix(".md").exists()
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(there, dict) and all(there.get(name) == facts[name] for name in _SAME)
 
 
 def save_at(path: Path, results: dict[str, object], text: str) -> Path:
@@ -86,6 +108,6 @@ def save_at(path: Path, results: dict[str, object], text: str) -> Path:
 def save(benchmark: str, results: dict[str, object], folder: Path = RESULTS) -> Path:
     """Write the results with their circumstances; return the file."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{benchmark}-{machine_name()}-{datetime.now(UTC).date().isoformat()}.json"
+    path = result_name(benchmark, folder)
     path.write_text(json.dumps({**circumstances(), **results}, indent=2) + "\n", encoding="utf-8")
     return path

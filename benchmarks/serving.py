@@ -43,6 +43,7 @@ def overhead(batch: int, rounds: int) -> dict[str, float]:
     from accel.calibration import Shape, make_jobs
     from accel.engine import EngineSession, Job, Maturity, Operation, Provenance, Status, Ticket
     from accel.finished import FINISHED, KeylessSession, Synchronous
+    from accel.lease import LEFT
     from accel.serving import Serving
 
     class Nothing(Synchronous):
@@ -61,7 +62,7 @@ def overhead(batch: int, rounds: int) -> dict[str, float]:
     job = make_jobs(Operation.AEAD_SEAL, Shape(64), (batch,))[batch]
     job.status[:] = Status.DONE
     alone = Serving(engine, engine.open(Operation.AEAD_SEAL))
-    alone._left = 1 << 60  # never an audit
+    alone.lease.view[LEFT] = 1 << 60  # never an audit
     audited = Serving(engine, engine.open(Operation.AEAD_SEAL))  # the watch, with nobody to compare with
     submit, session = engine.submit, engine.open(Operation.AEAD_SEAL)
     plain = [_time(lambda: submit(session, job))]

@@ -12,7 +12,7 @@ from accel.aead.cryptography import CryptographyAead
 from accel.bench.contest import Effort
 from accel.bench.work import lose, rows_of
 from accel.engine import Operation, Suite
-from benchmarks import engines, engines_aead, engines_cost, engines_fec, engines_python, report
+from benchmarks import engines, engines_aead, engines_cost, engines_crc, engines_fec, engines_python
 from benchmarks.engines_field import Field, Pass, WrongError, engine_pass, in_turn
 from benchmarks.engines_rows import Row
 
@@ -30,7 +30,7 @@ def test_bad_options(arguments: list[str], told: str, capsys: pytest.CaptureFixt
 
 
 def test_all_areas_by_default() -> None:
-    assert engines.options_of([]).areas == ["fec", "aead", "cost"]
+    assert engines.options_of([]).areas == ["fec", "aead", "crc", "cost"]
     assert engines.options_of(["cost", "fec"]).areas == ["fec", "cost"]
 
 
@@ -42,13 +42,6 @@ def test_it_writes_json_and_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [each["verdict"] for each in found["requirements"]] == ["", "", ""]
     assert "not measured" not in json.dumps(found["requirements"][0])
     assert (tmp_path / "new" / "found.md").read_text(encoding="utf-8").startswith("# Engines")
-
-
-def test_a_result_is_named_after_processor_machine_and_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "cpu_model", lambda: "Intel(R) Xeon(R) Processor @ 2.00GHz")
-    name = report.result_name("engines").name
-    assert name.startswith("engines-intel-xeon-")
-    assert name.endswith(".json")
 
 
 def test_who_is_missing_is_a_reason() -> None:
@@ -102,6 +95,19 @@ def test_passes_take_turns() -> None:
     for _ in range(3):
         run()
     assert calls == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_sums_of_rows(reads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = engines_crc.Case("a", size=700, count=5, reads=reads)
+    row = engines_crc.case_row(case, TINY)
+    assert row.reason or {engines_crc.NEW, engines_crc.OLD} <= set(row.rates)
+    assert reads == (engines_crc.NEITHER in row.rates) or row.reason
+    monkeypatch.setattr(engines_crc, "crc32c", lambda *_: 0)
+    with engines_crc._rows(case) as (memory, file), pytest.raises(WrongError, match="by tables"):
+        engines_crc._pass("tables", case, memory, file)
+    monkeypatch.setenv("VANTUN_CPU", "vpclmulqdq")
+    assert "the form folding needs vpclmulqdq" in engines_crc.case_row(case, TINY).reason
 
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="a C compiler: apt-get install gcc")

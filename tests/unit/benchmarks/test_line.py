@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import line
+from benchmarks import line, line_loss
 from benchmarks.line_measure import Transfer, parse_pss, parse_transfer
 from benchmarks.line_quick import subjects_of, summary
 from benchmarks.line_stages import parity_share, stage_costs, stage_table, worker_pids
@@ -19,6 +19,7 @@ from benchmarks.line_town import LineError, leftovers
         (["--wireguard-go", "/no/such"], "no file /no/such"),
         (["--seconds", "-1"], "negative"),
         (["--profile", "magic"], "invalid choice"),
+        (["--loss", "50"], "below 50"),
     ],
 )
 def test_bad_options(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,13 +34,26 @@ def test_only_leaves_the_others_out() -> None:
         subjects_of(line.options_of(["--only", "ipsec"]))
 
 
+def test_with_loss_links_have_no_offloads_and_ratios_are_those_of_one_round() -> None:
+    options = line.options_of(["--loss", "2", "--only", "vantun,openvpn"])
+    assert options.profile == "software"
+    assert [it.name for it in line_loss.subjects_of(options)] == ["vantun", "openvpn"]
+    fast, slow = {"tcp1_up_mbit": 300.0, "tcp1_down_mbit": 90.0}, {"tcp1_up_mbit": 100.0, "tcp1_down_mbit": 45.0}
+    text = line_loss.table([{"vantun": fast, "openvpn": slow}, {"vantun": {}, "openvpn": slow}], ["openvpn: gone"])
+    assert "vantun has up 3.00x, down 2.00x the rate of openvpn." in text
+    assert "Not measured: openvpn: gone" in text
+    with pytest.raises(LineError, match="no subject 'ipsec'"):
+        line_loss.subjects_of(line.options_of(["--loss", "2", "--only", "ipsec"]))
+
+
 def test_leftovers_are_those_of_runs_that_are_no_more() -> None:
     names = ["vtline12a", "vtline12b", "vtline13a", "vt12a", "vtline12", "vtlinexa", "myvtline12a", "vtline12ab"]
     assert leftovers(names, {13}) == ["vtline12a", "vtline12b"]
 
 
 def test_pss() -> None:
-    assert parse_pss("Rss:  100 kB\nPss:                40 kB\nPss_Anon: 3 kB\n") == 40 * 1024
+    text = "Rss:  100 kB\nPss:                40 kB\nPss_Anon: 3 kB\n"
+    assert (parse_pss(text), parse_pss(text, "Pss_Anon")) == (40 * 1024, 3 * 1024)
     with pytest.raises(LineError, match="no line Pss"):
         parse_pss("Rss: 100 kB\n")
 

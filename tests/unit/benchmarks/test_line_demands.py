@@ -85,11 +85,16 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
 
 
 def test_the_section_of_the_docs_is_replaced() -> None:
-    page = "a\n<!-- line -->\n\nold\n\n<!-- end: line -->\nb\n"
-    assert replace_section(page, r"new \1") == "a\n<!-- line -->\n\nnew \\1\n\n<!-- end: line -->\nb\n"
+    page = "a\n<!-- line x-1 -->\n\nold\n\n<!-- end: line x-1 -->\nb\n"
+    assert replace_section(page, r"new \1", "x-1") == page.replace("old", "new \\1")
+    both = replace_section(page, "other", "y.2")
+    assert both == page.replace("b\n", "\n<!-- line y.2 -->\n\nother\n\n<!-- end: line y.2 -->\nb\n")
+    assert replace_section(both, "newer", "x-1") == both.replace("old", "newer"), "another machine's table stays"
     with pytest.raises(ValueError, match="must stand there once"):
-        replace_section("a\n", "new")
-    replace_section(line.PAGE.read_text(encoding="utf-8"), "")
+        replace_section(page * 2, "new", "x-1")
+    with pytest.raises(ValueError, match="with the name of a machine"):
+        replace_section("a\n", "new", "x-1")
+    assert replace_section(line.PAGE.read_text(encoding="utf-8"), "new", "x-1").count("<!-- line ") >= 2
 
 
 def test_who_takes_part(tmp_path: Path) -> None:
