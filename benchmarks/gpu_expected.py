@@ -119,7 +119,7 @@ def parts_of(work: Work) -> list[Part]:
 def _of_suite(suite: Suite) -> list[Part]:
     """Return the kernels that seal, with the suite compiled in, without what short packets and last blocks need."""
     number = {Suite.AES_128_GCM: 1, Suite.CHACHA20_POLY1305: 3}[suite]
-    text = program(AEAD).replace("key[KEY_SUITE]", str(number)).replace("if (length < 16)", "if (0)")
+    text = program(AEAD).replace("key[KEY_SUITE]", str(number))
     text = text.replace("if (size >= 16) return;", "return;")
     halvings, blocks = math.log2(_PACKETS), math.ceil(PACKET / 16)
     if suite is Suite.AES_128_GCM:

@@ -13,6 +13,7 @@ import numpy as np
 from accel.aead.simd import SimdAead
 from accel.bench.compare import Candidate, Question, prepare
 from accel.bench.work import install_keys, stride
+from accel.device import packets, spans
 from accel.device.engine import DeviceEngine
 from accel.device.session import DeviceSession, PacketSession, SpanSession
 from accel.device.span_rows import HEADER
@@ -180,8 +181,8 @@ class Prepared:
             install_keys(session, work.suite)
         job: Any = work.question(batch).job(batch)
         expected = right(work, job)
-        rows = session.prepare(job)
-        needs = session.needs(job, rows).sum(0).tolist()
+        rows = np.arange(batch)
+        needs = (spans if work.is_fec else packets).needs(job, rows).sum(0).tolist()
         device = session._device
         self.lane = timed(device.lane(Room(needs[0], needs[1], needs[2] + HEADER, needs[3] + HEADER)))
         laid = session.lay_out(job, rows, self.lane)

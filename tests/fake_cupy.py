@@ -18,7 +18,7 @@ import pytest
 from accel.calls import address_of
 from accel.device import choice, cuda
 from accel.device.strips import common_shapes
-from tests.host_device import compile_kernels
+from tests.host_device import compile_host_side, compile_kernels
 
 MEMORY, NO_DEVICE, LAUNCH_FAILURE = 2, 100, 719
 _THREADS = 128
@@ -28,6 +28,7 @@ _ALL = 1 << 30
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> FakeCupy:
     """Put it in cupy's place; of the kernels with compiled-in rows only the smallest: C++ takes a minute for all."""
+    compile_host_side()
     fake, few = FakeCupy(), common_shapes(4)[:1]
     monkeypatch.setitem(sys.modules, "cupy", fake)
     monkeypatch.setattr(cuda, "common_shapes", lambda: few)

@@ -20,6 +20,7 @@ import numpy as np
 from accel.calls import address_of, aligned
 from accel.device.engine import ROOM, DeviceEngine
 from accel.device.port import Bytes, Words
+from accel.device.rehearsal import rehearse_device
 from accel.engine import Maturity, Operation, Provenance
 from drivers.errors import DriverError
 from drivers.lanes import Batch, Room
@@ -57,6 +58,12 @@ class Fault(Enum):
 
 
 @cache
+def compile_host_side() -> None:
+    """Compile what lays batches out, or load it: no job of a test waits for that."""
+    rehearse_device()
+
+
+@cache
 def compile_kernels(text: str, *defines: str) -> ctypes.CDLL:
     """Return a library of the kernels; REVERSED runs work items backwards, BYTE_PERMUTE takes CUDA's field product."""
     with tempfile.TemporaryDirectory() as folder:
@@ -84,6 +91,7 @@ class HostDevice:
     """
 
     def __init__(self, program: str, kernels: Sequence[str], *defines: str, polls: int = 1) -> None:
+        compile_host_side()
         self.fault = Fault.NONE
         self.polls = polls
         self.table = np.zeros(1 << 20, np.uint32)

@@ -15,7 +15,7 @@ import numpy as np
 
 from accel.calls import copy_ranges
 from accel.device.engine import ROOM, DeviceEngine
-from accel.device.rehearsal import rehearse_spans
+from accel.device.rehearsal import rehearse_device
 from accel.engine import (
     Engine,
     EngineSession,
@@ -74,7 +74,7 @@ class HostService:
         nothing = np.zeros(0, np.int64)
         copy_ranges(nothing, nothing, nothing)  # may compile, for which no client would wait
         rehearse_ring()
-        rehearse_spans()
+        rehearse_device()
         self.name = fresh_name()
         self.devices: list[HostDevice] = []
         self.ended = ""

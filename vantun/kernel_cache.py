@@ -29,6 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent
 """The folder of our three packages."""
 
 SHARED_KERNELS = (
+    "accel/device/packet_rows.py",
+    "accel/device/runs.py",
     "accel/engine.py",
     "accel/gf256",
     "accel/ir/aead_code.py",

@@ -3,14 +3,18 @@
 // Three launches: heads (an item for each packet), chunks (an item for every 128 bytes of key stream), tags (an item for
 // each packet). A chunk hashes its own part; tags puts the parts together with powers of the hash key.
 //
-// A packet in ``source`` and in ``target``: 16 bytes with three of padding and the 13 of the header, so that the packet
-// number is a word; 16 bytes of tag; the payload, padded to a multiple of 16. Sealing reads no tag. Opening writes over
-// the tag what it found: the packet number (two words), and PACKET_DONE or PACKET_REJECTED; its payload must not be
-// touched before that was read.
+// A packet in ``source`` and in ``target``: three bytes of padding, so that the packet number is a word, then the packet
+// as it is sent or as it was given, and as many bytes as are missing to a multiple of 16. A verdict on each stands behind
+// all targets: its number (two words), and PACKET_DONE or PACKET_REJECTED; what was opened must not be touched before
+// that was read.
 #ifndef VANTUN_PACKETS_H
 #define VANTUN_PACKETS_H
 
-// Descriptor of a packet in ``work``, behind the header, whose first word is the number of packets.
+// Header of ``work``: how many packets, and where in ``target`` the verdicts begin, in units of 16 bytes.
+#define HEADER_PACKETS 0
+#define HEADER_VERDICTS 1
+
+// Descriptor of a packet in ``work``, behind the header.
 #define PACKET 8
 #define PACKET_FIRST 0  // its first chunk
 #define PACKET_SOURCE 1 // in units of 16 bytes
@@ -18,7 +22,7 @@
 #define PACKET_LENGTH 3 // bytes of payload
 #define PACKET_SLOT 4   // key slot of phase 0
 #define PACKET_NUMBER 5 // two words: the number; opening: the largest so far plus one
-#define PACKET_PAYLOAD 32
+#define PACKET_PAYLOAD 16
 
 #define PACKET_DONE 1
 #define PACKET_REJECTED 2
@@ -51,7 +55,7 @@
 
 typedef struct {
     GLOBAL const u8 *source;
-    GLOBAL u8 *target;
+    GLOBAL u8 *target, *verdict;
     GLOBAL u32 *state;
     GLOBAL u32 *hashes;
     u32 length, slot, first;
@@ -60,10 +64,11 @@ typedef struct {
 
 DEVICE Packet read_packet(PARAMETERS, u32 index) {
     GLOBAL const u32 *descriptor = work + HEADER + PACKET * index;
-    u32 count = work[0];
+    u32 count = work[HEADER_PACKETS];
     Packet packet;
     packet.source = source + 16 * (u64)descriptor[PACKET_SOURCE];
     packet.target = target + 16 * (u64)descriptor[PACKET_TARGET];
+    packet.verdict = target + 16 * ((u64)work[HEADER_VERDICTS] + index);
     packet.state = scratch + STATE * (u64)index;
     packet.first = descriptor[PACKET_FIRST];
     packet.hashes = scratch + STATE * (u64)count + HASH * (u64)packet.first;
@@ -92,21 +97,6 @@ DEVICE void header_mask(GLOBAL const u32 *key, const u32 *sample, u32 *mask) {
         for (int i = 0; i < 32; i++) blocks[i] = i < 4 ? sample[i] : 0;
         aes_encrypt(key + KEY_AES_HEAD, key[KEY_ROUNDS], blocks);
         mask[0] = blocks[0], mask[1] = blocks[1];
-    }
-}
-
-// The sample: sixteen bytes of ciphertext and, where that is shorter, of the tag behind it.
-DEVICE void read_sample(GLOBAL const u8 *payload, u32 length, const u32 *tag, u32 *sample) {
-    load16(payload, sample);
-    if (length < 16) {
-        keep_bytes(sample, length);
-        UNROLL
-        for (u32 i = 0; i < 16; i++) {
-            u32 byte = tag[i / 4] >> 8 * (i % 4) & 0xff, place = length + i;
-            UNROLL
-            for (u32 w = 0; w < 4; w++)
-                if (place / 4 == w) sample[w] |= byte << 8 * (place % 4);
-        }
     }
 }
 
@@ -175,10 +165,9 @@ DEVICE u64 full_number(u64 expected, u32 low) {
 
 KERNEL(open_heads, 0) {
     Packet packet = read_packet(ARGUMENTS, item);
-    u32 head[4], tag[4], sample[4], mask[2];
+    u32 head[4], sample[4], mask[2];
     load16(packet.source, head);
-    load16(packet.source + 16, tag);
-    read_sample(packet.source + PACKET_PAYLOAD, packet.length, tag, sample);
+    load16(packet.source + PACKET_PAYLOAD, sample); // of a short packet also the tag: it stands behind
     header_mask(key_record(table, packet.slot), sample, mask);
     apply_mask(head, mask);
     u32 slot = phase_slot(table, packet.slot, head);
@@ -267,7 +256,7 @@ DEVICE void chacha_chunk(const Packet *packet, GLOBAL const u32 *key, u32 chunk,
 
 // One chunk: key stream and its part of the hash; ``opening`` says which side is the ciphertext.
 DEVICE void do_chunk(PARAMETERS, u32 item, u32 opening) {
-    u32 index = find_owner(work, HEADER, PACKET, work[0], item);
+    u32 index = find_owner(work, HEADER, PACKET, work[HEADER_PACKETS], item);
     Packet packet = read_packet(ARGUMENTS, index);
     u32 slot = packet.state[STATE_KEY];
     if (slot == NO_KEY) return;
@@ -361,37 +350,55 @@ DEVICE void load_head(const Packet *packet, u32 *head) {
     head[3] = packet->state[STATE_HEAD + 1];
 }
 
+// The tag behind the payload, wherever that ends, and zeros up to the next multiple of 16.
+DEVICE void store_tag(const Packet *packet, const u32 *tag) {
+    const u32 zeros[4] = {0, 0, 0, 0};
+    GLOBAL u8 *payload = packet->target + PACKET_PAYLOAD, *place = payload + packet->length;
+    if (packet->length % 16) store16(payload + (packet->length / 16 + 1) * 16, zeros);
+    UNROLL
+    for (u32 i = 0; i < 16; i++) place[i] = (u8)(tag[i / 4] >> 8 * (i % 4));
+}
+
+DEVICE void load_tag(const Packet *packet, u32 *tag) {
+    GLOBAL const u8 *place = packet->source + PACKET_PAYLOAD + packet->length;
+    UNROLL
+    for (u32 w = 0; w < 4; w++)
+        tag[w] = place[4 * w] | place[4 * w + 1] << 8 | place[4 * w + 2] << 16 | (u32)place[4 * w + 3] << 24;
+}
+
+DEVICE void store_verdict(const Packet *packet, u32 verdict) {
+    u32 found[4] = {packet->state[STATE_NUMBER], packet->state[STATE_NUMBER + 1], verdict, 0};
+    store16(packet->verdict, found);
+}
+
 KERNEL(seal_tags, 2) {
     Packet packet = read_packet(ARGUMENTS, item);
     u32 slot = packet.state[STATE_KEY], head[4], tag[4] = {0, 0, 0, 0}, sample[4], mask[2];
     if (slot != NO_KEY) {
         load_head(&packet, head);
         make_tag(&packet, key_record(table, slot), head, tag);
-        read_sample(packet.target + PACKET_PAYLOAD, packet.length, tag, sample);
+        store_tag(&packet, tag);
+        load16(packet.target + PACKET_PAYLOAD, sample);
         header_mask(key_record(table, packet.slot), sample, mask);
         apply_mask(head, mask);
         store16(packet.target, head);
-        store16(packet.target + 16, tag);
     }
+    store_verdict(&packet, slot != NO_KEY ? PACKET_DONE : PACKET_REJECTED);
 }
 
 KERNEL(open_tags, 2) {
     Packet packet = read_packet(ARGUMENTS, item);
-    u32 slot = packet.state[STATE_KEY], head[4] = {0, 0, 0, 0}, tag[4], given[4], found[4] = {0, 0, PACKET_REJECTED, 0};
+    u32 slot = packet.state[STATE_KEY], head[4], tag[4], given[4], wrong = 1;
     if (slot != NO_KEY) {
         load_head(&packet, head);
         make_tag(&packet, key_record(table, slot), head, tag);
-        load16(packet.source + 16, given);
-        u32 wrong = 0;
+        store16(packet.target, head);
+        load_tag(&packet, given);
+        wrong = 0;
         UNROLL
         for (int i = 0; i < 4; i++) wrong |= tag[i] ^ given[i];
-        if (wrong == 0) {
-            found[0] = packet.state[STATE_NUMBER], found[1] = packet.state[STATE_NUMBER + 1];
-            found[2] = PACKET_DONE;
-        }
     }
-    store16(packet.target, head);
-    store16(packet.target + 16, found);
+    store_verdict(&packet, wrong ? PACKET_REJECTED : PACKET_DONE);
 }
 
 #endif

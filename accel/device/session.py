@@ -1,8 +1,8 @@
 """Sessions of device engines: how jobs are parted over lanes, and how results come back.
 
 A job is copied into a lane when it is begun, and its results are copied out by ``poll``: the device never sees the
-job's own memory, so a job can be cancelled whatever the device does. A job larger than a lane goes in parts, over as
-many lanes as are free.
+job's own memory, so a job can be cancelled whatever the device does. Only of memory that is registered with it
+(:meth:`DeviceSession.pin`) does it copy itself. A job larger than a lane goes in parts, over as many lanes as are free.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from accel.device import packets, spans
 from accel.device.choice import Choice, Measure, choose, wait
 from accel.device.keys import RECORD, record
+from accel.device.packet_rows import admit_packets
 from accel.device.port import Device, Lane, PinningDevice
+from accel.device.runs import NOTHING_PINNED
 from accel.device.span_rows import HEADER, admit_spans
 from accel.device.strips import Shape
-from accel.engine import Job, KeySpec, OpenJob, Operation, SealJob, SpanJob, Status
+from accel.engine import Job, KeySpec, Operation, SpanJob, Status
 from accel.later import LateSession, LateTicket
 from drivers.errors import DriverError
 from drivers.lanes import Batch, Launch, Room
@@ -70,24 +72,14 @@ class DeviceSession(LateSession[DeviceTicket]):
         self._room = np.array(room_words(room), np.int64)
         self._free = [device.lane(room) for _ in range(lanes)]
         self._running: list[_Running] = []
+        self._pinned = NOTHING_PINNED
 
     @abstractmethod
-    def prepare(self, job: Job) -> _Places:
-        """Return the rows to compute; give the others their statuses."""
-
-    @abstractmethod
-    def needs(self, job: Job, rows: _Places) -> NDArray[np.int64]:
-        """Return [rows, 4] what each takes of a lane."""
-
     def admit(self, job: Job) -> list[_Places]:
-        """Return the rows to compute, in parts that a lane has room for; give all of them their statuses."""
-        rows = self.prepare(job)
-        needs = self.needs(job, rows)
-        fits = (needs <= self._room).all(1)
-        job.status[rows[~fits]] = Status.FAULT  # larger than a lane: software does it
-        rows = rows[fits]
-        job.status[rows] = Status.PENDING
-        return parts(rows, needs[fits], self._room)
+        """Return the rows to compute, in parts that a lane has room for; give all rows their statuses.
+
+        What nobody can compute is REJECTED; what is larger than a lane is a FAULT: software does it.
+        """
 
     @abstractmethod
     def lay_out(self, job: Job, rows: _Places, lane: Lane) -> Any:
@@ -109,8 +101,33 @@ class DeviceSession(LateSession[DeviceTicket]):
 
     def refuse(self, job: Job) -> None:
         """Reject every row: a session that was closed has no keys."""
-        self.prepare(job)
+        self.admit(job)
         job.status[:] = Status.REJECTED
+
+    @property
+    def pins(self) -> bool:
+        """Whether the device can copy from and to memory of a job directly."""
+        return isinstance(self._device, PinningDevice)
+
+    def pin(self, address: int, size: int) -> str:
+        """Register whole pages of jobs' memory with the device; return why not, "" = done.
+
+        What lies there is padded to multiples of 16, and the padding is nobody's. It stays where it is until
+        :meth:`unpin`.
+        """
+        assert isinstance(self._device, PinningDevice)
+        reason = self._device.pin(address, size)
+        if not reason:
+            self._pinned = np.append(self._pinned, [(address, size)], 0)
+        return reason
+
+    def unpin(self, address: int) -> None:
+        """Take pages back that were registered; nothing of them may be on its way. Raises DriverError."""
+        kept = self._pinned[:, 0] != address
+        if not kept.all():
+            assert isinstance(self._device, PinningDevice)
+            self._pinned = self._pinned[kept]
+            self._device.unpin(address)
 
     @property
     def alive(self) -> bool:
@@ -190,15 +207,10 @@ def room_words(room: Room) -> tuple[int, int, int, int]:
     return room.source, room.target, room.work - HEADER, room.scratch
 
 
-def parts(rows: _Places, needs: NDArray[np.int64], room: NDArray[np.int64]) -> list[_Places]:
-    """Part rows, of which each fits ``room``, into pieces that fit together, in order; ``needs`` is [rows, n]."""
-    found, begin, sums = [], 0, np.cumsum(needs, 0)
-    while begin < len(rows):
-        base = sums[begin - 1] if begin else np.zeros_like(room)
-        end = min(int(np.searchsorted(sums[:, i], base[i] + room[i], "right")) for i in range(len(room)))
-        found.append(rows[begin:end])
-        begin = end
-    return found
+def _parts(rows: _Places, ends: _Places, count: int) -> list[_Places]:
+    """Return ``rows`` in ``count`` parts, which end where ``ends`` says."""
+    starts = [0, *ends[:count].tolist()]
+    return [rows[begin:end] for begin, end in pairwise(starts)]
 
 
 class SpanSession(DeviceSession):
@@ -216,33 +228,7 @@ class SpanSession(DeviceSession):
         self._decode = operation is Operation.FEC_DECODE
         self._room_of_lane = room
         self._shapes: tuple[Shape, ...] = ()
-        self._pinned = spans.NOTHING_PINNED
         device.write_table(0, spans.field_table())
-
-    @property
-    def pins(self) -> bool:
-        """Whether the device can copy from and to memory of a job directly: not to decode, where it lies in pieces."""
-        return not self._decode and isinstance(self._device, PinningDevice)
-
-    def pin(self, address: int, size: int) -> str:
-        """Register whole pages of jobs' memory with the device; return why not, "" = done.
-
-        What lies there is padded to multiples of 16, and the padding is nobody's. It stays where it is until
-        :meth:`unpin`.
-        """
-        assert isinstance(self._device, PinningDevice)
-        reason = self._device.pin(address, size)
-        if not reason:
-            self._pinned = np.append(self._pinned, [(address, size)], 0)
-        return reason
-
-    def unpin(self, address: int) -> None:
-        """Take pages back that were registered; nothing of them may be on its way. Raises DriverError."""
-        kept = self._pinned[:, 0] != address
-        if not kept.all():
-            assert isinstance(self._device, PinningDevice)
-            self._pinned = self._pinned[kept]
-            self._device.unpin(address)
 
     def install_key(self, slot: int, spec: KeySpec) -> None:
         """Refuse: FEC has no keys."""
@@ -265,28 +251,12 @@ class SpanSession(DeviceSession):
         pairs = zip(shapes, self.choices, strict=True)
         self._shapes = tuple(shape for shape, choice in pairs if not choice.reason)
 
-    def prepare(self, job: Job) -> _Places:
-        """Return the spans that can be computed."""
-        assert isinstance(job, SpanJob)
-        found = self._admit(job, np.full(4, np.iinfo(np.int64).max))
-        job.status[job.status == Status.PENDING] = Status.REJECTED
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
-
     def admit(self, job: Job) -> list[_Places]:
         """Return the spans to compute, in parts; one call of compiled code for all."""
         assert isinstance(job, SpanJob)
-        return self._admit(job, self._room)
-
-    def _admit(self, job: SpanJob, room: NDArray[np.int64]) -> list[_Places]:
         rows, ends = np.empty((2, len(job.status)), np.int64)
-        _, found = admit_spans(job, int(self._decode), room, rows, ends)
-        starts = [0, *ends[:found].tolist()]
-        return [rows[begin:end] for begin, end in pairwise(starts)]
-
-    def needs(self, job: Job, rows: _Places) -> NDArray[np.int64]:
-        """Return [spans, 4]."""
-        assert isinstance(job, SpanJob)
-        return spans.needs(job, rows)
+        _, found = admit_spans(job, int(self._decode), self._room, rows, ends)
+        return _parts(rows, ends, found)
 
     def lay_out(self, job: Job, rows: _Places, lane: Lane) -> spans.SpanBatch:
         """Copy spans into a lane."""
@@ -323,26 +293,25 @@ class PacketSession(DeviceSession):
             self._known[slot] = False
             self._device.write_table(RECORD * slot, np.zeros(RECORD, np.uint32))
 
-    def prepare(self, job: Job) -> _Places:
-        """Zero all targets; return the rows that can be computed."""
-        assert isinstance(job, (SealJob, OpenJob))
-        packets.wipe(job)
-        return packets.openable(job, self._known) if isinstance(job, OpenJob) else packets.sealable(job, self._known)
+    def admit(self, job: Job) -> list[_Places]:
+        """Return the packets to compute, in parts; the targets of those that nobody can compute are zeroed."""
+        return self._admit(job, self._known)
 
-    def needs(self, job: Job, rows: _Places) -> NDArray[np.int64]:
-        """Return [rows, 4]."""
-        assert isinstance(job, (SealJob, OpenJob))
-        return packets.needs(job, rows)
+    def refuse(self, job: Job) -> None:
+        """Reject every row, and zero its target: a session that was closed has no keys."""
+        self._admit(job, self._known[:0])
+
+    def _admit(self, job: Job, known: NDArray[np.bool_]) -> list[_Places]:
+        rows, ends = np.empty((2, len(job.status)), np.int64)
+        _, found = admit_packets(*packets.columns_of(job), known, self._room, rows, ends)
+        return _parts(rows, ends, found)
 
     def lay_out(self, job: Job, rows: _Places, lane: Lane) -> packets.PacketBatch:
         """Copy packets into a lane."""
-        assert isinstance(job, (SealJob, OpenJob))
-        return packets.lay_out(job, rows, lane)
+        return packets.lay_out(job, rows, lane, self._pinned)
 
     def take_back(self, job: Job, laid: packets.PacketBatch, lane: Lane) -> None:
         """Copy packets to the job's targets."""
-        assert isinstance(job, (SealJob, OpenJob))
-        job.status[laid.rows] = Status.REJECTED
         packets.take_back(job, laid, lane.target)
 
     def _grow(self, slot: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from accel.device.runs import append_run, are_pinned
 from accel.engine import SpanJob
 from accel.gf256 import COLUMNS
 from accel.kernels.memory import copy_bytes, padded_length
@@ -79,6 +80,8 @@ def lay_spans(
 ) -> tuple[int, int, int, int, int, int]:
     """Copy spans into a lane and describe them.
 
+    To decode, the parity units stand where something is lost; those that a device copies, behind all data units.
+
     Parameters
     ----------
     places
@@ -107,6 +110,7 @@ def lay_spans(
     begin, coefficients = _describe_matrices(job, places, decode, (matrices, general), work, scratch)
     free = begin + extra
     items = data = target = turn = 0
+    parity = _data_bytes(job, places)
     for i in range(len(places)):
         span = places[i]
         k, m, size = int(job.k[span]), int(job.m[span]), padded_length(int(job.length[span]))
@@ -121,11 +125,25 @@ def lay_spans(
             _copy_in(job, span, decode, source.ctypes.data + data)
         for j in range(k):
             work[free + j] = (data + j * size) // UNIT
+        if decode != 0 and copying == 0:
+            for p in range(m):
+                lost = int(job.lost[job.parity_start[span] + p])
+                work[free + lost] = (parity + p * size) // UNIT
+            parity += m * size
         for p in range(m):
             work[free + k + p] = (target + p * size) // UNIT
         free, data, target = free + k + m, data + k * size, target + m * size
     work[0], work[1], work[ITEMS], work[ITEMS + 1] = matrices, general, coefficients, items
-    return data, target, free, coefficients, items, begin
+    return parity if decode != 0 and copying == 0 else data, target, free, coefficients, items, begin
+
+
+@kernel
+def _data_bytes(job: SpanJob, places: NDArray[np.int64]) -> int:
+    """Return the bytes of all data units: where parity units begin that a device copies behind them, to decode."""
+    size = 0
+    for i in range(len(places)):
+        size += int(job.k[places[i]]) * padded_length(int(job.length[places[i]]))
+    return size
 
 
 @kernel
@@ -245,27 +263,11 @@ def find_runs(
     ``runs`` [most, 2] receives address and bytes of each. Returns how many there are; -1 when there are more, or one is
     not within a range of ``pinned`` [n, 2], of addresses and bytes.
     """
-    memory, count, end = job.memory.ctypes.data, 0, -1
+    memory, count = job.memory.ctypes.data, 0
     for i in range(len(places)):
         span = places[i]
         size, many = padded_length(int(job.length[span])), int(job.m[span] if parity != 0 else job.k[span])
         start = int(job.parity_start[span] if parity != 0 else job.data_start[span])
         for unit in range(start, start + many):
-            address = memory + (job.parity[unit] if parity != 0 else job.data[unit])
-            if size == 0:
-                continue
-            if address != end:
-                if count == len(runs):
-                    return -1
-                runs[count, 0], runs[count, 1] = address, 0
-                count += 1
-            runs[count - 1, 1] += size
-            end = address + size
-    for run in range(count):
-        inside = False
-        for each in range(len(pinned)):
-            begin = pinned[each, 0]
-            inside = inside or (begin <= runs[run, 0] and runs[run, 0] + runs[run, 1] <= begin + pinned[each, 1])
-        if not inside:
-            return -1
-    return count
+            count = append_run(runs, count, memory + (job.parity[unit] if parity != 0 else job.data[unit]), size)
+    return are_pinned(runs, count, pinned)

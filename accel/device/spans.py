@@ -10,15 +10,12 @@ from numpy.typing import NDArray
 
 from accel.device.port import Bytes, Lane, Words
 from accel.device.program import FEC, HORNER, KERNELS
-from accel.device.span_rows import COEFFICIENT, DESCRIPTOR, ITEMS, UNIT, find_runs, lay_spans, take_spans
+from accel.device.runs import MOST_RUNS, NOTHING_PINNED, runs_of
+from accel.device.span_rows import COEFFICIENT, DESCRIPTOR, UNIT, find_runs, lay_spans, take_spans
 from accel.device.strips import STRIP, Shape, by_horner, count_strips, shape_of_spans, write_strips
 from accel.engine import SpanJob, Status
 from accel.gf256 import EXP, LOG
 from drivers.lanes import Batch, Launch, Run
-
-MOST_RUNS = 16
-"""Of memory that the device copies directly; each is a copy of its own, of a few microseconds."""
-NOTHING_PINNED = np.zeros((0, 2), np.int64)
 
 _Places = NDArray[np.int64]
 
@@ -33,7 +30,7 @@ class SpanBatch(NamedTuple):
     places
         Spans of the job.
     direct
-        Whether the device reads and writes the job's own memory, which is registered with it.
+        Whether the device writes to the job's own memory, which is registered with it.
     """
 
     batch: Batch
@@ -71,10 +68,13 @@ def lay_out(
 ) -> SpanBatch:
     """Copy spans of a job into a lane that has room for them; those of ``shapes`` go to kernels of their own.
 
-    Units to encode that lie in ``pinned`` memory as they would in the lane, in few runs, are left to the device.
+    Units that lie in ``pinned`` memory as they would in the lane, in few runs, are left to the device: all of them to
+    encode, and to decode those that are read, whatever lies where something is lost.
     """
     count = len(places)
-    runs = _runs(job, places, pinned) if len(pinned) and not decode else None
+    runs = _runs(job, places, pinned) if len(pinned) else None
+    if decode and runs is not None and sum(run.size for both in runs for run in both) > len(lane.source):
+        runs = None  # the parity units take room beside what they stand for
     shape = np.full(count, -1, np.int64)
     if shapes and not decode:
         shape = shape_of_spans(job, places, shapes)
@@ -90,7 +90,9 @@ def lay_out(
         columns = padded(job.length[places]) // UNIT
         launches += write_strips(lane.work, strips, shape, shapes, (k, m, scratch[0], columns))
     inward, outward = runs or ((), ())
-    return SpanBatch(Batch(tuple(launches), source, target, words, inward, outward), places, runs is not None)
+    if decode:  # what is rebuilt goes to places far apart
+        inward, outward = inward + outward, ()
+    return SpanBatch(Batch(tuple(launches), source, target, words, inward, outward), places, bool(outward))
 
 
 def _runs(job: SpanJob, places: _Places, pinned: NDArray[np.int64]) -> tuple[tuple[Run, ...], tuple[Run, ...]] | None:
@@ -101,7 +103,7 @@ def _runs(job: SpanJob, places: _Places, pinned: NDArray[np.int64]) -> tuple[tup
         count = find_runs(job, places, parity, pinned, runs)
         if count <= 0:
             return None
-        found.append(tuple(Run(*each) for each in runs[:count].tolist()))
+        found.append(runs_of(runs, count))
     return found[0], found[1]
 
 
@@ -111,20 +113,3 @@ def take_back(job: SpanJob, laid: SpanBatch, target: Bytes, *, decode: bool) -> 
         job.status[laid.places] = Status.DONE
     else:
         take_spans(job, laid.places, int(decode), target, Status.DONE.value)
-
-
-def write_items(work: Words, launches: Sequence[Launch]) -> None:
-    """Write the number of each launch's items into the header."""
-    for turn, launch in enumerate(launches):
-        work[ITEMS + turn] = launch.items
-
-
-def write_columns(records: Words, columns: Sequence[NDArray[np.integer] | NDArray[np.bool_]]) -> None:
-    """Write ``columns`` to the first words of ``records`` [n, words]."""
-    for place, values in enumerate(columns):
-        records[:, place] = values
-
-
-def before(size: _Places) -> _Places:
-    """Return the sum of all sizes before each."""
-    return np.cumsum(size) - size

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from drivers.kernel import before_compiling, kernel
 from drivers.library import Library
 
+PACKET_PAD = 3
+"""Bytes before a packet whose 13 bytes of header are to end at a multiple of 16."""
 _C = Library("the C library", ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"], "run on Linux")
 for _symbol in ("memcpy", "memset"):  # compiled code would jump to nowhere if it had no such name
     _C.function(_symbol, ctypes.c_ssize_t)
@@ -51,3 +53,9 @@ def zero_bytes(target: int, size: int) -> None:
 def padded_length(length: int) -> int:
     """Return a length padded to a multiple of 16."""
     return (length + 15) & -16
+
+
+@kernel
+def packet_room(length: int) -> int:
+    """Return the bytes that a packet takes where its payload is to begin at a multiple of 16."""
+    return padded_length(PACKET_PAD + length)

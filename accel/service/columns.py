@@ -34,7 +34,8 @@ class Slot(NamedTuple):
     row, lost
         [uint8 (MOST_PARITIES,)] of spans.
     source, target
-        [uint8 (DATA,)] packets behind each other; or data units, and parity units. Each begins at a multiple of 16.
+        [uint8 (DATA,)] packets behind each other, each three bytes behind a multiple of 16; or data units, and parity
+        units, each at a multiple of 16.
     """
 
     number: NDArray[np.int64]

@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from accel.calls import address_of
-from accel.device.session import SpanSession
+from accel.device.session import DeviceSession
 from accel.engine import Engine, Job, OpenJob, Operation, Ticket
 from accel.service.columns import Bytes
 from accel.service.gather import Asked, Gathering, Guest
@@ -21,7 +21,7 @@ from drivers.errors import DriverError
 from drivers.reserve import Reserve
 
 MOST_PINNED = 256 << 20
-"""Bytes of clients' memory that are registered with a device: all of them take room then, used or not."""
+"""Bytes of clients' memory that are registered for an operation: all of them take room then, used or not."""
 HUNG = 60_000_000_000
 """Nanoseconds after which a device that does not answer is given up."""
 
@@ -153,13 +153,14 @@ class Desk:
             seat.keys = ClientKeys(self._table)
         self.seats.append(seat)
         session = self._session
-        if isinstance(session, SpanSession) and session.pins:
+        if isinstance(session, DeviceSession) and session.pins:
             self.copied_because = self._pin(session, seat) or self.copied_because
 
-    def _pin(self, session: SpanSession, seat: Seat) -> str:
+    def _pin(self, session: DeviceSession, seat: Seat) -> str:
         """Have the device copy from and to a client's memory directly, once for all; return why not, "" = done."""
         if SIZE * (1 + self.pinned) > MOST_PINNED:
-            return f"{MOST_PINNED >> 20} MiB of clients' memory are registered with the device, which is the most"
+            most = f"{MOST_PINNED >> 20} MiB of clients' memory"
+            return f"{most} are registered for {self.operation.value}, which is the most"
         address = address_of(self._memory) + seat.start
         reason = session.pin(address, SIZE)
         if not reason:

@@ -21,7 +21,7 @@ LONGEST = 512
 """Bytes of a message."""
 LONGEST_WELCOME = 8192
 """Bytes of the answer to a greeting."""
-GREETING, INSTALL, REMOVE = b"VTS2", b"I", b"R"
+GREETING, INSTALL, REMOVE = b"VTS3", b"I", b"R"
 GOOD, BAD, OVER = b"+", b"-", b"!"
 """First bytes of what the service says; a reason follows BAD and OVER."""
 _OPERATIONS = tuple(Operation)

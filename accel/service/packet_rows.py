@@ -1,15 +1,17 @@
 """What is done with each packet of a submission, compiled: the client packs and unpacks, the service looks and lays.
 
-Packets lie behind each other in a slot's ``source``, and what becomes of them in its ``target``, each from a multiple
-of 16 on. Sealing and opening differ by how much longer a packet gets; kernels take both as a :class:`SealJob`.
+Packets lie behind each other in a slot's ``source``, and what becomes of them in its ``target``, each three bytes
+behind a multiple of 16: as in a lane of a device, which then copies them itself. Sealing and opening differ by how much
+longer a packet gets; kernels take both as a :class:`SealJob`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from accel.device.packet_rows import VERDICT
 from accel.engine import SealJob, Status
-from accel.kernels.memory import copy_bytes, padded_length, zero_bytes
+from accel.kernels.memory import PACKET_PAD, copy_bytes, packet_room, zero_bytes
 from accel.service.columns import place_of_key
 from drivers.kernel import kernel
 
@@ -39,7 +41,7 @@ def choose_packets(job: SealJob, growth: int, shortest: int, room: int) -> int:
         if length < shortest:
             job.status[i] = _REJECTED
             zero_bytes(job.target.ctypes.data + job.target_offset[i], length + growth)
-        elif padded_length(length + max(growth, 0)) > room:
+        elif packet_room(length + max(growth, 0)) > room:
             job.status[i] = _FAULT
         else:
             job.status[i] = _PENDING
@@ -58,11 +60,12 @@ def pack_packets(job: SealJob, growth: int, begin: int, slot: Slot, rows: NDArra
     while i < len(job.status) and count < len(slot.status):
         if job.status[i] == _PENDING:
             length = int(job.length[i])
-            size, grown = padded_length(length), padded_length(length + growth)
+            size, grown = packet_room(length), packet_room(length + growth)
             if place + size > len(slot.source) or target + grown > len(slot.target):
                 break
             slot.words[0, count], slot.words[1, count], slot.number[count] = length, job.slot[i], job.number[i]
-            copy_bytes(slot.source.ctypes.data + place, job.source.ctypes.data + job.source_offset[i], length)
+            there = slot.source.ctypes.data + place + PACKET_PAD
+            copy_bytes(there, job.source.ctypes.data + job.source_offset[i], length)
             rows[count] = i
             place, target, count = place + size, target + grown, count + 1
         i += 1
@@ -75,7 +78,7 @@ def unpack_packets(job: SealJob, growth: int, slot: Slot, rows: NDArray[np.int64
 
     Of packets that were opened also the full numbers: those that get shorter.
     """
-    place = slot.target.ctypes.data
+    place = slot.target.ctypes.data + PACKET_PAD
     for n in range(count):
         i = rows[n]
         grown, home = int(job.length[i]) + growth, job.target.ctypes.data + job.target_offset[i]
@@ -87,7 +90,7 @@ def unpack_packets(job: SealJob, growth: int, slot: Slot, rows: NDArray[np.int64
         elif verdict == _REJECTED:
             zero_bytes(home, grown)
         job.status[i] = verdict
-        place += padded_length(grown)
+        place += packet_room(grown)
 
 
 # --- at the service
@@ -97,17 +100,17 @@ def unpack_packets(job: SealJob, growth: int, slot: Slot, rows: NDArray[np.int64
 def look_at_packets(own: Own, count: int, growth: int, shortest: int, room: int) -> tuple[int, int, int]:
     """Bound a submission of which ``own`` is a copy that no client can change.
 
-    Returns what is wrong with it, which value that is, and about the bytes that it takes of a lane.
+    Returns what is wrong with it, which value that is, and the bytes that it takes of a lane, in the larger direction.
     """
     source = target = 0
     for i in range(count):
         length = int(own.words[0, i])
         if length < shortest or length > room:
             return BAD_LENGTH, length, 0
-        source, target = source + padded_length(length), target + padded_length(length + growth)
+        source, target = source + packet_room(length), target + packet_room(length + growth)
     if max(source, target) > room:
         return MUCH, max(source, target), 0
-    return GOOD, 0, source + 32 * count
+    return GOOD, 0, max(source, target + VERDICT * count)
 
 
 @kernel
@@ -124,6 +127,6 @@ def lay_packets(
         length = int(own.words[0, i])
         tray.length[row + i], tray.number[row + i] = length, own.number[i]
         tray.slot[row + i] = place_of_key(pages, own.words[1, i])
-        tray.source_offset[row + i], tray.target_offset[row + i] = source, target
+        tray.source_offset[row + i], tray.target_offset[row + i] = source + PACKET_PAD, target + PACKET_PAD
         tray.status[row + i] = _PENDING
-        source, target = source + padded_length(length), target + padded_length(length + growth)
+        source, target = source + packet_room(length), target + packet_room(length + growth)

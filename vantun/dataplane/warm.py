@@ -234,12 +234,12 @@ def _rare(plane: Dataplane, now: float) -> None:
 
 def main() -> None:
     """Compile or load every kernel with the engines that this machine would choose."""
-    from accel.device.rehearsal import rehearse_spans
+    from accel.device.rehearsal import rehearse_device
     from accel.service.rehearsal import rehearse_ring
     from vantun.config_accel import AccelConfig
     from vantun.dataplane.worker_engines import choose_engines, open_engines
 
     rehearse_ring()  # no worker that uses a GPU service, or a device, shall compile for it
-    rehearse_spans()
+    rehearse_device()
     chosen = choose_engines(AccelConfig())
     warm(lambda: open_engines(chosen))

@@ -12,6 +12,11 @@ def padded(length: int) -> int:
     return -(-length // 16) * 16
 
 
+def room_of(packet: int) -> int:
+    """Return the bytes that a packet takes: its payload begins at a multiple of 16, behind 13 bytes of header."""
+    return 16 + padded(packet - 13)
+
+
 # --- spans
 
 
@@ -106,7 +111,7 @@ def choose_packets(job: SealJob | OpenJob, room: int) -> None:
             job.status[i] = Status.REJECTED
             job.target[target : target + max(length + growth, 0)] = 0
         else:
-            size = max(padded(length), padded(length + growth))
+            size = max(room_of(length), room_of(length + growth))
             job.status[i] = Status.FAULT if size > room else Status.PENDING
 
 
@@ -118,14 +123,14 @@ def pack_packets(job: SealJob | OpenJob, begin: int, slot: Slot) -> tuple[list[i
         if job.status[i] != Status.PENDING:
             continue
         length = int(job.length[i])
-        grown = padded(length + growth)
+        grown = room_of(length + growth)
         full = len(rows) == len(slot.status)
-        if full or place + padded(length) > len(slot.source) or target + grown > len(slot.target):
+        if full or place + room_of(length) > len(slot.source) or target + grown > len(slot.target):
             return rows, i
         slot.words[0, len(rows)], slot.words[1, len(rows)], slot.number[len(rows)] = length, job.slot[i], job.number[i]
         home = int(job.source_offset[i])
-        slot.source[place : place + length] = job.source[home : home + length]
-        place, target = place + padded(length), target + grown
+        slot.source[place + 3 : place + 3 + length] = job.source[home : home + length]
+        place, target = place + room_of(length), target + grown
         rows.append(i)
     return rows, len(job.status)
 
@@ -136,10 +141,10 @@ def unpack_packets(job: SealJob | OpenJob, slot: Slot, rows: list[int]) -> None:
     for n, i in enumerate(rows):
         size, home = int(job.length[i]) + growth, int(job.target_offset[i])
         if slot.status[n] == Status.DONE:
-            job.target[home : home + size] = slot.target[place : place + size]
+            job.target[home : home + size] = slot.target[place + 3 : place + 3 + size]
             if isinstance(job, OpenJob):
                 job.number[i] = slot.number[n]
         elif slot.status[n] == Status.REJECTED:
             job.target[home : home + size] = 0
         job.status[i] = slot.status[n]
-        place += padded(size)
+        place += room_of(size)

@@ -9,16 +9,19 @@ import pytest
 
 from accel.calls import address_of
 from accel.device.cuda import cuda_engine
+from accel.device.engine import ROOM
 from accel.engine import Operation, Status
 from accel.selftest import self_test
 from accel.service import desk
+from accel.service.client import ServiceSession
 from accel.service.ring import SIZE
-from accel.trials import difference, run
+from accel.trials import OpenRow, SpanRow, difference, open_job, run, span_job
 from tests.fake_cupy import FakeCupy, stand_in
-from tests.service import HostService, expected, spans, until
+from tests.service import HostService, expected, key, packets, spans, until
+from tests.spans_of_reference import decoded
 
 pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler: apt-get install g++")
-ENCODE = Operation.FEC_ENCODE
+ENCODE, DECODE, SEAL, OPEN = Operation
 
 
 @pytest.fixture
@@ -96,12 +99,103 @@ def test_no_more_is_registered_than_may_be(cupy: FakeCupy, monkeypatch: pytest.M
         assert "which is the most" in str(service.server.report()["copied_because"])
 
 
-def test_what_is_decoded_is_copied(cupy: FakeCupy) -> None:
-    with serving(Operation.FEC_DECODE) as service:
-        service.client().open(Operation.FEC_DECODE)
-        until(lambda: service.server.report()["clients"] == 1)
-        assert rings(cupy) == []
-        assert service.server.report()["copied_because"] == ""
+def test_what_is_decoded_is_read_directly(cupy: FakeCupy) -> None:
+    """Data and parity in a copy each; what is rebuilt goes to the places of losses by the processor."""
+    lost = span_job([SpanRow(tuple(bytes([9 * n + j]) * 100 for j in range(5)), 3, (4, 0), (n % 5, 2)) for n in (0, 1)])
+    wanted = decoded(lost)
+    with serving(DECODE) as service:
+        engine = service.client()
+        session = engine.open(DECODE)
+        until(lambda: len(rings(cupy)) == 1)
+        cupy.copied.clear()
+        run(engine, session, lost, patience=30.0)
+        assert difference(lost, wanted) == ""
+        assert of_rings(cupy) == [2 * 5 * 112, 2 * 2 * 112]
+        verdict = self_test(service.client(), DECODE, 30.0)
+        assert verdict.passed, verdict.reason
+
+
+def test_what_is_decoded_is_copied_where_both_do_not_fit_a_lane(cupy: FakeCupy) -> None:
+    """(2, 2): the parity units take as much again as the data, of which two fill most of a lane."""
+    size = ROOM.source // 2 - 4096
+    lost = span_job([SpanRow((b"a" * size, b"b" * size), 0, (0, 1), (0, 1))])
+    wanted = decoded(lost)
+    with serving(DECODE) as service:
+        engine = service.client()
+        session = engine.open(DECODE)
+        until(lambda: len(rings(cupy)) == 1)
+        cupy.copied.clear()
+        run(engine, session, lost, patience=60.0)
+        assert difference(lost, wanted) == ""
+        assert of_rings(cupy) == []
+
+
+def room_of(packet: int) -> int:
+    return 16 + -(-(packet - 13) // 16) * 16
+
+
+def test_packets_are_sealed_directly(cupy: FakeCupy) -> None:
+    """A copy in and a copy out for each submission, and the verdicts beside it."""
+    keys = {0: key(0), 1: key(2)}
+    with serving(SEAL) as service:
+        engine = service.client()
+        sessions = [engine.open(SEAL) for _ in range(2)]
+        until(lambda: len(rings(cupy)) == 2)
+        for session in sessions:
+            for slot, spec in keys.items():
+                session.install_key(slot, spec)
+        for length in (4, 15, 16, 300):
+            for phase, session in enumerate(sessions):
+                cupy.copied.clear()
+                job = packets(7, length=length, phase=phase)
+                run(engine, session, job, patience=30.0)
+                assert difference(job, expected(packets(7, length=length, phase=phase), SEAL, keys)) == ""
+                assert of_rings(cupy) == [7 * room_of(13 + length), 7 * room_of(13 + length + 16)]
+        report = service.server.report()
+        assert (report["pinned"], report["copied_because"]) == (2, "")
+
+
+def test_packets_are_opened_directly_and_rejected_ones_leave_nothing_in_the_memory(cupy: FakeCupy) -> None:
+    keys = {0: key(1), 1: key(2)}
+    sealed = expected(packets(6, length=200), SEAL, keys)
+    whole = [sealed.target[start : start + 229].tobytes() for start in sealed.target_offset.tolist()]
+    whole[2] = whole[2][:-1] + bytes([whole[2][-1] ^ 1])
+    job = open_job([OpenRow(0, number - 1, packet) for number, packet in enumerate(whole)])
+    wanted = expected(job, OPEN, keys)
+    assert wanted.status.tolist().count(Status.REJECTED) == 1
+    with serving(OPEN) as service:
+        engine = service.client()
+        session = engine.open(OPEN)
+        assert isinstance(session, ServiceSession)
+        until(lambda: len(rings(cupy)) == 1)
+        for slot, spec in keys.items():
+            session.install_key(slot, spec)
+        cupy.copied.clear()
+        run(engine, session, job, patience=30.0)
+        assert difference(job, wanted) == ""
+        assert of_rings(cupy) == [6 * room_of(229), 6 * room_of(213)]
+        there = session._ring.slots[0].target[: 6 * room_of(213)].reshape(6, -1)[:, 3:216]
+        assert there.any(1).tolist() == [True, True, False, True, True, True]
+        verdict = self_test(service.client(), OPEN, 30.0)
+        assert verdict.passed, verdict.reason
+
+
+def test_nothing_of_others_lies_between_packets(cupy: FakeCupy) -> None:
+    """What is copied into a client's memory beside its packets is zeros, or what it wrote itself."""
+    with serving(SEAL) as service:
+        engine = service.client()
+        first, second = (engine.open(SEAL) for _ in range(2))
+        assert isinstance(second, ServiceSession)
+        until(lambda: len(rings(cupy)) == 2)
+        for session in (first, second):
+            session.install_key(0, key(0))
+        for memory in cupy.memory.values():
+            if len(memory) == ROOM.target:  # of a lane, not the keys
+                memory[:] = 0xEE  # what somebody has left
+        run(engine, second, packets(9, length=21), patience=30.0)
+        rows = second._ring.slots[0].target[: 9 * room_of(50)].reshape(9, -1)
+        assert not rows[:, :3].any()
+        assert not rows[:, 53:].any()
 
 
 def test_a_job_whose_memory_is_registered_is_not_free_before_it_is_done(cupy: FakeCupy) -> None:
