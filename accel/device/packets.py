@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from accel.calls import address_of
 from accel.device.packet_rows import CHUNK, HASH, STATE, VERDICT, find_packet_runs, lay_packets, take_packets
 from accel.device.port import Bytes, Lane
-from accel.device.runs import MOST_RUNS, NOTHING_PINNED, runs_of
+from accel.device.runs import MOST_RUNS, NOTHING_PINNED
 from accel.device.span_rows import DESCRIPTOR, HEADER
-from accel.device.spans import padded
+from accel.device.spans import padded, runs_of
 from accel.engine import HEADER_LENGTH, TAG_LENGTH, Job, OpenJob, SealJob
 from drivers.lanes import Batch, Launch, Run
 

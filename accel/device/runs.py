@@ -6,16 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.kernel import kernel
-from drivers.lanes import Run
 
 MOST_RUNS = 16
 """Of memory that the device copies directly; each is a copy of its own, of a few microseconds."""
 NOTHING_PINNED = np.zeros((0, 2), np.int64)
-
-
-def runs_of(runs: NDArray[np.int64], count: int) -> tuple[Run, ...]:
-    """Return the first ``count`` of ``runs`` [most, 2], as a batch has them."""
-    return tuple(Run(*each) for each in runs[:count].tolist())
 
 
 @kernel

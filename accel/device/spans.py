@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from accel.device.port import Bytes, Lane, Words
 from accel.device.program import FEC, HORNER, KERNELS
-from accel.device.runs import MOST_RUNS, NOTHING_PINNED, runs_of
+from accel.device.runs import MOST_RUNS, NOTHING_PINNED
 from accel.device.span_rows import COEFFICIENT, DESCRIPTOR, UNIT, find_runs, lay_spans, take_spans
 from accel.device.strips import STRIP, Shape, by_horner, count_strips, shape_of_spans, write_strips
 from accel.engine import SpanJob, Status
@@ -105,6 +105,11 @@ def _runs(job: SpanJob, places: _Places, pinned: NDArray[np.int64]) -> tuple[tup
             return None
         found.append(runs_of(runs, count))
     return found[0], found[1]
+
+
+def runs_of(runs: NDArray[np.int64], count: int) -> tuple[Run, ...]:
+    """Return the first ``count`` of ``runs`` [most, 2], as a batch has them."""
+    return tuple(Run(*each) for each in runs[:count].tolist())
 
 
 def take_back(job: SpanJob, laid: SpanBatch, target: Bytes, *, decode: bool) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from accel.aead.simd import SimdAead
 from accel.device.engine import DeviceEngine
 from accel.device.port import Device
+from accel.device.rehearsal import rehearse_device
 from accel.engine import Job, Maturity, Operation, Provenance
 from accel.serving import Serving
 from accel.trials import SealRow, copy_job, difference, packet, run, seal_job
@@ -48,6 +49,7 @@ def packets(count: int, first: int) -> Job:
 def main(machine: str) -> None:
     if machine == "stand-in":
         sys.modules["cupy"] = FakeCupy()  # type: ignore[assignment]
+    rehearse_device()  # no deadline of a batch is for compiling what lays it out
     device, spare = trapping_engine(), SimdAead()
     right = spare.open(Operation.AEAD_SEAL)
     serving = Serving(device, device.open(Operation.AEAD_SEAL), [spare], clock=time.perf_counter_ns, seed=1)

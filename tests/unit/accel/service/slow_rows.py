@@ -38,6 +38,8 @@ def fitting_spans(job: SpanJob, begin: int, slot: Slot) -> tuple[list[int], int]
     """Return the pending spans that a slot holds, and where to go on."""
     held: list[int] = []
     for i in range(begin, len(job.status)):
+        if len(held) == len(slot.status):
+            return held, i
         if job.status[i] != Status.PENDING:
             continue
         some = [*held, i]
@@ -45,9 +47,7 @@ def fitting_spans(job: SpanJob, begin: int, slot: Slot) -> tuple[list[int], int]
         data = sum(each * int(job.k[span]) for each, span in zip(size, some, strict=True))
         parity = sum(each * int(job.m[span]) for each, span in zip(size, some, strict=True))
         units = sum(int(job.m[span]) for span in some)
-        if len(some) > len(slot.status) or data > len(slot.source) or parity > len(slot.target):
-            return held, i
-        if units > len(slot.row):
+        if data > len(slot.source) or parity > len(slot.target) or units > len(slot.row):
             return held, i
         held = some
     return held, len(job.status)
@@ -120,12 +120,13 @@ def pack_packets(job: SealJob | OpenJob, begin: int, slot: Slot) -> tuple[list[i
     rows: list[int] = []
     place = target = 0
     for i in range(begin, len(job.status)):
+        if len(rows) == len(slot.status):
+            return rows, i
         if job.status[i] != Status.PENDING:
             continue
         length = int(job.length[i])
         grown = room_of(length + growth)
-        full = len(rows) == len(slot.status)
-        if full or place + room_of(length) > len(slot.source) or target + grown > len(slot.target):
+        if place + room_of(length) > len(slot.source) or target + grown > len(slot.target):
             return rows, i
         slot.words[0, len(rows)], slot.words[1, len(rows)], slot.number[len(rows)] = length, job.slot[i], job.number[i]
         home = int(job.source_offset[i])
