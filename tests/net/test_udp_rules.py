@@ -119,10 +119,13 @@ def test_one_association_three_targets(site: Site) -> None:
 
 
 def test_a_forward_past_the_tunnel(site: Site) -> None:
+    def associations() -> int:
+        return int(site.pair.server.status()["udp_flows"]["associations"])
+
+    wait_for(lambda: associations() == 0, "what other tests associated has ended at the server, too")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        before = site.pair.server.status()["udp_flows"]["associations"]
         assert answered(sock, b"x" * 9000, ("127.0.0.1", site.forward)) == b"x" * 9000 + b"+"
-        assert site.pair.server.status()["udp_flows"]["associations"] == before
+        assert associations() == 0
 
 
 def test_a_reload_reaches_associations_that_are_open(site: Site) -> None:
@@ -153,4 +156,4 @@ def test_an_association_outlives_a_worker(site: Site, role: str) -> None:
         for port in (site.tunnelled, site.direct):
             ask(sock, relay, "127.0.0.1", port)
         wait_for(lambda: victim.worker not in (0, before), "another worker serves")
-        assert site.pair.client.status()["access"]["udp_associations"] == 1
+        wait_for(lambda: site.pair.client.status()["access"]["udp_associations"] == 1, "only this association is left")
