@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import select
 import signal
 import socket
@@ -102,7 +103,7 @@ def test_one_dies_and_the_others_connections_stay(pair: Pair, role: str) -> None
 
 @contextmanager
 def mirror() -> Iterator[int]:
-    """Answer every datagram on 127.0.0.1 with the port that it has come from; yield the port."""
+    """Answer every datagram on 127.0.0.1 with the port that it has come from and itself; yield the port."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
 
@@ -111,7 +112,7 @@ def mirror() -> Iterator[int]:
                 data, source = sock.recvfrom(100)
                 if not data:
                     return
-                sock.sendto(str(source[1]).encode(), source)
+                sock.sendto(b"%d %s" % (source[1], data), source)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -126,16 +127,16 @@ def ask(programs: list[socket.socket], port: int) -> list[int]:
     """Have every program ask the mirror behind a forward until it is answered; return the port of each one's flow."""
     found: dict[socket.socket, int] = {}
     end = time.monotonic() + SECONDS
+    question = secrets.token_hex(8).encode()  # answers to what was asked before, or asked again, may come late
     while len(found) < len(programs):
         assert time.monotonic() < end, f"only {len(found)} programs are answered"
         for program in programs:
             if program not in found:
-                program.sendto(b"where do I come from?", ("127.0.0.1", port))
+                program.sendto(question, ("127.0.0.1", port))
         for program in select.select(programs, [], [], 0.5)[0]:
-            found[program] = int(program.recv(100))
-    for program in programs:  # late answers to questions that were asked again
-        while select.select([program], [], [], 0.0)[0]:
-            program.recv(100)
+            told, _, asked = program.recv(100).partition(b" ")
+            if asked == question:
+                found[program] = int(told)
     return [found[program] for program in programs]
 
 
