@@ -15,6 +15,7 @@ from benchmarks.line_town import Program, Town, descendants, wait_until
 from vantun.cli.cert import fingerprint_of
 from vantun.cli.status import ask
 from vantun.control.certificates import create_self_signed
+from vantun.control.tun_mtu import LEAST
 from vantun.errors import VantunError
 
 START = 300.0
@@ -120,7 +121,11 @@ class Vantun:
         near = running.status("a")
         lanes = near.get("lanes") or []
         names = {lane["name"] for lane in lanes if lane["state"] == "active" and lane["mtu_search"] != "searching"}
-        return near.get("tun", {}).get("state") == "up" and len(names) == self.paths
+        if near.get("tun", {}).get("state") != "up" or len(names) != self.paths:
+            return False
+        # Both interfaces follow their paths a second or two later: until then packets of 1400 bytes leave in two parts.
+        far = running.status("b").get("tun", {}).get("clients") or [{}]
+        return all(end.get("mtu", 0) > LEAST for end in (near["tun"], far[0]))
 
     def common(self, socket: Path) -> dict[str, Any]:
         """Return what both files have."""

@@ -90,6 +90,11 @@ class FlowBook:
         """Flows that are byte streams."""
         return sum(flow.packets is None for flow in self._flows.values())
 
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """[shape=(flows,)] their rows of the flow table."""
+        return np.array(list(self._flows), np.int64)
+
     def by_handle(self, handle: int) -> Flow | None:
         """Return the flow, or None if it has ended."""
         flow = self._flows.get(flow_index(handle))

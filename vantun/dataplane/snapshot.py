@@ -225,23 +225,26 @@ def _packets(plane: Dataplane, sessions: NDArray[np.int64]) -> list[dict[str, ob
 
 def _stuck_flows(plane: Dataplane) -> dict[str, int]:
     """Return the flows that have bytes to send and no credit for them, and those whose program here takes nothing."""
-    table = plane.context.tables.flow
-    used = table["used"] == 1
+    table, rows = plane.context.tables.flow, plane.flows.rows
+    used, starved, writable, pending = (table[name][rows] for name in ("used", "starved", "writable", "pending"))
     return {
-        "starved": int(np.count_nonzero(used & (table["starved"] == 1))),
-        "blocked": int(np.count_nonzero(used & (table["writable"] == 0) & (table["pending"] > 0))),
+        "starved": int(np.count_nonzero((used == 1) & (starved == 1))),
+        "blocked": int(np.count_nonzero((used == 1) & (writable == 0) & (pending > 0))),
     }
 
 
 def _largest_flows(plane: Dataplane) -> list[dict[str, object]]:
-    """Return the flows that have carried most, at most _FLOWS_SHOWN: a worker may have thousands."""
-    table = plane.context.tables.flow
-    carried = np.where(table["used"] == 1, table["offset"] + table["next"], -1)
-    most = min(_FLOWS_SHOWN, len(plane.flows))
+    """Return the flows that have carried most, at most _FLOWS_SHOWN: a worker may have thousands.
+
+    Only rows that are taken are looked at: to choose among all 32,768 held a worker up for 5 to 12 ms.
+    """
+    table, taken = plane.context.tables.flow, plane.flows.rows
+    most = min(_FLOWS_SHOWN, len(taken))
     if most == 0:
         return []
+    carried = table["offset"][taken] + table["next"][taken]
     rows = []
-    for index in np.argpartition(carried, -most)[-most:].tolist():
+    for index in taken[np.argpartition(carried, -most)[-most:]].tolist():
         flow, record = plane.flows.by_index(index), table[index]
         if flow is None or not record["used"]:
             continue

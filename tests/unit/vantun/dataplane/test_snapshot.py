@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
 from vantun.cli.top_limits import Finding, Limit, limits
 from vantun.lab.endpoint import MemoryPort
 from vantun.lab.link import LinkProfile
@@ -54,3 +57,25 @@ def test_a_program_that_does_not_read_is_named_by_both_ends() -> None:
     network = started(200e6, limit=10_000)
     assert verdict(network, "server").limit is Limit.FAR_PROGRAM
     assert verdict(network, "client").limit is Limit.NEAR_PROGRAM
+
+
+def test_the_flows_that_have_carried_most_are_chosen_among_those_that_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = Network()
+    network.add_path(1, LinkProfile(rate=1e9, delay=0.001))
+    ports = {number: MemoryPort() for number in range(1, 101)}
+    for number, port in ports.items():
+        network.open(f"origin.example:{number}", port)
+    network.run(0.2)
+    for number, port in ports.items():
+        port.feed(bytes(100 * number))
+    network.run(1.0)
+    looked_at = []
+    choose = np.argpartition
+    monkeypatch.setattr(np, "argpartition", lambda row, most: looked_at.append(len(row)) or choose(row, most))
+    flows = network.client.plane.snapshot()["flows"]
+    assert isinstance(flows, dict)
+    assert (flows["open"], flows["starved"], flows["blocked"]) == (100, 0, 0)
+    assert [row["target"] for row in flows["largest"]] == [f"origin.example:{number}" for number in range(100, 36, -1)]
+    assert looked_at == [100], "not all rows of the table: that holds a worker up for milliseconds"
