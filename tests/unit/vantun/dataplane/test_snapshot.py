@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from vantun.cli.top_limits import Finding, Limit, limits
 from vantun.lab.endpoint import MemoryPort
@@ -64,16 +65,19 @@ def test_the_flows_that_have_carried_most_are_chosen_among_those_that_there_are(
 ) -> None:
     network = Network()
     network.add_path(1, LinkProfile(rate=1e9, delay=0.001))
-    ports = {number: MemoryPort() for number in range(1, 101)}
-    for number, port in ports.items():
-        network.open(f"origin.example:{number}", port)
-    network.run(0.2)
-    for number, port in ports.items():
+    for number in range(1, 101):
+        port = MemoryPort()
         port.feed(bytes(100 * number))
+        network.open(f"origin.example:{number}", port)
     network.run(1.0)
-    looked_at = []
+    looked_at: list[int] = []
     choose = np.argpartition
-    monkeypatch.setattr(np, "argpartition", lambda row, most: looked_at.append(len(row)) or choose(row, most))
+
+    def watched(carried: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+        looked_at.append(len(carried))
+        return choose(carried, most)
+
+    monkeypatch.setattr(np, "argpartition", watched)
     flows = network.client.plane.snapshot()["flows"]
     assert isinstance(flows, dict)
     assert (flows["open"], flows["starved"], flows["blocked"]) == (100, 0, 0)
