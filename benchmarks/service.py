@@ -27,12 +27,12 @@ from accel.child import environment
 from accel.engine import Engine, Maturity, Operation, Provenance
 from accel.service.client import ServiceEngine
 from benchmarks.gpu_report import LATENCY_BATCH, MOST_LATENCY
-from benchmarks.gpu_work import ENCODE, SEAL, Work, closing
+from benchmarks.gpu_work import DECODE, ENCODE, SEAL, Work, closing
 from benchmarks.report import save
 from benchmarks.service_null import null_engine
 from vantun.kernel_cache import use_kernel_cache
 
-WORKS = (Work(ENCODE), Work(SEAL))
+WORKS = (Work(ENCODE), Work(DECODE), Work(SEAL))
 KINDS = {
     "engine": "an engine that computes nothing",
     "device": "the host side of a device engine, over a device that takes no time",
@@ -114,8 +114,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures = []
     for work in WORKS:
         for kind, meaning in KINDS.items():
-            if kind == "pinned" and not work.is_fec:
-                continue  # packets are copied in any case
             for behind in (True,) if kind == "pinned" else (True, False):
                 figure = measure(work, kind, options.batches, behind=behind)
                 where = "through the service" if behind else "in this process"

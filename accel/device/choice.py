@@ -51,6 +51,8 @@ class Choice(NamedTuple):
         Why those do not serve, in words; empty when they do.
     way
         What they are called.
+    repair
+        Whether it is for decoding.
     """
 
     k: int
@@ -60,24 +62,34 @@ class Choice(NamedTuple):
     spans: int = 0
     reason: str = ""
     way: str = "compiled"
+    repair: bool = False
 
     def __str__(self) -> str:
         figures = f"general {1e6 * self.general:.1f} us, {self.way} {1e6 * self.compiled:.1f} us for {self.spans} spans"
-        shape = f"({self.k}, {self.m}): {'general' if self.reason else self.way}"
+        what = f"{'repair of ' * self.repair}({self.k}, {self.m})"
+        shape = f"{what}: {'general' if self.reason else self.way}"
         return f"{shape} ({self.reason})" if not self.spans else f"{shape} ({figures})"
 
 
 def choose(
-    device: Device, lane: Lane, room: Room, shape: Shape, measure: Measure, known: Choice | None = None
+    device: Device,
+    lane: Lane,
+    room: Room,
+    shape: Shape,
+    measure: Measure,
+    known: Choice | None = None,
+    *,
+    repair: bool = False,
 ) -> Choice:
     """Compile the kernels of a shape, see that they are right, and time them, unless that is ``known`` from before.
 
+    To ``repair``, spans of the shape have lost as many units as they have parity units.
     Raises DriverError when the device fails at what it did before; kernels that do not compile, or are wrong, are a
     reason of the choice.
     """
     if known is not None and known.reason:
         return known
-    choice = Choice(shape.k, shape.m, way="compiled" if shape.kernels else "Horner")
+    choice = Choice(shape.k, shape.m, way="compiled" if shape.kernels else "Horner", repair=repair)
     try:
         if shape.horner:
             device.add(program(HORNER), KERNELS[HORNER])
@@ -88,7 +100,7 @@ def choose(
     job = _job(shape, room)
     if not len(job.k):
         return choice._replace(reason="a lane has no room for it")
-    ways = [_Way(job, lane, shapes) for shapes in ((), (shape,))]
+    ways = [_Way(job, lane, shapes, repair=repair) for shapes in ((), (shape,))]
     if shape.horner and shape.kernels:
         ways.append(_Way(job, lane, BY_HORNER))
     if len({way.compute() for way in ways}) > 1:
@@ -110,9 +122,9 @@ def choose(
 class _Way:
     """A job in a lane, laid out for some kernels."""
 
-    def __init__(self, job: SpanJob, lane: Lane, shapes: tuple[Shape, ...]) -> None:
+    def __init__(self, job: SpanJob, lane: Lane, shapes: tuple[Shape, ...], *, repair: bool = False) -> None:
         self._lane = lane
-        self._batch = spans.lay_out(job, np.arange(len(job.k)), lane, decode=False, shapes=shapes).batch
+        self._batch = spans.lay_out(job, np.arange(len(job.k)), lane, decode=repair, shapes=shapes).batch
         self._work = lane.work[: self._batch.work].copy()
 
     def compute(self) -> bytes:
@@ -170,7 +182,7 @@ def _spans(k: int, m: int, count: int) -> SpanJob:
     memory = np.random.default_rng(k).integers(0, 256, len(units) * _UNIT, np.uint8)
     return SpanJob(
         memory=memory, data=units[: count * k], parity=units[count * k :],
-        row=np.tile(np.arange(m, dtype=np.uint8), count), lost=np.zeros(count * m, np.uint8),
+        row=np.tile(np.arange(m, dtype=np.uint8), count), lost=np.tile(np.arange(m, dtype=np.uint8), count),
         data_start=number * k, parity_start=number * m, k=same * k, m=same * m, column=same * 0,
         length=same * _UNIT, status=np.zeros(count, np.int8),
     )  # fmt: skip

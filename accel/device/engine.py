@@ -38,11 +38,11 @@ class DeviceEngine(LateEngine[DeviceSession]):
     Attributes
     ----------
     shapes
-        Spans that are tried with kernels of their own when the first session for encoding is opened.
+        Spans that are tried with kernels of their own when the first session for them is opened.
     measure
         Times that trial.
     choices
-        What came of it; empty before.
+        What came of it, for encoding, then for decoding; empty before.
     """
 
     def __init__(
@@ -73,13 +73,19 @@ class DeviceEngine(LateEngine[DeviceSession]):
         try:
             session = kind(operation, device, self._room, self._lanes)
             session.rehearse(KERNELS[text])
-            if isinstance(session, SpanSession) and operation is Operation.FEC_ENCODE:
-                session.specialise(self.shapes, self.measure, self.choices)
-                self.choices = session.choices
+            if isinstance(session, SpanSession):
+                self._specialise(session)
         except DriverError:
             device.close()
             raise
         return self._hold(session)
+
+    def _specialise(self, session: SpanSession) -> None:
+        repair = session.operation is Operation.FEC_DECODE
+        known = [each for each in self.choices if each.repair is repair]
+        others = [each for each in self.choices if each.repair is not repair]
+        session.specialise(self.shapes, self.measure, known)
+        self.choices = (*others, *session.choices) if repair else (*session.choices, *others)
 
     def cancel(self, ticket: Ticket) -> bool:
         """Return whether the device writes to the ticket's memory no more: it has a copy, or all of it has ended."""

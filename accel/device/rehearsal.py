@@ -12,6 +12,7 @@ from accel.device.packet_rows import admit_packets, find_packet_runs
 from accel.device.port import Bytes, Words
 from accel.device.runs import NOTHING_PINNED
 from accel.device.span_rows import admit_spans, find_runs
+from accel.device.strips import common_shapes
 from accel.engine import HEADER_LENGTH
 from accel.trials import SealRow, SpanRow, seal_job, span_job
 from drivers.lanes import Batch
@@ -42,8 +43,9 @@ def rehearse_device() -> None:
     lane = _Lane(aligned(1024), aligned(1024), aligned(1024).view(np.uint32))
     admit_spans(job, 1, np.full(4, 1024), *np.empty((2, 1), np.int64))
     find_runs(job, np.arange(1), 0, NOTHING_PINNED, np.empty((1, 2), np.int64))
-    laid = spans.lay_out(job, np.arange(1), lane, decode=True)
-    spans.take_back(job, laid, lane.target, decode=True)
+    for shapes in ((), common_shapes()):
+        laid = spans.lay_out(job, np.arange(1), lane, decode=not shapes, shapes=shapes)
+        spans.take_back(job, laid, lane.target, decode=not shapes)
     sealing = seal_job([SealRow(0, 0, bytes(HEADER_LENGTH + 9))])
     columns, growth = packets.columns_of(sealing)
     admit_packets(columns, growth, np.ones(2, np.bool_), np.full(4, 1024), *np.empty((2, 1), np.int64))

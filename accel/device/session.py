@@ -238,14 +238,15 @@ class SpanSession(DeviceSession):
         """Ignore ``slot``: there are no keys."""
 
     def specialise(self, shapes: Sequence[Shape], measure: Measure, known: Sequence[Choice]) -> None:
-        """Let kernels with rows compiled in serve the shapes where they are faster here, by ``measure``.
+        """Let other kernels than the general one serve the shapes where they are faster here, by ``measure``.
 
-        ``known`` are choices for the same shapes from another session on this device, or none. Only for encoding: what
-        is decoded has lost something else each time. Raises DriverError when the device fails.
+        ``known`` are choices for the same shapes from another session on this device, or none. Rows compiled in are for
+        encoding only: what is decoded has lost something else each time. Raises DriverError when the device fails.
         """
+        shapes = [shape for shape in shapes if not (self._decode and shape.kernels)]
         lane, room = self._free[0], self._room_of_lane
         self.choices = tuple(
-            choose(self._device, lane, room, shape, measure, before)
+            choose(self._device, lane, room, shape, measure, before, repair=self._decode)
             for shape, before in zip(shapes, known or (None,) * len(shapes), strict=True)
         )
         pairs = zip(shapes, self.choices, strict=True)

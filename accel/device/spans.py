@@ -12,7 +12,8 @@ from accel.device.port import Bytes, Lane, Words
 from accel.device.program import FEC, HORNER, KERNELS
 from accel.device.runs import MOST_RUNS, NOTHING_PINNED
 from accel.device.span_rows import COEFFICIENT, DESCRIPTOR, UNIT, find_runs, lay_spans, take_spans
-from accel.device.strips import STRIP, Shape, by_horner, count_strips, shape_of_spans, write_strips
+from accel.device.strip_rows import STRIP
+from accel.device.strips import Shape, by_horner, shape_of_spans, write_strips
 from accel.engine import SpanJob, Status
 from accel.gf256 import EXP, LOG
 from drivers.lanes import Batch, Launch, Run
@@ -75,20 +76,16 @@ def lay_out(
     runs = _runs(job, places, pinned) if len(pinned) else None
     if decode and runs is not None and sum(run.size for both in runs for run in both) > len(lane.source):
         runs = None  # the parity units take room beside what they stand for
-    shape = np.full(count, -1, np.int64)
-    if shapes and not decode:
-        shape = shape_of_spans(job, places, shapes)
-    extra = STRIP * count_strips(shape, shapes) if shapes else 0
+    coded = () if decode else tuple(shapes)
+    shape, strips = shape_of_spans(job, places, coded)
+    how = int(decode), STRIP * strips, int(runs is None)
     scratch, table = np.empty((4, count), np.int64), np.zeros(1 << (2 * count).bit_length(), np.int64)
     lane_of = lane.source, lane.work
-    found = lay_spans(job, places, (int(decode), extra, int(runs is None)), shape, lane_of, scratch, table)
-    source, target, words, coefficients, items, strips = found
+    source, target, words, coefficients, items, begin = lay_spans(job, places, how, shape, lane_of, scratch, table)
     first, second = KERNELS[HORNER if by_horner(job, places, shapes) else FEC]
     launches = [Launch(first, coefficients), Launch(second, items)]
-    if shapes:
-        k, m = job.k[places].astype(np.int64), job.m[places].astype(np.int64)
-        columns = padded(job.length[places]) // UNIT
-        launches += write_strips(lane.work, strips, shape, shapes, (k, m, scratch[0], columns))
+    if coded:
+        launches += write_strips(job, places, coded, (shape, scratch[0]), lane.work, begin)
     inward, outward = runs or ((), ())
     if decode:  # what is rebuilt goes to places far apart
         inward, outward = inward + outward, ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -10,16 +11,10 @@ from numpy.typing import NDArray
 
 from accel.device.compiled_code1 import RowKernel
 from accel.device.port import Words
+from accel.device.strip_rows import StripTable, describe_strips, find_shapes
 from accel.engine import SpanJob
 from accel.gf256 import COLUMNS
 from drivers.lanes import Launch
-
-STRIP = 8
-"""Words of a strip's descriptor."""
-_HEADER_STRIPS = 8
-"""Word of the header where kernels of strips find theirs."""
-_UNITS = 2
-"""Units of 16 bytes that an item works on."""
 
 _Places = NDArray[np.int64]
 
@@ -78,52 +73,43 @@ def common_shapes(columns: int = COLUMNS, *, horner: bool = False) -> tuple[Shap
     )
 
 
-def shape_of_spans(job: SpanJob, places: _Places, shapes: Sequence[Shape]) -> _Places:
-    """Return for each span the number of its shape in ``shapes``, in ascending order of m, or -1 where it has none.
+@cache
+def table_of(shapes: tuple[Shape, ...]) -> StripTable:
+    """Return shapes, in ascending order of m, and their kernels, as compiled code takes them."""
+    kernels = tuple(dict.fromkeys(kernel for each in shapes for kernel in each.kernels))
+    limits = [(each.m, each.columns, len(each.kernels)) for each in shapes]
+    serves = [[kernel in each.kernels for each in shapes] for kernel in kernels]
+    return StripTable(
+        np.array(limits, np.int64).reshape(-1, 3),
+        np.array([(each.slot, each.first, each.rows) for each in kernels], np.int64).reshape(-1, 3),
+        np.array(serves, np.bool_).reshape(len(kernels), len(shapes)),
+    )
+
+
+def shape_of_spans(job: SpanJob, places: _Places, shapes: tuple[Shape, ...]) -> tuple[_Places, int]:
+    """Return for each span the number of its shape in ``shapes``, or -1 where it has none; and how many strips at most.
 
     The pipeline codes every block from column 0 on, and what a block gets as it closes are rows 0 to m - 1; what it
     asks for later are rows somewhere behind them.
     """
-    k, m = job.k[places], job.m[places].astype(np.int64)
-    found = np.full(len(places), -1, np.int64)
-    for number in reversed(range(len(shapes))):
-        found[(m <= shapes[number].m) & (k <= shapes[number].columns)] = number
-    found[(job.column[places] & (COLUMNS - 1) != 0) | (m == 0)] = -1
-    short = np.flatnonzero(found >= 0)
-    ends = np.cumsum(m[short])
-    order = np.arange(int(ends[-1]) if len(short) else 0) - np.repeat(ends - m[short], m[short])
-    row = job.row[np.repeat(job.parity_start[places[short]], m[short]) + order]
-    found[np.repeat(short, m[short])[row != order]] = -1
-    return found
-
-
-def count_strips(shape: _Places, shapes: Sequence[Shape]) -> int:
-    """Return an upper bound of the descriptors of spans, one for each kernel of each span's shape."""
-    return sum(len(each.kernels) * int((shape == number).sum()) for number, each in enumerate(shapes))
+    shape = np.empty(len(places), np.int64)
+    return shape, int(find_shapes(job, places, table_of(shapes), shape))
 
 
 def write_strips(
-    work: Words, begin: int, shape: _Places, shapes: Sequence[Shape], spans: tuple[_Places, _Places, _Places, _Places]
+    job: SpanJob,
+    places: _Places,
+    shapes: tuple[Shape, ...],
+    found: tuple[_Places, _Places],
+    work: Words,
+    begin: int,
 ) -> list[Launch]:
     """Describe the strips of spans that have a shape, from word ``begin`` of ``work`` on, and return their launches.
 
-    ``spans`` has k, m, the word where each has its units, and the 16-byte units of a shard, of every span.
+    ``found`` has the shape of each span, and the word where it has its units.
     """
-    k, m, unit, columns = spans
-    launches = []
-    for kernel in dict.fromkeys(kernel for each in shapes for kernel in each.kernels):
-        numbers = [number for number, each in enumerate(shapes) if kernel in each.kernels]
-        mine = np.flatnonzero(np.isin(shape, numbers) & (m > kernel.first))
-        items = -(-columns[mine] // _UNITS)
-        head = _HEADER_STRIPS + 3 * kernel.slot
-        work[head : head + 3] = (int(items.sum()), begin, len(mine))
-        if not len(mine):
-            continue
-        many = np.minimum(m[mine] - kernel.first, kernel.rows)
-        targets = unit[mine] + k[mine] + kernel.first
-        records = work[begin:][: STRIP * len(mine)].reshape(-1, STRIP)
-        for place, values in enumerate((np.cumsum(items) - items, k[mine], unit[mine], targets, many, columns[mine])):
-            records[:, place] = values
-        begin += STRIP * len(mine)
-        launches.append(Launch(kernel.name, int(items.sum())))
-    return launches
+    table = table_of(shapes)
+    items = np.empty(len(table.kernels), np.int64)
+    describe_strips(job, places, table, found, work, begin, items)
+    names = dict.fromkeys(kernel.name for each in shapes for kernel in each.kernels)
+    return [Launch(name, count) for name, count in zip(names, items.tolist(), strict=True) if count]

@@ -11,7 +11,6 @@ import pytest
 from accel.device.engine import DeviceEngine
 from accel.device.port import Lane
 from accel.device.program import HORNER, KERNELS
-from accel.device.session import SpanSession
 from accel.device.strips import BY_HORNER, Shape, by_horner, common_shapes
 from accel.engine import Maturity, Operation, Provenance, SpanJob
 from accel.trials import SpanRow, difference, run, span_job
@@ -88,12 +87,8 @@ def test_shapes_at_the_edges(k: int, m: int, length: int) -> None:
 def test_fresh_patterns_are_rebuilt(seed: int) -> None:
     generator = np.random.default_rng(seed)
     bench = Bench()
-    bench.engine.open(Operation.FEC_ENCODE)  # where the kernels come to the device
     session = bench.engine.open(Operation.FEC_DECODE)
-    assert isinstance(session, SpanSession)
-    session._device, session._shapes = bench.devices[0], BY_HORNER
-    session._free = [bench.devices[0].lane(ROOM)]
-    bench.devices[0].write_table(0, bench.devices[1].table[:1024])
+    bench.devices[0].launched.clear()
     rows = []
     for number in range(60):
         k = int(generator.integers(1, 33))
@@ -105,7 +100,7 @@ def test_fresh_patterns_are_rebuilt(seed: int) -> None:
     wanted = decoded(job)
     run(bench.engine, session, job)
     assert difference(job, wanted) == ""
-    assert bench.devices[0].launched["code1_horner"]
+    assert set(bench.devices[0].launched) == set(KERNELS[HORNER])
 
 
 def test_it_serves_batches_with_as_many_rows_as_it_was_faster_for() -> None:
@@ -128,3 +123,23 @@ def test_the_fastest_of_three_serves(masks: float, horner: float, compiled: floa
         masks, horner, min(masks, horner), compiled,
     )  # fmt: skip
     assert str(first).startswith(f"(10, 4): {'Horner' if horner < masks else 'general'} (general ")
+
+
+@pytest.mark.parametrize(("horner", "serves"), [(1.0, "code1_horner"), (3.0, "code1_combine")])
+def test_repair_is_tried_by_itself(horner: float, serves: str) -> None:
+    """Of the kernels with compiled-in rows none can do it; what was found out for parity stays."""
+    bench = Bench(shapes=(*BY_HORNER, COMPILED))
+    bench.engine.open(Operation.FEC_ENCODE)
+    parity = bench.engine.choices
+    bench.seconds["horner"] = horner
+    for _ in range(2):
+        session = bench.engine.open(Operation.FEC_DECODE)
+        assert bench.engine.choices[:3] == parity
+        assert [(each.repair, each.compiled) for each in bench.engine.choices[3:]] == [(True, horner)] * 2
+        job = span_job([SpanRow((b"0123456789abcdef",) * 4, 0, (0, 1), (3, 0))])
+        wanted = decoded(job)
+        bench.devices[-1].launched.clear()
+        run(bench.engine, session, job)
+        assert difference(job, wanted) == ""
+        assert bench.devices[-1].launched[serves]
+    assert str(bench.engine.choices[3]).startswith(f"repair of (10, 4): {'Horner' if horner < 2 else 'general'} (")
