@@ -44,6 +44,8 @@ class Flow:
     finished_sending: bool = False
     finished_receiving: bool = False
     queued: bool = False
+    large: bool = False
+    """The last read of its port that had room for it was a large one."""
     reopened: bool = False
     """Its port was told before that the far end is connected."""
 
