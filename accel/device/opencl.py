@@ -10,7 +10,7 @@ from accel.device.port import Device
 from accel.device.strips import BY_HORNER, common_shapes
 from accel.engine import Maturity, Operation, Provenance
 from drivers.cache import cache_base, own_folder
-from drivers.opencl.device import OpenclProgram
+from drivers.opencl.device import open_program
 from drivers.opencl.find import choose_device
 
 EMULATED_COLUMNS = 16
@@ -33,7 +33,7 @@ def opencl_engine(operations: frozenset[Operation], index: int = 0, *, emulated:
     """
 
     def open_device(text: str, kernels: Sequence[str]) -> Device:
-        return OpenclProgram(choose_device(index, emulated=emulated), text, kernels, _binaries())
+        return open_program(choose_device(index, emulated=emulated), text, kernels, _binaries())
 
     name, provenance = ("pocl", Provenance.EMULATOR) if emulated else ("opencl", Provenance.SILICON)
     engine = DeviceEngine(name, operations, open_device, provenance, Maturity.PROTOCOL_TESTED)

@@ -7,6 +7,7 @@ crashes PoCL). Else the host's side is pinned by the driver and copied, so that 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from drivers.arena import Arena
 from drivers.errors import DriverError
-from drivers.lanes import Batch, Launch, Room, Way
+from drivers.lanes import Batch, Launch, Room, Run, Way
 from drivers.opencl.binaries import build_program
 from drivers.opencl.find import OpenclPlace
 
@@ -33,7 +34,7 @@ class OpenclProgram:
     def __init__(self, place: OpenclPlace, text: str, kernels: Sequence[str], binaries: Path | None = None) -> None:
         import pyopencl
 
-        self.cl = pyopencl
+        self.cl: Any = pyopencl
         self.place = place
         with _told(place, "opening it"):
             self.context = pyopencl.Context([place.handle])
@@ -92,6 +93,31 @@ class OpenclProgram:
         self.cl.enqueue_fill_buffer(self.queue, buffer, np.zeros(1, np.uint32), offset, size)
 
 
+class CopyingProgram(OpenclProgram):
+    """The same on a device with memory of its own: its lanes copy from and to any memory of the host themselves.
+
+    Nothing is registered for that. A buffer over the host's memory (``CL_MEM_USE_HOST_PTR``) would be, but a driver may
+    keep what it has read of it, and need not see what another process writes there.
+    """
+
+    def __init__(self, place: OpenclPlace, text: str, kernels: Sequence[str], binaries: Path | None = None) -> None:
+        super().__init__(place, text, kernels, binaries)
+        self.shared = False
+
+    def pin(self, address: int, size: int) -> str:
+        """Do nothing; return that nothing is in the way."""
+        return ""
+
+    def unpin(self, address: int) -> None:
+        """Nothing is held."""
+
+
+def open_program(place: OpenclPlace, text: str, kernels: Sequence[str], binaries: Path | None = None) -> OpenclProgram:
+    """Return a program on a device, as its memory wants it. Raises DriverError."""
+    kind = OpenclProgram if place.handle.host_unified_memory else CopyingProgram
+    return kind(place, text, kernels, binaries)
+
+
 class OpenclLane:
     """A lane.
 
@@ -108,6 +134,7 @@ class OpenclLane:
         self._queue = cl.CommandQueue(program.context)
         self._kernels: dict[str, Any] = {}
         self._event: Any = None
+        self._copies: list[Any] = []
         self._wanted = 0
         sizes = (room.source, room.target, 4 * room.work)
         self._arenas = [Arena(1, -(-size // 4096) * 4096) for size in sizes]
@@ -125,18 +152,15 @@ class OpenclLane:
     def begin(self, batch: Batch) -> None:
         """Copy in, launch, copy out; nothing of it is waited for."""
         cl, program = self._program.cl, self._program
-        source, target, work = self._buffers
         self._wanted = batch.target
         with _told(program.place, "beginning a batch"):
             if not self._shared:
-                self._copy(source, self.source[: batch.source])
-                self._copy(work, self.work[: batch.work])
+                self._copy_in(batch)
             for launch in batch.launches:
                 if launch.items:
                     self._launch(self._queue, launch)
-            if not self._shared and batch.target:
-                wanted = self.target[: batch.target]
-                cl.enqueue_copy(self._queue, wanted, target, is_blocking=False)
+            if not self._shared:
+                self._copy_out(batch)
             self._event = cl.enqueue_marker(self._queue)
             self._queue.flush()
 
@@ -150,6 +174,7 @@ class OpenclLane:
             raise DriverError(f"OpenCL device {place}: a batch failed (status {state}); see the driver's log")
         if state != status.COMPLETE:
             return False
+        self._copies.clear()
         if self._shared and self._wanted:  # what makes the device's writes visible, and costs nothing where they are
             with _told(self._program.place, "reading its results"):
                 self._see()
@@ -210,9 +235,24 @@ class OpenclLane:
         )
         mapped.base.release(self._queue)
 
-    def _copy(self, buffer: Any, memory: _Bytes | _Words) -> None:
-        if len(memory):
-            self._program.cl.enqueue_copy(self._queue, buffer, memory, is_blocking=False)
+    def _copy_in(self, batch: Batch) -> None:
+        source, _, work = self._buffers
+        place = 0
+        for memory in [_memory_of(run) for run in batch.inward] or [self.source[: batch.source]]:
+            self._copy(source, memory, dst_offset=place)
+            place += len(memory)
+        self._copy(work, self.work[: batch.work])
+
+    def _copy_out(self, batch: Batch) -> None:
+        place = 0
+        for memory in [_memory_of(run) for run in batch.outward] or [self.target[: batch.target]]:
+            self._copy(memory, self._buffers[1], src_offset=place)
+            place += len(memory)
+
+    def _copy(self, to: Any, source: Any, **offset: int) -> None:
+        """Begin a copy. Its event is kept until the batch is done: pyopencl waits for one that nobody keeps."""
+        if len(to if isinstance(to, np.ndarray) else source):
+            self._copies.append(self._program.cl.enqueue_copy(self._queue, to, source, is_blocking=False, **offset))
 
     def _profiled(self) -> Any:
         """Return a queue whose commands can be timed; nothing else runs in this lane."""
@@ -230,6 +270,11 @@ class OpenclLane:
         """Return a kernel of this lane's own: its arguments are kept in it."""
         kernel = self._kernels[name] = self._program.kernel(name)
         return kernel
+
+
+def _memory_of(run: Run) -> _Bytes:
+    """Return the memory that a batch names."""
+    return np.ctypeslib.as_array((ctypes.c_uint8 * run.size).from_address(run.address))
 
 
 def _seconds(queue: Any, events: Sequence[Any]) -> float:

@@ -19,7 +19,7 @@ from drivers.opencl.find import OpenclPlace, choose_device, find_devices
 cl = pytest.importorskip("pyopencl", reason="pyopencl: pip install 'vantun[opencl]'")
 
 from drivers.opencl import binaries  # noqa: E402 - behind the skip
-from drivers.opencl.device import OpenclLane, OpenclProgram  # noqa: E402
+from drivers.opencl.device import CopyingProgram, OpenclProgram  # noqa: E402
 
 ALL = frozenset(Operation)
 PATIENCE = 60.0
@@ -34,13 +34,6 @@ def place() -> OpenclPlace:
         pytest.skip(f"PoCL: {error}")
 
 
-class Copying(OpenclProgram):
-    """As on a GPU with memory of its own."""
-
-    def lane(self, room: object, *, shared: bool | None = None) -> OpenclLane:
-        return super().lane(room, shared=False)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("operation", Operation, ids=lambda operation: operation.value)
 def test_self_test_on_shared_memory(place: OpenclPlace, operation: Operation) -> None:
     verdict = self_test(opencl_engine(ALL, emulated=True), operation, PATIENCE)
@@ -50,7 +43,7 @@ def test_self_test_on_shared_memory(place: OpenclPlace, operation: Operation) ->
 @pytest.mark.parametrize("operation", Operation, ids=lambda operation: operation.value)
 def test_self_test_with_copies(place: OpenclPlace, operation: Operation) -> None:
     engine = DeviceEngine(
-        "pocl", ALL, lambda text, kernels: Copying(place, text, kernels), Provenance.EMULATOR, Maturity.UNTESTED
+        "pocl", ALL, lambda text, kernels: CopyingProgram(place, text, kernels), Provenance.EMULATOR, Maturity.UNTESTED
     )
     verdict = self_test(engine, operation, PATIENCE)
     assert verdict.passed, verdict.reason
