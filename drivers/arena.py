@@ -14,12 +14,14 @@ from __future__ import annotations
 import ctypes
 import mmap
 from types import TracebackType
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from drivers.errors import DriverError, SystemCallError
 from drivers.library import Library
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ALIGNMENT = 4096
 """Bytes: devices with DMA want page-aligned memory, and no row 0 shares a cache line with anything else."""
@@ -133,6 +135,8 @@ def _map_fenced(size: int) -> tuple[mmap.mmap, NDArray[np.uint8]]:
         mapping = mmap.mmap(-1, guard + span + guard, flags=flags)
     except OSError as error:
         raise SystemCallError(doing, error.errno or 0, "lower `limits.memory` or free memory") from None
+    import numpy as np  # here: whoever only asks for a stride does without
+
     whole = np.frombuffer(mapping, np.uint8)  # exports the mapping: it lives until the last view is gone
     start = int(whole.ctypes.data)
     protect = _C.function("mprotect", ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)

@@ -3,6 +3,8 @@
 The page is an anonymous file (memfd). Its descriptor is what another process needs to attach: pass it by inheritance or
 SCM_RIGHTS. There is no lock: one process writes a field, others read it. Aligned 8-byte stores and loads are atomic on
 x86-64 and aarch64; a set of fields that must agree needs a sequence number of its own.
+
+numpy is imported where an array is wanted: a process that only makes pages for others does without it.
 """
 
 from __future__ import annotations
@@ -11,18 +13,18 @@ import fcntl
 import mmap
 import os
 from types import TracebackType
-from typing import Any
-
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from typing import TYPE_CHECKING, Any
 
 from drivers.errors import DriverError, SystemCallError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
 class SharedPage:
-    """An array in memory that other processes can attach to; made by :meth:`create` or :meth:`attach`.
+    """Memory that other processes can attach to; made by :meth:`create`, :meth:`reserve` or :meth:`attach`.
 
     As with an arena, the mapping lives until the last view of :attr:`array` is gone.
 
@@ -32,14 +34,11 @@ class SharedPage:
         The descriptor to pass on, -1 once closed.
     """
 
-    def __init__(self, descriptor: int, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
-        kind = np.dtype(dtype)
-        count = int(np.prod(shape, dtype=np.int64))
-        if kind.hasobject or count * kind.itemsize == 0:
-            raise DriverError(f"a shared page cannot hold {shape} of {kind}; give a plain dtype and a shape without 0")
+    def __init__(self, descriptor: int, size: int, dtype: DTypeLike = "u1", shape: tuple[int, ...] = (-1,)) -> None:
         self.fd = descriptor
-        mapping = mmap.mmap(descriptor, count * kind.itemsize)
-        self._array: NDArray[Any] | None = np.frombuffer(mapping, kind, count).reshape(shape)
+        self._memory: mmap.mmap | None = mmap.mmap(descriptor, size)
+        self._kind = dtype, shape
+        self._array: NDArray[Any] | None = None
 
     @classmethod
     def create(cls, dtype: DTypeLike, shape: tuple[int, ...], name: str = "vantun") -> SharedPage:
@@ -59,8 +58,18 @@ class SharedPage:
         SystemCallError
             When the kernel gives no memory.
         """
-        kind = np.dtype(dtype)
-        size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+        return cls._made(_size(dtype, shape), name, dtype, shape)
+
+    @classmethod
+    def reserve(cls, size: int, name: str = "vantun") -> SharedPage:
+        """Return a new page of ``size`` > 0 zeros, whose array is of bytes; whoever attaches says what it holds.
+
+        Raises SystemCallError when the kernel gives no memory.
+        """
+        return cls._made(size, name)
+
+    @classmethod
+    def _made(cls, size: int, name: str, *kind: Any) -> SharedPage:
         doing = f"making a shared page of {size} bytes ({name})"
         descriptor = -1
         try:
@@ -68,12 +77,10 @@ class SharedPage:
             os.ftruncate(descriptor, size)
             # A process that shrinks the file would kill every other with SIGBUS.
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-            return cls(descriptor, kind, shape)
-        except (OSError, DriverError) as error:
+            return cls(descriptor, size, *kind)
+        except OSError as error:
             if descriptor >= 0:
                 os.close(descriptor)
-            if isinstance(error, DriverError):
-                raise
             raise SystemCallError(doing, error.errno or 0, "free memory, or raise the limit on open files") from None
 
     @classmethod
@@ -87,7 +94,7 @@ class SharedPage:
         SystemCallError
             When ``fd`` is no shared page.
         """
-        need = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        need = _size(dtype, shape)
         try:
             size, seals = os.fstat(fd).st_size, fcntl.fcntl(fd, fcntl.F_GET_SEALS)
         except OSError as error:
@@ -98,13 +105,23 @@ class SharedPage:
                 f"shared page {fd} has {size} bytes and seals {seals:#x}, {need} bytes and {_SEALS:#x} are expected; "
                 "it comes from another version of VANTUN, start all of its processes again"
             )
-        return cls(fd, dtype, shape)
+        return cls(fd, need, dtype, shape)
+
+    @property
+    def memory(self) -> mmap.mmap:
+        """The shared bytes; raises DriverError once closed."""
+        if self._memory is None:
+            raise DriverError("this shared page is closed; use it before close()")
+        return self._memory
 
     @property
     def array(self) -> NDArray[Any]:
         """The shared array; raises DriverError once closed."""
         if self._array is None:
-            raise DriverError("this shared page is closed; use it before close()")
+            import numpy as np
+
+            dtype, shape = self._kind
+            self._array = np.frombuffer(self.memory, dtype).reshape(shape)
         return self._array
 
     def close(self) -> None:
@@ -112,7 +129,7 @@ class SharedPage:
         if self.fd >= 0:
             os.close(self.fd)
         self.fd = -1
-        self._array = None
+        self._memory = self._array = None
 
     def __enter__(self) -> SharedPage:
         return self
@@ -121,3 +138,14 @@ class SharedPage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _size(dtype: DTypeLike, shape: tuple[int, ...]) -> int:
+    """Return the bytes of an array; raises DriverError when it has none, or holds objects."""
+    import numpy as np
+
+    kind = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    if kind.hasobject or size == 0:
+        raise DriverError(f"a shared page cannot hold {shape} of {kind}; give a plain dtype and a shape without 0")
+    return size

@@ -1,25 +1,22 @@
-"""What the section ``accel`` means for the registry of engines, and where its measurements are kept."""
+"""What the section ``accel`` means for the registry of engines."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from accel.catalogue import A_SERVICE, Row
-from accel.child import command, try_in_child
+from accel.child import try_in_child
 from accel.engine import Operation
-from accel.fingerprint import fingerprint
 from accel.planning import Goal
 from accel.plugins import catalogue_with
-from accel.profile import FILE, NoProfile, Profile, load_profile
+from accel.profile import NoProfile, Profile
 from accel.registry import Preferences, Registry
 from accel.service.devices import SERVED
 from accel.service.offer import behind
+from vantun.accel_known import known_profile
 from vantun.config_accel import AccelConfig
-from vantun.control.volumes import volume_folder
 from vantun.engine_child import MODULE
 
 
@@ -61,28 +58,10 @@ def _reached(row: Row, config: AccelConfig, place: str | None) -> Row:
     return row
 
 
-def wanted_services(config: AccelConfig) -> dict[str, frozenset[Operation]]:
+def planned_services(config: AccelConfig) -> dict[str, frozenset[Operation]]:
     """Return engine -> operations, of the engines that are to serve here and can be behind a service.
 
     Raises DriverError when the preferences cannot be read.
     """
     registry = make_registry(config, known_profile(config))
     return {name: done for name, done in registry.planned(preferences(config)).items() if name in SERVED}
-
-
-def calibration_command(config: AccelConfig, *options: str) -> list[str]:
-    """Return the command line of a child process that measures every engine and writes the profile."""
-    plugins = ",".join(config.plugins)
-    return command("--plugins", plugins, "calibrate", *options, str(profile_file()), module=MODULE)
-
-
-def profile_file() -> Path:
-    """Return where the measurements of this user's machine are."""
-    return volume_folder() / FILE
-
-
-def known_profile(config: AccelConfig) -> Profile | NoProfile:
-    """Return what is known of this machine by measurement."""
-    if config.calibration == "off":
-        return NoProfile("accel.calibration is off")
-    return load_profile(profile_file(), fingerprint(more=config.plugins), time.time())

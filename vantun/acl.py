@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Literal, cast
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
 
 Action = Literal["allow", "reject", "direct"]
 Protocol = Literal["tcp", "udp", "*"]
@@ -340,16 +340,13 @@ class AccessList:
         rules = (rule for rule in self.rules if rule.protocol in ("*", protocol))
         return self.guard is not Guard.NONE or any(rule.action != "allow" for rule in rules)
 
-    def packet_rules(self) -> NDArray[np.void]:
+    def packet_rules(self) -> bytes:
         """Return the rules that can be applied to packets, in order, as rows of :func:`packet_rule_type`.
 
         Rules for names are left out, and so is the built-in list: it is for proxied targets, while sites that are
         joined by the TUN have private addresses.
         """
-        import numpy as np
-
-        rows = [_packet_row(rule) for rule in self.rules if not rule.name]
-        return np.array(rows, dtype=packet_rule_type())
+        return b"".join(_packet_row(rule) for rule in self.rules if not rule.name)
 
 
 ACTION_NUMBERS: dict[Action, int] = {"allow": 0, "reject": 1, "direct": 2}
@@ -371,13 +368,18 @@ def packet_rule_type() -> np.dtype[np.void]:
     return np.dtype([*fields, ("network", "u8", 2), ("mask", "u8", 2)], align=True)
 
 
-def _packet_row(rule: Rule) -> tuple[object, ...]:
+_PACKET_RULE = struct.Struct("=3Bx2H4Q")
+"""The same without numpy, which a control process has no other use for."""
+
+
+def _packet_row(rule: Rule) -> bytes:
     network, mask, family = 0, 0, 0
     if rule.network is not None:
         network, mask = int(rule.network.network_address), int(rule.network.netmask)
         family = rule.network.version
-    halves = [(number >> 64, number & (1 << 64) - 1) for number in (network, mask)]
-    return (family, PROTOCOL_NUMBERS[rule.protocol], ACTION_NUMBERS[rule.action], *rule.ports, *halves)
+    halves = [half for number in (network, mask) for half in (number >> 64, number & (1 << 64) - 1)]
+    numbers = family, PROTOCOL_NUMBERS[rule.protocol], ACTION_NUMBERS[rule.action], *rule.ports
+    return _PACKET_RULE.pack(*numbers, *halves)
 
 
 @lru_cache(4096)

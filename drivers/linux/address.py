@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from drivers.batch import SOCKADDR_SIZE
 from drivers.errors import DriverError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_SIZE = 28
+"""``drivers.batch.SOCKADDR_SIZE``, without numpy."""
 _MAPPED = bytes(10) + b"\xff\xff"
 
 
@@ -72,7 +75,7 @@ def unpack(row: NDArray[np.uint8] | bytes) -> tuple[str, int]:
     family, port = int.from_bytes(data[:2], "little"), int.from_bytes(data[2:4], "big")
     if family == socket.AF_INET:
         return socket.inet_ntop(socket.AF_INET, data[4:8]), port
-    if family != socket.AF_INET6 or len(data) < SOCKADDR_SIZE:
+    if family != socket.AF_INET6 or len(data) < _SIZE:
         raise DriverError(f"a socket address of family {family} is neither IPv4 nor IPv6; the row was never filled")
     if data[8:20] == _MAPPED:
         return socket.inet_ntop(socket.AF_INET, data[20:24]), port
@@ -87,61 +90,3 @@ def for_socket(family: int, host: str, port: int) -> tuple[str, int]:
     Python resolves the host in the socket's family, and so refuses ``127.0.0.1`` on an IPv6 socket.
     """
     return (f"::ffff:{host}" if family == socket.AF_INET6 and ":" not in host else host), port
-
-
-class AddressTable:
-    """At most ``capacity`` addresses, each in a row of its own until it is released.
-
-    Attributes
-    ----------
-    rows
-        [shape=(capacity, SOCKADDR_SIZE), dtype=uint8] for ``PacketBatch.address``; allocated once, so its address may
-        stand in message headers.
-    """
-
-    def __init__(self, capacity: int = 1024) -> None:
-        self.rows: NDArray[np.uint8] = np.zeros((capacity, SOCKADDR_SIZE), np.uint8)
-        self._row_of: dict[tuple[str, int], int] = {}
-        self._address_of: dict[int, tuple[str, int]] = {}
-        self._free = list(range(capacity - 1, -1, -1))
-
-    def __len__(self) -> int:
-        return len(self._row_of)
-
-    def row(self, host: str, port: int) -> int:
-        """Return the row of an address, adding it if it is new.
-
-        Raises
-        ------
-        DriverError
-            When the address is no IP literal, or the table is full.
-        """
-        row = self._row_of.get((host, port))
-        if row is not None:
-            return row
-        packed = pack(host, port)
-        canonical = unpack(packed)  # "::1" and "0:0:0:0:0:0:0:1" are one peer
-        row = self._row_of.get(canonical)
-        if row is not None:
-            return row
-        if not self._free:
-            raise DriverError(f"no room for {host}:{port} among {len(self.rows)} peers; release one first")
-        row = self._free.pop()
-        self.rows[row] = np.frombuffer(packed, np.uint8)
-        self._row_of[canonical] = row
-        self._address_of[row] = canonical
-        return row
-
-    def find(self, host: str, port: int) -> int | None:
-        """Return the row of an address (in the form :func:`unpack` gives), or None."""
-        return self._row_of.get((host, port))
-
-    def address(self, row: int) -> tuple[str, int]:
-        """Return ``(host, port)`` of a row; raises KeyError for a free one."""
-        return self._address_of[row]
-
-    def release(self, row: int) -> None:
-        """Free a row: no packet that is still to be sent may point to it. Raises KeyError for a free one."""
-        del self._row_of[self._address_of.pop(row)]
-        self.rows[row] = 0
-        self._free.append(row)

@@ -12,7 +12,7 @@ import numpy as np
 from drivers.arena import Arena, row_stride
 from drivers.batch import ECT0, packet_batch
 from drivers.errors import Capability, DriverError, Unavailable
-from drivers.linux.address import AddressTable
+from drivers.linux.address_table import AddressTable
 from drivers.linux.libc import MessageCalls
 from drivers.linux.udp import UdpOptions, UdpSocket
 

@@ -154,3 +154,18 @@ def test_a_worker_without_a_device_has_nothing_for_one() -> None:
 def test_a_server_has_nothing_of_a_client() -> None:
     """Its modules are 2 MB."""
     assert not modules_of("import vantun.control.server, vantun.control.appliance") & {"vantun.control.client"}
+
+
+@pytest.mark.parametrize("role", ["server", "client"])
+def test_a_control_process_does_without_numpy(role: str) -> None:
+    """It would take 7 MB, and as much more of what comes with it; workers have arrays, their owner has none."""
+    statement = (
+        f"import vantun.control.{role}, vantun.control.appliance, vantun.control.calibrator; "
+        "from vantun.accel_known import known_profile, wanted_services; from vantun.acl import AccessList; "
+        "from vantun.config import AccelConfig; from vantun.control.lane_keeper import FloorPage; "
+        "config = AccelConfig(); FloorPage(); wanted_services(config); known_profile(config); "
+        "AccessList.parse(['allow(10.9.0.0/24)']).packet_rules(); "
+        "import vantun.dataplane.config as c; c.rows_for(1 << 27, 1600)"
+    )
+    heavy = modules_of(statement) & {"numpy", "accel.reference", "vantun.dataplane.pipeline"}
+    assert not heavy, f"a control process pulls in {', '.join(sorted(heavy))}: import it where it is used"

@@ -172,7 +172,7 @@ def test_a_client_does_not_send_what_would_be_dropped(running: Tunnel) -> None:
 
 def test_rules_hold_for_packets(running: Tunnel) -> None:
     rows = AccessList.parse(["reject(all, udp/9)"], Guard.NONE).packet_rules()
-    running.server.tun.serve(SetPacketRules(rows.tobytes()), [])
+    running.server.tun.serve(SetPacketRules(rows), [])
     _send_from(running.client, CLIENT, SERVER)
     running.run(lambda: running.server.dropped["in"].get("acl", 0) == 1)
 

@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vantun.session.limits import SLICES
 from vantun.session.path_share import (
     EVERY,
     LEAST,
-    SLICES,
     STALE,
     allot,
     demand_of,

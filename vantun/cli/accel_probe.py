@@ -53,7 +53,7 @@ def command(file: Path | None, accel: str | None, deep: bool, as_json: bool, ver
 def measure(config: AccelConfig) -> None:
     """Measure every engine in a child process, which writes the profile. Raises VantunError."""
     from accel.child import environment
-    from vantun.accel_choice import calibration_command
+    from vantun.accel_known import calibration_command
 
     line = calibration_command(config, "--budget", str(DEEP_SECONDS))
     done = subprocess.run(line, env=environment(), capture_output=True, text=True, check=False)

@@ -30,7 +30,8 @@ def registry_of(config: AccelConfig) -> tuple[Registry, Profile | NoProfile]:
     """Return the registry that an appliance with this configuration would have, and what it knows by measurement."""
     from dataclasses import replace
 
-    from vantun.accel_choice import known_profile, make_registry
+    from vantun.accel_choice import make_registry
+    from vantun.accel_known import known_profile
 
     known = known_profile(replace(config, calibration="auto"))  # off means that nothing new is measured; show what is
     return make_registry(config, known), known

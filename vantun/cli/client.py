@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vantun.cli.accel_option import accel_option, chosen
-from vantun.config import ClientConfig, load_client
+
+if TYPE_CHECKING:
+    from vantun.config import ClientConfig
 
 
 @click.command("client", short_help="Run a client.")
@@ -19,6 +22,8 @@ def command(file: Path, accel: str | None, log_format: str | None) -> int | None
     """Run a client until SIGINT or SIGTERM. `vantun config init client` writes a file to start from."""
 
     def load() -> ClientConfig:
+        from vantun.config import load_client
+
         config = load_client(file)
         config = replace(config, accel=chosen(config.accel, accel))
         return replace(config, log_format=log_format) if log_format else config

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vantun.cli.accel_option import accel_option, chosen
-from vantun.config import ServerConfig, load_server
+
+if TYPE_CHECKING:
+    from vantun.config import ServerConfig
 
 
 @click.command("server", short_help="Run a server.")
@@ -19,6 +22,8 @@ def command(file: Path, accel: str | None, log_format: str | None) -> int | None
     """Run a server until SIGINT or SIGTERM. `vantun config init server` writes a file to start from."""
 
     def load() -> ServerConfig:
+        from vantun.config import load_server
+
         config = load_server(file)
         config = replace(config, accel=chosen(config.accel, accel))
         return replace(config, log_format=log_format) if log_format else config

@@ -70,7 +70,7 @@ class Calibrator:
             log.warning("engines could not be measured: %s; they serve by rank", self.reason)
 
     async def _measure(self) -> None:
-        from vantun.accel_choice import known_profile, profile_file
+        from vantun.accel_known import known_profile, profile_file
 
         file = profile_file()
         found = known_profile(self._config)
@@ -92,7 +92,7 @@ class Calibrator:
 
     async def _child(self) -> None:
         from accel.child import environment
-        from vantun.accel_choice import calibration_command
+        from vantun.accel_known import calibration_command
 
         line = calibration_command(self._config)
         child = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""Which worker each bucket of the TUN's flows goes to, and the moves from one that has too much to do to another.
+"""The moves of buckets of the TUN's flows from a worker that has too much to do to another.
 
 A flow falls into one bucket (:mod:`drivers.linux.tun_steering`), and moves with it, as a whole. Both ends of a tunnel
 choose for the packets that they send. What an end moves, the other follows: it sees packets of a bucket arrive by
@@ -11,13 +11,14 @@ client gives in.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vantun.control.bucket_row import Buckets
 from vantun.tun_messages import BUCKETS
 
 BUSY = 0.85
@@ -45,24 +46,6 @@ class Move(NamedTuple):
     source: int
     target: int
     busy: tuple[float, float]
-
-
-class Buckets:
-    """The assignment of buckets to workers.
-
-    Attributes
-    ----------
-    assigned
-        By bucket, the worker that it goes to if that is there and may carry it.
-    """
-
-    def __init__(self, workers: int) -> None:
-        self.assigned = [bucket % workers for bucket in range(BUCKETS)]
-
-    def row(self, usable: Collection[int]) -> list[int]:
-        """Return the worker of each bucket, for what only those of ``usable`` can carry."""
-        targets = sorted(usable)
-        return [each if each in usable else targets[bucket % len(targets)] for bucket, each in enumerate(self.assigned)]
 
 
 @dataclass(frozen=True)

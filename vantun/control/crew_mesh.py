@@ -6,9 +6,26 @@ import itertools
 import socket
 from collections.abc import Iterator
 
-from vantun.dataplane.handover import inbox
 from vantun.errors import WorkerError
 from vantun.worker_messages import AddPeer, JoinMesh
+
+INBOX = 2 << 20
+"""Bytes that wait in an inbox at most, if the kernel grants them."""
+
+
+def inbox() -> tuple[socket.socket, socket.socket]:
+    """Return the reading and the writing end of a worker's inbox; copies of the writing end go to the others.
+
+    Raises OSError when no descriptor is left.
+    """
+    reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for sock, force, plain in ((writing, 32, socket.SO_SNDBUF), (reading, 33, socket.SO_RCVBUF)):
+        sock.settimeout(0)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, force, INBOX)  # SO_SNDBUFFORCE, SO_RCVBUFFORCE
+        except OSError:  # without CAP_NET_ADMIN: as much as net.core.*mem_max allows
+            sock.setsockopt(socket.SOL_SOCKET, plain, INBOX)
+    return reading, writing
 
 
 class Mesh:

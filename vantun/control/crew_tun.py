@@ -18,7 +18,7 @@ from typing import Protocol
 from drivers.errors import DriverError
 from drivers.linux.tun import use_queue
 from drivers.linux.tun_steering import ROWS, IPNetwork, TunSteering
-from vantun.control.crew_buckets import Buckets
+from vantun.control.bucket_row import Buckets
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from drivers.errors import DriverError
 from drivers.shared import SharedPage
 from vantun.control.busy import BusyTimes
-from vantun.control.crew_buckets import Move, Thief
 from vantun.control.crew_memory import CrewMemory
 from vantun.control.crew_routes import CrewRoutes
 from vantun.control.crew_tun import CrewTun
@@ -22,6 +19,7 @@ from vantun.control.tun_link import Carried, duplicate
 from vantun.tun_messages import BUCKET_NUMBERS, BUCKET_ROWS, BUCKETS, AddTun, CountTun, OpenTun, SetTunRoutes, TunFlow
 
 if TYPE_CHECKING:
+    from vantun.control.crew_buckets import Move, Thief
     from vantun.worker_messages import Command
 
 log = logging.getLogger(__name__)
@@ -85,11 +83,13 @@ class CrewTunnel:
             self._hand_out(worker)
 
     def _count(self, *, client: bool) -> None:
+        from vantun.control.crew_buckets import Thief  # with numpy, which one worker needs not
+
         self._thief = Thief(self.tun.buckets, len(self.tun.queues), client=client)
         if self._page is not None:
             return
         try:
-            self._page = SharedPage.create(np.int64, (BUCKET_ROWS, BUCKETS, BUCKET_NUMBERS), "vantun-buckets")
+            self._page = SharedPage.create("i8", (BUCKET_ROWS, BUCKETS, BUCKET_NUMBERS), "vantun-buckets")
         except DriverError as error:
             log.warning("tun: the load of flows is not counted, so none is moved: %s", error)
             return

@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from drivers.errors import DriverError
 from drivers.shared import SharedPage
 from vantun.control.slices import Slice, Slices
@@ -54,7 +52,7 @@ class CrewUdp:
         """Make the page, which one worker alone does without. Raises WorkerError."""
         if len(self._links) > 1:
             try:
-                self._ports = SharedPage.create(np.uint8, (PORTS,), "vantun-udp-ports")
+                self._ports = SharedPage.reserve(PORTS, "vantun-udp-ports")
             except DriverError as error:
                 raise WorkerError(str(error)) from None
 
@@ -73,8 +71,11 @@ class CrewUdp:
     def lost(self, worker: int) -> None:
         """Learn that a worker is lost, and its direct sockets with it."""
         if self._ports is not None:
-            ports = self._ports.array
-            ports[ports == worker + 1] = 0
+            ports, its = self._ports.memory, bytes([worker + 1])
+            port = ports.find(its, 0)
+            while port >= 0:
+                ports[port] = 0
+                port = ports.find(its, port)
 
     def close(self) -> None:
         """Give the page up. May be called twice."""

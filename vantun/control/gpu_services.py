@@ -40,7 +40,7 @@ class GpuServices:
         """Start what is wanted now and is not there, and wait until it is ready, or has failed."""
         if self._config.service == "off":
             return
-        from vantun.accel_choice import wanted_services
+        from vantun.accel_known import wanted_services
 
         try:
             wanted = wanted_services(self._config)

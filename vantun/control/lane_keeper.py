@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from drivers.shared import SharedPage
 from vantun.lanes import LaneSpec
-from vantun.session.floor_layout import LANE_FLOORS, SESSION_FLOORS, floors_dtype
+from vantun.session.limits import FLOOR_BYTES, LANE_FLOORS, SESSION_FLOORS
 
 
 class FloorPage:
@@ -28,7 +28,7 @@ class FloorPage:
     """
 
     def __init__(self) -> None:
-        self.page = SharedPage.create(floors_dtype, (1,), "vantun-floors")
+        self.page = SharedPage.reserve((LANE_FLOORS + SESSION_FLOORS) * FLOOR_BYTES, "vantun-floors")
         self.lanes = deque(range(LANE_FLOORS))
         self.sessions = deque(range(SESSION_FLOORS))
 

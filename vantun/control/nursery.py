@@ -1,8 +1,9 @@
 """The nursery: a process in which data workers are born, seen from the control process.
 
-It is forked from the control process before that reads its configuration, when everything is imported that either of
-them needs: what Python, numpy and our own modules take is in memory once for all of them. It rehearses, so that a
-worker that is born in it has every kernel loaded; then it waits, and forks. It never learns a secret.
+It is forked from the control process before that reads its configuration, when everything is imported that both of
+them need; the rest each imports by itself, as Python writes to what it only reads, and so would copy the other's part.
+It rehearses, so that a worker that is born in it has every kernel loaded; then it waits, and forks. It never learns a
+secret.
 
 A worker is the control process's own child: the nursery forks twice, and the process between ends at once. So the end
 of the nursery is no worker's end; workers are started as new processes then (:mod:`vantun.control.worker_process`).
@@ -10,7 +11,6 @@ of the nursery is no worker's end; workers are started as new processes then (:m
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import importlib
 import itertools
@@ -21,12 +21,15 @@ import socket
 import sys
 from contextlib import suppress
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from drivers.errors import SystemCallError
 from drivers.linux.wait import adopt_orphans
 from vantun.control.worker_process import explain_exit
 from vantun.errors import WorkerError
+
+if TYPE_CHECKING:
+    import asyncio  # at run time not before the fork: a worker has no use for it
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,28 @@ FIRST_SECONDS = 600.0
 LATER_SECONDS = 5.0
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 """numpy's idle BLAS threads showed up in profiles, and a process with threads should not fork."""
+_COMMON = (
+    "bz2",
+    "lzma",
+    "resource",
+    "secrets",
+    "shutil",
+    "tempfile",
+    "drivers.linux.address",
+    "drivers.linux.heap",
+    "drivers.linux.linger",
+    "drivers.linux.transparent",
+    "drivers.linux.tun",
+    "drivers.linux.udp_bind",
+    "drivers.linux.wait",
+    "drivers.shared",
+    "vantun.acl",
+    "vantun.config_accel",
+    "vantun.plain_values",
+    "vantun.session.limits",
+    "vantun.worker_messages",
+)
+"""What both an appliance and a worker import, with what these import."""
 
 
 class ForkedProcess:
@@ -107,9 +132,15 @@ class Nursery:
         os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
         gc.disable()  # what it would free leaves holes, which each process fills with pages of its own
         try:
-            _import_all(role)
+            for name in _COMMON:
+                importlib.import_module(name)
             gc.freeze()
-            return cls(*_fork())
+            planted = _fork()
+            importlib.import_module(role)
+            import vantun.control.appliance  # noqa: F401
+
+            gc.freeze()
+            return cls(*planted)
         finally:
             gc.enable()
             for name, value in before.items():
@@ -136,6 +167,8 @@ class Nursery:
         WorkerError
             When the nursery is lost, or cannot fork; a worker can still be started as a new process.
         """
+        import asyncio
+
         if self._lost:
             raise WorkerError("the nursery of data workers has ended")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -155,6 +188,8 @@ class Nursery:
 
     def _ask(self, descriptors: list[int]) -> asyncio.Future[ForkedProcess]:
         if self._loop is None:
+            import asyncio
+
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._socket, self._readable)
         number = next(self._numbers)
@@ -235,15 +270,6 @@ class Nursery:
         self.close()
 
 
-def _import_all(role: str) -> None:
-    """Import what ``role`` and a worker need."""
-    importlib.import_module(role)
-    import vantun.control.appliance
-    import vantun.dataplane.nursery
-    import vantun.dataplane.wake
-    import vantun.dataplane.worker_loop  # noqa: F401
-
-
 def _fork() -> tuple[ForkedProcess, socket.socket]:
     """Return the nursery, and our end of the socket to it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -261,10 +287,12 @@ def _fork() -> tuple[ForkedProcess, socket.socket]:
 
 def _tend(control: socket.socket, parent: int) -> NoReturn:
     """Be the nursery."""
-    from vantun.dataplane.nursery import tend
-
     status = 1
     try:
+        import vantun.dataplane.wake
+        import vantun.dataplane.worker_loop  # noqa: F401
+        from vantun.dataplane.nursery import tend
+
         status = tend(control, parent)
     except BaseException:
         sys.excepthook(*sys.exc_info())

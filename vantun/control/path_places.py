@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 
 from vantun.lanes import LaneSpec
-from vantun.session.path_share import PLACES, SLICES
+from vantun.session.limits import SHARE_PLACES, SLICES
 
 
 class PathPlaces:
     """Gives each path with a rate, whose session has several slices, a place of its own."""
 
-    def __init__(self, places: int = PLACES) -> None:
+    def __init__(self, places: int = SHARE_PLACES) -> None:
         self._free = deque(range(places))
         self._taken: dict[tuple[int, int], int] = {}
 

@@ -20,7 +20,7 @@ from vantun.control.lane_keeper import FloorPage
 from vantun.control.worker_channel import Process, WorkerChannel
 from vantun.control.worker_process import spawn_worker
 from vantun.errors import WorkerError
-from vantun.session.path_share import PLACES, SLICES, share_dtype
+from vantun.session.limits import SHARE_BYTES, SHARE_PLACES, SLICES
 from vantun.worker_messages import Configure, Message
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Recruits:
         services: GpuServices | None = None,
     ) -> None:
         self.floors = FloorPage()
-        self._rates = SharedPage.create(share_dtype, (PLACES, SLICES), "vantun-rates")
+        self._rates = SharedPage.reserve(SHARE_PLACES * SLICES * SHARE_BYTES, "vantun-rates")
         self.engines: dict[str, str] = {}
         self.engine_notes = EngineNotes()
         self._config = config

@@ -99,7 +99,7 @@ class Server(Appliance):
         listen, tun = self._config.listen, self._config.tun
         if tun is not None:
             records = TunRecords(state_folder(default_status_socket(self.role).parent))
-            rules = self._config.acl.packet_rules().tobytes()
+            rules = self._config.acl.packet_rules()
             self._tun = await TunServer.open(tun, records, rules, queues=self.workers)
             self.sockets.mark = self._tun.interface.mark
         host = listen.host
@@ -223,7 +223,7 @@ class Server(Appliance):
         if self._udp is not None:
             self._udp.access = config.acl
         if self._tun is not None:
-            self._tun.use_rules(config.acl.packet_rules().tobytes())
+            self._tun.use_rules(config.acl.packet_rules())
         if self._reverse is not None:
             await self._reverse.use(config.reverse_allow)
         if self.link is not None:

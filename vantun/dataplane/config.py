@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from vantun.dataplane.sizes import SEALED
 from vantun.session.limits import Limits
 
@@ -70,4 +68,4 @@ class DataplaneConfig:
 
 def rows_for(memory: int, stride: int) -> int:
     """Return how many pool rows ``memory`` bytes give, at least 4096."""
-    return int(np.clip(memory // stride, 4096, 1 << 22))
+    return min(max(memory // stride, 4096), 1 << 22)

@@ -28,8 +28,6 @@ MESSAGE = 66_048
 """Bytes of a message at most: a superpacket of a TUN, with what stands before it."""
 DATAGRAMS = 500
 """Datagrams of a message at most: with head and lines fewer pieces than IOV_MAX (1024)."""
-INBOX = 2 << 20
-"""Bytes that wait in an inbox at most, if the kernel grants them."""
 _ROUNDS = 8
 """Messages taken per turn."""
 PACKETS = -1
@@ -45,21 +43,6 @@ Take = Callable[[PacketBatch, int, int], None]
 """(batch, count, number of the UDP socket): what another worker has handed over."""
 TakePackets = Callable[[PacketBatch, int], None]
 """(batch, count): packets of a TUN that another worker has read."""
-
-
-def inbox() -> tuple[socket.socket, socket.socket]:
-    """Return the reading and the writing end of a worker's inbox; copies of the writing end go to the others.
-
-    Raises OSError when no descriptor is left.
-    """
-    reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    for sock, force, plain in ((writing, 32, socket.SO_SNDBUF), (reading, 33, socket.SO_RCVBUF)):
-        sock.settimeout(0)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, force, INBOX)  # SO_SNDBUFFORCE, SO_RCVBUFFORCE
-        except OSError:  # without CAP_NET_ADMIN: as much as net.core.*mem_max allows
-            sock.setsockopt(socket.SOL_SOCKET, plain, INBOX)
-    return reading, writing
 
 
 class Handover:

@@ -31,7 +31,7 @@ class PathRates:
     Parameters
     ----------
     page
-        [shape=(PLACES, SLICES), dtype=share_dtype] of all workers; None = nothing is shared.
+        [shape=(SHARE_PLACES, SLICES), dtype=share_dtype] of all workers; None = nothing is shared.
     clock
         The monotonic clock, which all processes of a machine have in common. The data plane's own leaves gaps out.
     """

@@ -74,7 +74,7 @@ class Dataplane:
 
         ``counters`` [shape=(len(STAGES), 4), dtype=int64] and ``floors`` [shape=(1,), dtype=floors_dtype] may lie in
         shared memory; a data plane with the floors of another one, which has ended, goes on with its lanes. ``rates``
-        [shape=(PLACES, SLICES), dtype=share_dtype] is where workers agree on shares of a path's rate.
+        [shape=(SHARE_PLACES, SLICES), dtype=share_dtype] is where workers agree on shares of a path's rate.
         """
         self.config = config
         stride = row_stride(PACKET_START + config.max_mtu + 16)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 WOULD_BLOCK = -1
 """Returned by :meth:`StreamPort.readv` and :meth:`StreamPort.writev` when the port has to be waited for."""

@@ -54,7 +54,8 @@ def live(control: socket.socket, floors: int, rates: int, rehearsed: Collection[
     from vantun.errors import VantunError
     from vantun.plain_values import from_plain
     from vantun.session.floor_layout import floors_dtype
-    from vantun.session.path_share import PLACES, SLICES, share_dtype
+    from vantun.session.limits import SHARE_PLACES, SLICES
+    from vantun.session.path_share import share_dtype
     from vantun.worker_messages import MAX_MESSAGE, Configure, Failed, Ready, decode, encode
 
     try:
@@ -75,7 +76,7 @@ def live(control: socket.socket, floors: int, rates: int, rehearsed: Collection[
         if not rehearsed or not set(room.names().values()) <= set(rehearsed):
             warm(room.open)
         page = SharedPage.attach(floors, floors_dtype, (1,))
-        shares = SharedPage.attach(rates, share_dtype, (PLACES, SLICES)) if rates >= 0 else None
+        shares = SharedPage.attach(rates, share_dtype, (SHARE_PLACES, SLICES)) if rates >= 0 else None
         plane = Dataplane(config, room.open(), floors=page.array, rates=shares.array if shares else None)
         plane.begin_handles(settings.incarnation)
     except (VantunError, DriverError, ValueError, OSError, MemoryError, KernelError) as error:

@@ -9,7 +9,8 @@ from accel.registry import Choice
 from accel.service.devices import SERVED
 from accel.serving import Serving
 from drivers.errors import DriverError
-from vantun.accel_choice import known_profile, make_registry, preferences, rows_of
+from vantun.accel_choice import make_registry, preferences, rows_of
+from vantun.accel_known import known_profile
 from vantun.config_accel import AccelConfig
 from vantun.dataplane.context import Engines
 from vantun.dataplane.opening import Opened, Opening, Watch

@@ -14,29 +14,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from vantun.session.limits import MAX_LANES, MAX_SESSIONS
+from vantun.session.limits import FLOOR_BYTES, LANE_FLOORS, SESSION_FLOORS
 
 SEND_STEP = 1 << 16
 """Packet numbers reserved at a time, and so the most that a death skips: far less than the 2^31 that four bytes on the
 wire can tell apart, and less than a sixtieth of a key phase."""
 FLOW_STEP = 1 << 12
 """Flow ids reserved at a time (half of them are this end's)."""
-LANE_FLOORS = 2 * MAX_LANES
-"""Places for lanes: more than a worker has, since control may hold some that the worker is about to refuse."""
-SESSION_FLOORS = 2 * MAX_SESSIONS
 
 lane_floor_dtype = np.dtype(
     {
         "names": ["cid", "send", "receive", "send_updates", "send_start", "receive_updates"],
         "formats": ["u8", "i8", "i8", "i8", "i8", "i8"],
-        "itemsize": 64,  # one cache line: workers of other lanes must not share it
+        "itemsize": FLOOR_BYTES,
     }
 )
 """``cid``: the lane's receive connection id; ``send``: first number that is not reserved; ``receive``: highest number
 authenticated (-1 = none); ``send_updates``, ``receive_updates``: key updates so far; ``send_start``: first number of
 the present key phase."""
 session_floor_dtype = np.dtype(
-    {"names": ["id", "epoch", "next_flow"], "formats": ["u8", "i8", "i8"], "itemsize": 64},
+    {"names": ["id", "epoch", "next_flow"], "formats": ["u8", "i8", "i8"], "itemsize": FLOOR_BYTES},
 )
 """``epoch``: see docs/protocol.md, "Restart"; ``next_flow``: first flow id of this end that is not reserved."""
 floors_dtype = np.dtype(

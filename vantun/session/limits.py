@@ -13,6 +13,18 @@ MAX_USERS = 1024
 """Users whose rates and bytes are counted apart."""
 MAX_ROWS = 1 << 18
 """Rows of the pool: with 1600-byte rows, 419 MB."""
+FLOOR_BYTES = 64
+"""Of a lane's or a session's floors, in the page that outlives workers: a cache line, as those of other lanes are
+written by other workers."""
+LANE_FLOORS = 2 * MAX_LANES
+"""Places for lanes: more than a worker has, since control may hold some that the worker is about to refuse."""
+SESSION_FLOORS = 2 * MAX_SESSIONS
+SLICES = 16
+"""Lanes of a path at most, each at a worker of its own."""
+SHARE_PLACES = 1024
+"""Paths of an appliance that may have a limit to be shared; those beyond divide it in equal parts."""
+SHARE_BYTES = 24
+"""Of a lane's share in the limit of its path."""
 MAX_STRIDE = 1600
 """Bytes of the largest row."""
 SHORT = 8

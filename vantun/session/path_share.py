@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SLICES = 16
-PLACES = 1024
-"""Paths of an appliance that may have a limit to be shared; those beyond divide it in equal parts."""
+from vantun.session.limits import SLICES
+
 EVERY = 0.02
 """Seconds from one look of a worker to its next."""
 STALE = 0.2
@@ -44,7 +43,7 @@ def allot(limit: float, demands: Sequence[float]) -> list[float]:
 def take_share(page: NDArray[Any], share: tuple[int, int], limit: float, demand: float, now: float) -> float:
     """Write what a lane wants; return what it may send from now on, of ``limit`` for the path.
 
-    ``page`` is [shape=(PLACES, SLICES), dtype=share_dtype], ``share`` (place of the path, line of the slice).
+    ``page`` is [shape=(SHARE_PLACES, SLICES), dtype=share_dtype], ``share`` (place of the path, line of the slice).
     A lane gives up at once what is no longer its own, and takes only what the others have given up: so they never have
     more than the limit together, but while two take at once, until the next look. One that comes begins with what
     nobody has.

@@ -4,6 +4,7 @@ import ipaddress
 from ipaddress import ip_address
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from vantun.acl import (
     IPAddress,
     Rule,
     normalise_name,
+    packet_rule_type,
     parse_rule,
 )
 from vantun.config_acl import ACL_KEYS, read_acl
@@ -128,7 +130,7 @@ def test_the_rows_for_packets_say_the_same(rules: list[str], address: IPAddress,
     access = AccessList.parse(plain, Guard.NONE)
     action = ACTION_NUMBERS["allow"]
     halves = (int(address) >> 64, int(address) & 2**64 - 1)
-    for row in access.packet_rules():
+    for row in np.frombuffer(access.packet_rules(), packet_rule_type()):
         same = all(
             half & int(mask) == int(net) for half, mask, net in zip(halves, row["mask"], row["network"], strict=True)
         )
@@ -141,7 +143,8 @@ def test_the_rows_for_packets_say_the_same(rules: list[str], address: IPAddress,
 
 
 def test_names_have_no_rows_for_packets() -> None:
-    rows = AccessList.parse(["reject(example.org)", "allow(::/0)", "reject(all, udp)"]).packet_rules()
+    access = AccessList.parse(["reject(example.org)", "allow(::/0)", "reject(all, udp)"])
+    rows = np.frombuffer(access.packet_rules(), packet_rule_type())
     assert [(int(row["family"]), int(row["protocol"]), int(row["action"])) for row in rows] == [(6, 0, 0), (0, 17, 1)]
     assert len(AccessList().packet_rules()) == 0
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.batch import PacketBatch, packet_batch
-from drivers.linux.address import AddressTable, unpack
+from drivers.linux.address import unpack
+from drivers.linux.address_table import AddressTable
 from drivers.linux.udp import UdpSocket
 
 PATIENCE_MS = 2000

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from drivers.batch import SOCKADDR_SIZE
 from drivers.errors import DriverError
-from drivers.linux.address import AddressTable, for_socket, pack, unpack
+from drivers.linux.address import for_socket, pack, unpack
+from drivers.linux.address_table import AddressTable
 from drivers.linux.libc import SOCKADDR_IN, SOCKADDR_IN6
 
 PORTS = st.integers(0, 65535)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from drivers.batch import CE, ECT0, ECT1, NOT_ECT
 from drivers.errors import DriverError, SystemCallError
-from drivers.linux.address import AddressTable
+from drivers.linux.address_table import AddressTable
 from drivers.linux.libc import libc
 from drivers.linux.udp import SO_MEMINFO, UdpOptions, UdpSocket
 from drivers.linux.udp_counters import UdpCounters

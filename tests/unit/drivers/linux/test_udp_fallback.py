@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from drivers.batch import ECT0
 from drivers.errors import SystemCallError
-from drivers.linux.address import AddressTable
+from drivers.linux.address_table import AddressTable
 from drivers.linux.udp import UdpOptions, UdpSocket
 from drivers.linux.udp_send import ATTEMPTS, REFUSED
 from tests.unit.drivers.linux.fake_calls import FakeCalls

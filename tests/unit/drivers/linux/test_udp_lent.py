@@ -9,7 +9,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from drivers.linux.address import AddressTable
+from drivers.linux.address_table import AddressTable
 from drivers.linux.udp import UdpOptions, UdpSocket
 from drivers.linux.udp_lent import DESCRIPTOR, WORDS, receive_lent, send_lent
 from tests.unit.drivers.linux.fake_calls import FakeCalls

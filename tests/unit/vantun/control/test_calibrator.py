@@ -10,7 +10,7 @@ import pytest
 
 from accel.fingerprint import fingerprint
 from accel.profile import Profile, save_profile
-from vantun import accel_choice
+from vantun import accel_known
 from vantun.config_accel import AccelConfig
 from vantun.control.calibrator import Calibrator
 
@@ -33,7 +33,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def use_child(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     line = [sys.executable, "-I", "-S", "-c", script]
-    monkeypatch.setattr(accel_choice, "command", lambda *told, **_: [*line, told[-1]])
+    monkeypatch.setattr(accel_known, "command", lambda *told, **_: [*line, told[-1]])
 
 
 def run(*calibrators: Callable[[], Calibrator], until: set[str]) -> list[Calibrator]:

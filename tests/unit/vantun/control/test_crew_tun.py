@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from drivers.errors import SystemCallError
 from drivers.linux.tun_steering import IPNetwork, TunSteering
+from vantun.control.bucket_row import Buckets
 from vantun.control.busy import BusyTimes
-from vantun.control.crew_buckets import HOLD, LOOKS, Buckets, Move, Thief
+from vantun.control.crew_buckets import HOLD, LOOKS, Move, Thief
 from vantun.control.crew_routes import CrewRoutes
 from vantun.control.crew_tun import CrewTun
 from vantun.control.slices import Slice

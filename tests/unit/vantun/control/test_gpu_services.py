@@ -13,7 +13,7 @@ import pytest
 
 from accel.engine import Operation
 from drivers.errors import DriverError
-from vantun import accel_choice
+from vantun import accel_known
 from vantun.config_accel import AccelConfig
 from vantun.control import gpu_services
 from vantun.control.engine_care import EngineCare
@@ -105,7 +105,7 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> dict[str, frozenset[Operation]]:
     """Return what is wanted; it may be changed. ``cuda`` has two devices, ``opencl`` fails."""
     found = {"cuda": frozenset({Operation.FEC_ENCODE})}
     commands = {"cuda": lives(2), "opencl": FAILS}
-    monkeypatch.setattr(accel_choice, "wanted_services", lambda _config: found)
+    monkeypatch.setattr(accel_known, "wanted_services", lambda _config: found)
     monkeypatch.setattr(
         gpu_services,
         "_command",
@@ -193,7 +193,7 @@ def test_none_where_none_is_wanted_or_nobody_knows_what(monkeypatch: pytest.Monk
             assert services.report() == []
             await services.close()
 
-    monkeypatch.setattr(accel_choice, "wanted_services", unreadable)
+    monkeypatch.setattr(accel_known, "wanted_services", unreadable)
     run(test)
 
 

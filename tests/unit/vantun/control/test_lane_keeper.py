@@ -9,7 +9,9 @@ import pytest
 
 from tests.unit.vantun.dataplane.worker_pair import lane_pair
 from vantun.control.lane_keeper import FloorPage, LaneKeeper
-from vantun.session.floor_layout import LANE_FLOORS, SESSION_FLOORS
+from vantun.session.floor_layout import floors_dtype
+from vantun.session.limits import FLOOR_BYTES, LANE_FLOORS, SESSION_FLOORS, SHARE_BYTES
+from vantun.session.path_share import share_dtype
 
 SPEC = lane_pair(1, (1, 2))[0]
 
@@ -66,3 +68,8 @@ def test_a_peer_that_moved_stays_where_it_is(keeper: LaneKeeper) -> None:
     keeper.move(SPEC.session, SPEC.path, ("192.0.2.1", 4433))
     keeper.move(SPEC.session, 99, ("192.0.2.2", 1))
     assert keeper.take_over()[0][0].peer == ("192.0.2.1", 4433)
+
+
+def test_pages_made_without_numpy_have_the_size_that_workers_expect() -> None:
+    assert floors_dtype.itemsize == (LANE_FLOORS + SESSION_FLOORS) * FLOOR_BYTES
+    assert share_dtype.itemsize == SHARE_BYTES

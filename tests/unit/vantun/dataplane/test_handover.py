@@ -17,7 +17,8 @@ from drivers.linux import reuseport
 from drivers.linux.address import pack, unpack
 from drivers.linux.reuseport import bind_group, probe_steering
 from drivers.linux.udp_bind import bind_udp
-from vantun.dataplane.handover import DATAGRAMS, MESSAGE, Handover, inbox
+from vantun.control.crew_mesh import inbox
+from vantun.dataplane.handover import DATAGRAMS, MESSAGE, Handover
 from vantun.dataplane.poller import Poller
 from vantun.dataplane.worker_sockets import Receive, WorkerSockets
 

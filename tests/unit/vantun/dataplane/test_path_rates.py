@@ -11,7 +11,8 @@ from tests.unit.vantun.dataplane.worker_pair import SMALL, lane_pair
 from vantun.dataplane.path_rates import PathRates
 from vantun.dataplane.pipeline import Dataplane
 from vantun.lab.network import lab_engines
-from vantun.session.path_share import EVERY, LEAST, PLACES, SLICES, share_dtype
+from vantun.session.limits import SHARE_PLACES, SLICES
+from vantun.session.path_share import EVERY, LEAST, share_dtype
 from vantun.session.tables import Tables
 
 LIMIT = 8e6
@@ -20,7 +21,7 @@ LIMIT = 8e6
 
 class Workers:
     def __init__(self, *, brutal: bool) -> None:
-        page = np.zeros((PLACES, SLICES), share_dtype)
+        page = np.zeros((SHARE_PLACES, SLICES), share_dtype)
         page["at"] = -np.inf
         self.now = 50.0
         self.tables: list[Tables] = []

@@ -12,7 +12,8 @@ from drivers.batch import PacketBatch
 from drivers.linux import tun_steering
 from tests.packets import ICMP, PLAIN, TCP, UDP, packet, transport
 from tests.unit.vantun.dataplane.test_tun_pump import LARGE, ONE, OUTSIDE, TWO, Town, made
-from vantun.dataplane.handover import Handover, inbox
+from vantun.control.crew_mesh import inbox
+from vantun.dataplane.handover import Handover
 from vantun.dataplane.poller import Poller
 from vantun.dataplane.tun_away import TunAway
 from vantun.dataplane.tun_filter import judge_incoming

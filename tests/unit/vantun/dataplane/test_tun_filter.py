@@ -47,7 +47,7 @@ class Gate:
 
     def rules(self, *lines: str) -> Gate:
         """Have these rules hold."""
-        self.sessions.set_rules(AccessList.parse(lines, Guard.NONE).packet_rules().tobytes())
+        self.sessions.set_rules(AccessList.parse(lines, Guard.NONE).packet_rules())
         return self
 
     def outgoing(self, made: bytes, header: bytes = PLAIN) -> tuple[int, int]:

@@ -194,7 +194,7 @@ def test_too_many_of_everything(stage: Stage) -> None:
 
 def test_rules(stage: Stage) -> None:
     rows = AccessList.parse(["reject(10.0.0.0/8)", "allow(all, tcp/443)", "reject(suffix:example.org)"], Guard.NONE)
-    stage.tun.serve(SetPacketRules(rows.packet_rules().tobytes()), [])
+    stage.tun.serve(SetPacketRules(rows.packet_rules()), [])
     assert stage.tun.snapshot()["rules"] == 2
     with pytest.raises(ProtocolError, match="no packet rules"):
         stage.tun.serve(SetPacketRules(b"123"), [])
