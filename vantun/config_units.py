@@ -7,7 +7,6 @@ Numbers may have a fraction; the result is exact or refused, never rounded.
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 
 _QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)")
 
@@ -32,10 +31,11 @@ def _parse(text: str, units: dict[str, int], allowed: str) -> int:
     factor = folded.get(match[2].lower()) if match else None
     if match is None or factor is None:
         raise ValueError(allowed)
-    value = Decimal(match[1]) * factor
-    if value != int(value):
+    whole, _, part = match[1].partition(".")
+    value, rest = divmod(int(whole + part) * factor, int("1" + "0" * len(part)))
+    if rest:
         raise ValueError(f"{allowed}; {text.strip()!r} is not a whole number of the smallest unit")
-    return int(value)
+    return value
 
 
 def _format(value: int, units: dict[str, int], space: str) -> str:

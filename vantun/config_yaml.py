@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from vantun.config_kinds import Kind, TextList, TextMap
 from vantun.errors import ConfigError, Problem
+from vantun.late_import import import_late
+
+import_late("yaml")  # a worker knows tables of keys, and reads no file
+import yaml  # noqa: E402
 
 LARGEST_FILE = 2**20
 """Bytes; a larger file is surely not a configuration."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import importlib.util
 import sys
 from importlib.machinery import PathFinder
 from types import ModuleType
+
+_one = _thread.RLock()  # of threading, which is 0.2 MB by itself
+_executed: set[str] = set()
 
 
 class _Late(ModuleType):
@@ -15,11 +19,17 @@ class _Late(ModuleType):
     """
 
     def __getattr__(self, name: str) -> object:
-        spec = self.__spec__
-        if spec is None or spec.loader is None:
-            raise AttributeError(name)
-        self.__class__ = ModuleType  # type: ignore[assignment]  # first: it asks itself for names while it is executed
-        spec.loader.exec_module(self)
+        with _one:  # another thread waits until all names are there
+            if type(self) is _Late:
+                spec = self.__spec__
+                if spec is None or spec.loader is None or spec.name in _executed:
+                    raise AttributeError(name)  # it asks itself for names while it is executed
+                _executed.add(spec.name)
+                try:
+                    spec.loader.exec_module(self)
+                finally:
+                    _executed.discard(spec.name)
+                self.__class__ = ModuleType  # type: ignore[assignment]
         return getattr(self, name)
 
 
@@ -37,6 +47,11 @@ def import_late(name: str) -> None:
     module = _prepare(name, parent.__dict__["__path__"])
     if module is not None:
         parent.__dict__[part] = module
+
+
+def leave_out(name: str) -> None:
+    """Have the import of a module of others find an empty one; for what is executed for its effects alone."""
+    sys.modules.setdefault(name, ModuleType(name))
 
 
 def _prepare(name: str, path: list[str] | None) -> ModuleType | None:

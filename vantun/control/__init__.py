@@ -8,3 +8,5 @@ from vantun.late_import import import_late
 import_late("service_identity")
 # The same: to compare a certificate with those of the system or of `tls.ca`.
 import_late("OpenSSL.crypto")
+# It asks for the system's certificates by it, as clients do that trust them.
+import_late("certifi")

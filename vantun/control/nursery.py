@@ -39,12 +39,8 @@ LATER_SECONDS = 5.0
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 """numpy's idle BLAS threads showed up in profiles, and a process with threads should not fork."""
 _COMMON = (
-    "bz2",
-    "lzma",
     "resource",
     "secrets",
-    "shutil",
-    "tempfile",
     "drivers.linux.address",
     "drivers.linux.heap",
     "drivers.linux.linger",
@@ -53,6 +49,7 @@ _COMMON = (
     "drivers.linux.udp_bind",
     "drivers.linux.wait",
     "drivers.shared",
+    "cryptography.hazmat.primitives.ciphers.aead",
     "vantun.acl",
     "vantun.config_accel",
     "vantun.plain_values",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from vantun.late_import import import_late
+from vantun.late_import import import_late, leave_out
 
 _SOURCE = """
 import sys
+import threading
 sys.executed = True
 from late_example.part import answer
 """
@@ -70,3 +72,20 @@ def test_a_name_that_it_does_not_have_is_an_attribute_error() -> None:
     import_late("late_example")
     with pytest.raises(AttributeError, match="nothing"):
         _ = sys.modules["late_example"].nothing
+
+
+@pytest.mark.usefixtures("example")
+def test_another_thread_waits_until_it_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "late_example" / "__init__.py").write_text("import time\ntime.sleep(0.2)\nanswer = 42\n")
+    import_late("late_example")
+    late = sys.modules["late_example"]
+    first = threading.Thread(target=lambda: late.answer)
+    first.start()
+    assert late.answer == 42
+    first.join()
+
+
+def test_what_is_left_out_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "late_example.part", raising=False)
+    leave_out("late_example.part")
+    assert not [name for name in vars(sys.modules.pop("late_example.part")) if not name.startswith("__")]
