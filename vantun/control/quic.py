@@ -15,7 +15,6 @@ from typing import Any
 
 import aioquic
 import aioquic.quic.connection
-from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.h3.connection import H3_ALPN, H3Connection, H3Stream
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
@@ -35,6 +34,7 @@ from aioquic.quic.stream import QuicStream
 
 from vantun.control.message_fields import readable
 from vantun.control.messages import MAX_REASON
+from vantun.control.quic_slim import HANDLERS, slim, slim_new
 from vantun.errors import InstallError
 
 __all__ = [
@@ -86,13 +86,7 @@ class GuardedConnection(QuicConnection):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.held: dict[int, int] = {}
-
-    def slim(self) -> None:
-        """Give back what only the handshake needs: 16 kB for each epoch, to write messages of TLS to.
-
-        None is written any more: what was, lies in the streams of its epochs until it is acknowledged.
-        """
-        self._crypto_buffers = dict.fromkeys(self._crypto_buffers, Buffer(capacity=0))
+        slim_new(self)
 
     def _write_connection_limits(self, builder: Any, space: Any) -> None:
         limit = self._local_max_data
@@ -157,8 +151,11 @@ def _missing_names() -> list[str]:
         (aioquic.quic.connection, ("EPOCHS",)),
         (QuicConnection, ("_write_connection_limits", "_write_stream_limits")),
         (quic, ("_local_max_data", "_host_cids", "_streams", "_network_paths", "_loss", "_crypto_buffers", "tls")),
+        (quic, ("_spaces", "_crypto_streams", "_cryptos", "_cryptos_initial", "_is_client", "_handshake_complete")),
+        (quic, (HANDLERS,)),
         (getattr(quic, "tls", None), ("_peer_certificate",)),
         (getattr(quic, "_loss", None), ("_pto_count", "reschedule_data", "_rtt_smoothed", "_rtt_initialized")),
+        (getattr(quic, "_loss", None), ("spaces",)),
         (getattr(quic, "_local_max_data", None), ("used", "value", "sent")),
         (stream, ("max_stream_data_local",)),
         (stream.receiver, ("highest_offset", "_buffer", "_buffer_start")),
@@ -246,7 +243,7 @@ class HttpConnection:
                 # at a server, before the handshake is complete: early data follows at once
                 self._h3 = H3Connection(self.quic)
             if isinstance(event, HandshakeCompleted):
-                self.quic.slim()
+                slim(self.quic)
             yield event
             yield from self._to_http(event)
 
@@ -325,6 +322,8 @@ class HttpConnection:
         if now - self._pinged_at >= (_AT_ONCE if at_once else PING_AFTER):
             self._pinged_at = now
             self.quic.send_ping(0)
+            if self.quic._handshake_complete:
+                slim(self.quic)  # a client's handshake is confirmed later, and early data has keys until more comes
 
     def close(self, code: int = H3_NO_ERROR, reason: str = "") -> None:
         """Close the connection."""
