@@ -14,6 +14,7 @@ from accel.service.devices import SERVED
 from vantun.config_accel import AccelConfig
 from vantun.control.volumes import volume_folder
 from vantun.engine_child import MODULE
+from vantun.one_thread import one_thread
 
 _ROOT = Path("/")
 
@@ -44,6 +45,7 @@ def wanted_services(config: AccelConfig) -> dict[str, frozenset[Operation]]:
     here = (row for row in CATALOGUE if row.name in SERVED and (config.allow_emulated or not row.emulated))
     if not any(row.look(_ROOT).present for row in here):
         return {}
-    from vantun.accel_choice import planned_services
+    with one_thread():
+        from vantun.accel_choice import planned_services  # with numpy
 
     return planned_services(config)

@@ -8,7 +8,7 @@ import sys
 from importlib.machinery import PathFinder
 from types import ModuleType
 
-_one = _thread.RLock()  # of threading, which is 0.2 MB by itself
+_locks: dict[str, _thread.RLock] = {}  # of threading, which is 0.2 MB by itself, they would be
 _executed: set[str] = set()
 
 
@@ -19,10 +19,12 @@ class _Late(ModuleType):
     """
 
     def __getattr__(self, name: str) -> object:
-        with _one:  # another thread waits until all names are there
+        spec = self.__spec__
+        if spec is None or spec.loader is None:
+            raise AttributeError(name)
+        with _locks[spec.name]:  # another thread waits until all names are there
             if type(self) is _Late:
-                spec = self.__spec__
-                if spec is None or spec.loader is None or spec.name in _executed:
+                if spec.name in _executed:
                     raise AttributeError(name)  # it asks itself for names while it is executed
                 _executed.add(spec.name)
                 try:
@@ -62,6 +64,7 @@ def _prepare(name: str, path: list[str] | None) -> ModuleType | None:
     if spec is None:
         return None
     plain = importlib.util.module_from_spec(spec)
+    _locks[name] = _thread.RLock()
     module = sys.modules[name] = _Late(name)
     module.__dict__.update(plain.__dict__)
     return module

@@ -16,6 +16,7 @@ from vantun.control.crew_routes import CrewRoutes
 from vantun.control.crew_tun import CrewTun
 from vantun.control.slices import Slices
 from vantun.control.tun_link import Carried, duplicate
+from vantun.one_thread import one_thread
 from vantun.tun_messages import BUCKET_NUMBERS, BUCKET_ROWS, BUCKETS, AddTun, CountTun, OpenTun, SetTunRoutes, TunFlow
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ class CrewTunnel:
             self._hand_out(worker)
 
     def _count(self, *, client: bool) -> None:
-        from vantun.control.crew_buckets import Thief  # with numpy, which one worker needs not
+        with one_thread():
+            from vantun.control.crew_buckets import Thief  # with numpy, which one worker needs not
 
         self._thief = Thief(self.tun.buckets, len(self.tun.queues), client=client)
         if self._page is not None:

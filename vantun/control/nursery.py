@@ -27,6 +27,7 @@ from drivers.errors import SystemCallError
 from drivers.linux.wait import adopt_orphans
 from vantun.control.worker_process import explain_exit
 from vantun.errors import WorkerError
+from vantun.one_thread import one_thread
 
 if TYPE_CHECKING:
     import asyncio  # at run time not before the fork: a worker has no use for it
@@ -36,8 +37,6 @@ log = logging.getLogger(__name__)
 FIRST_SECONDS = 600.0
 """For the first birth: without a library every kernel is compiled before, which takes minutes on a small machine."""
 LATER_SECONDS = 5.0
-_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
-"""numpy's idle BLAS threads showed up in profiles, and a process with threads should not fork."""
 _COMMON = (
     "resource",
     "secrets",
@@ -125,14 +124,13 @@ class Nursery:
         WorkerError
             When it cannot be forked.
         """
-        before = {name: os.environ.get(name) for name in _ONE_THREAD}
-        os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
         gc.disable()  # what it would free leaves holes, which each process fills with pages of its own
         try:
             for name in _COMMON:
                 importlib.import_module(name)
             gc.freeze()
-            planted = _fork()
+            with one_thread():
+                planted = _fork()
             importlib.import_module(role)
             import vantun.control.appliance  # noqa: F401
 
@@ -140,11 +138,6 @@ class Nursery:
             return cls(*planted)
         finally:
             gc.enable()
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
 
     @property
     def pid(self) -> int:

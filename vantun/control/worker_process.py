@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import cbor2
 
 from vantun.errors import ProtocolError, WorkerError
+from vantun.one_thread import one_thread
 
 _SNAPSHOT_BYTES = 256 << 20
 
@@ -24,12 +25,11 @@ def spawn_worker(floors: int, rates: int) -> tuple[subprocess.Popen[bytes], sock
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [sys.executable, "-P", "-m", "vantun.dataplane.worker", "--fd", str(theirs.fileno())]
     command += ["--floors", str(floors), "--rates", str(rates)]
-    # numpy's idle BLAS threads showed up in profiles
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     with theirs:
         try:
             inherited = [theirs.fileno(), floors, rates]
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=inherited, env=environment)
+            with one_thread():
+                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=inherited)
         except OSError as error:
             ours.close()
             raise WorkerError(f"the data worker cannot be started: {error}; free memory or processes") from None
