@@ -118,7 +118,7 @@ needs_tools = pytest.mark.skipif(
     [
         (Work(ENCODE), 5.2),
         (Work(DECODE), 9.5),
-        (Work(SEAL), 88.0),
+        (Work(SEAL), 76.0),
         *(pytest.param(work, 110.0, marks=pytest.mark.soak) for work in WORKS),
     ],
     ids=lambda value: value.name if isinstance(value, Work) else "",
