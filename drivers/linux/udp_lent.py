@@ -26,6 +26,7 @@ from drivers.linux.udp_kernel import SEGMENT_CONTROLLEN, SendBuffers, plan, spli
     NUMBER,
     MOST_SEGMENTS,
     MARKS,
+    LARGE,
     MARKED,
     SENT_CALLS,
     SENT_MESSAGES,
@@ -41,8 +42,14 @@ from drivers.linux.udp_kernel import SEGMENT_CONTROLLEN, SendBuffers, plan, spli
     OVERFLOW,
     INTERRUPTED,
     WORDS,
-) = range(19)
-"""Words of a lent socket: what it is (NUMBER is the borrower's), and what was counted, from MARKED on."""
+) = range(20)
+"""Words of a lent socket: what it is (NUMBER is the borrower's), whether it has received large messages of late, and
+what was counted, from MARKED on."""
+LARGE_MESSAGE = 16_384
+"""Bytes of a message, on average of a call, from which on the next call asks for LARGE_SLOTS of them."""
+LARGE_SLOTS = 4
+"""Messages of a call that expects large ones: 256 kB at most, which the processor's own caches still hold when they
+are opened, and when what was opened is written. More of them also begin to be delivered later."""
 
 _C = Library("the C library", ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"], "run on Linux")
 for _symbol in ("recvmmsg", "sendmmsg"):
@@ -92,7 +99,8 @@ class ReceiveBuffers(NamedTuple):
 @kernel
 def receive_lent(row: NDArray[np.int64], buffers: ReceiveBuffers) -> int:
     """Fill the batch with what waits; return the packets (0 = none, or a signal came first), or -errno."""
-    slots = buffers.headers.shape[0]
+    every = buffers.headers.shape[0]
+    slots = min(every, LARGE_SLOTS) if row[LARGE] else every
     for message in range(slots):
         for word in range(buffers.headers.shape[1]):  # a stale controllen would be a stale segment size
             buffers.headers[message, word] = buffers.template[message, word]
@@ -102,7 +110,8 @@ def receive_lent(row: NDArray[np.int64], buffers: ReceiveBuffers) -> int:
         if number == EINTR:
             row[INTERRUPTED] += 1
         return 0 if number in (EAGAIN, EINTR) else -number
-    tally = split(buffers.headers, buffers.controls, buffers.batch.memory.size // slots, messages, buffers.batch)
+    tally = split(buffers.headers, buffers.controls, buffers.batch.memory.size // every, messages, buffers.batch)
+    row[LARGE] = 1 if tally.size >= messages * LARGE_MESSAGE else 0
     row[GOT_CALLS] += 1
     row[GOT_MESSAGES] += messages
     row[GOT_PACKETS] += tally.packets

@@ -17,6 +17,7 @@ from drivers.linux.udp_kernel import CONTROL_SIZE, SEGMENT_CONTROLLEN, SendBuffe
 from drivers.linux.udp_lent import (
     DESCRIPTOR,
     GOT_CALLS,
+    LARGE,
     MARKED,
     MARKS,
     MOST_SEGMENTS,
@@ -150,6 +151,7 @@ class Sender:
         if not isinstance(self._calls, Libc) or self._refused or self._doubt or self.descriptor < 0:
             return False
         row[DESCRIPTOR], row[MOST_SEGMENTS], row[MARKS] = self.descriptor, self.segments, self._marks
+        row[LARGE] = 0  # a loan that ends after each call costs Python a turn, which should have much to do
         return True
 
     def take_back(self, row: NDArray[np.int64]) -> None:

@@ -11,7 +11,16 @@ import pytest
 
 from drivers.linux.address_table import AddressTable
 from drivers.linux.udp import UdpOptions, UdpSocket
-from drivers.linux.udp_lent import DESCRIPTOR, WORDS, receive_lent, send_lent
+from drivers.linux.udp_lent import (
+    DESCRIPTOR,
+    GOT_MESSAGES,
+    LARGE,
+    LARGE_SLOTS,
+    MARKED,
+    WORDS,
+    receive_lent,
+    send_lent,
+)
 from tests.unit.drivers.linux.fake_calls import FakeCalls
 from tests.unit.drivers.linux.loopback import drain, parcel, row_of
 
@@ -44,7 +53,7 @@ def test_it_counts_what_the_socket_itself_would_count(sockets: tuple[UdpSocket, 
             row = row_for(sending)
             assert send_lent(row, what.batch, sending.lent[1], 0, what.count) == what.count
             sending.take_back(row)
-            assert not row[4:].any()
+            assert not row[MARKED:].any()
         else:
             assert sending.send(what.batch, 0, what.count) == what.count
         assert [data for data, _ in drain(receiving, what.count)] == what.contents
@@ -68,6 +77,33 @@ def test_what_arrives_is_in_the_sockets_own_batch(sockets: tuple[UdpSocket, UdpS
     receiving.take_back(row)
     counters = receiving.counters
     assert (counters.receive.calls, counters.receive.packets, counters.receive.size) == (1, 5, 3500)
+
+
+def test_a_call_after_large_messages_asks_for_few(sockets: tuple[UdpSocket, UdpSocket]) -> None:
+    sending, receiving = sockets
+    if not (sending.gso and receiving.gro):
+        pytest.skip("the kernel does not merge packets")
+    table = AddressTable(1)
+    target = row_of(table, receiving)
+    large = parcel([(size, target) for size in (1200, 1201) * 3 for _ in range(40)], table)  # a length, a message
+    small = parcel([(size, target) for size in range(500, 510)], table)
+    row = row_for(receiving)
+
+    def messages(first: int) -> int:
+        before = int(row[GOT_MESSAGES])
+        assert receive_lent(row, receiving.lent[0]) >= first
+        return int(row[GOT_MESSAGES]) - before
+
+    for _ in range(2):
+        assert sending.send(large.batch, 0, large.count) == large.count
+    assert messages(40) == 12, "nothing is known of what arrives"
+    assert row[LARGE]
+    assert sending.send(large.batch, 0, large.count) == large.count
+    assert [messages(40), messages(40)] == [LARGE_SLOTS, 6 - LARGE_SLOTS]
+    assert sending.send(small.batch, 0, small.count) == small.count
+    assert messages(LARGE_SLOTS) == LARGE_SLOTS
+    assert not row[LARGE]
+    assert messages(1) == small.count - LARGE_SLOTS
 
 
 def test_what_the_kernel_refuses_is_left_for_the_socket(sockets: tuple[UdpSocket, UdpSocket]) -> None:
