@@ -78,7 +78,7 @@ LIFE_KEYS = (
         "workers.standby",
         BOOLEAN,
         "Whether a process waits, idle, in which the next data worker is forked at once when one dies. It costs about "
-        "12 MB of memory; without it a new worker takes about a second to start, and shares no memory with others.",
+        "13 MB of memory; without it a new worker takes about a second to start, and shares no memory with others.",
         "true",
         "true",
     ),
