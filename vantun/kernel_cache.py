@@ -54,6 +54,7 @@ SHARED_KERNELS = (
     "drivers/linux/wait_kernel.py",
     "vantun/dataplane/steady_clock.py",
     "vantun/dataplane/tun_filter.py",
+    "vantun/dataplane/tun_merge.py",
     "vantun/dataplane/tun_parse.py",
     "vantun/dataplane/tun_pump.py",
     "vantun/dataplane/tun_routes.py",

@@ -28,9 +28,9 @@ from drivers.linux.wait_kernel import (
 )
 from vantun.dataplane.steady_clock import GAP
 from vantun.dataplane.tun_pump import EMPTY, MORE, read_tun, write_tun
-from vantun.dataplane.tun_tables import TunTables
+from vantun.dataplane.tun_tables import IN, OK, OUT, TunTables
 from vantun.dataplane.turn_kernels import DONE, Arriving, Leaving, arrive, depart
-from vantun.dataplane.wake import REST, SPIN_FOR, note_turn
+from vantun.dataplane.wake import IN_AT, LONELY, OUT_AT, REST, SPIN_FOR, is_alone, note_turn
 from vantun.session.flows import want_delivery
 from vantun.session.limits import SHORT
 from vantun.session.packets_in import packets_over, wake_packets
@@ -72,12 +72,15 @@ a flow), READ_AWAY (packets for other workers), LOST (the device), DEPARTED (pac
     STATUS,
     FIRST,
     ENDED,
+    READ,
+    WRITTEN,
     FAST_WORDS,
-) = range(16)
+) = range(18)
 """Words of the state. Given: the epoll set, lent sockets, the address of the tables' memory. Both ways: whether
 packets may wait in the device, turns made, how many of the last had no effect. Told: events that nobody has served;
 packets that the present turn has received and sent; and where it was left: the lent socket, the first packet of the
-batch in the last call of ``arrive`` and how many there are, and the numbers that ``arrive`` or ``depart`` returned."""
+batch in the last call of ``arrive`` and how many there are, and the numbers that ``arrive`` or ``depart`` returned.
+Remembered: packets read of the device and written to it until the last turn."""
 (PLANE_DUE, OTHER_DUE, LOST_TIME, LAST, MEANT, TURN_AT, AWAY, FAST_TIMES) = range(8)
 """Of the times: when the data plane and when anything else has something to do; what the clock has left out; its last
 reading, how long the sleep after it was meant to be; when the present turn began, and for how long others had the core
@@ -338,6 +341,18 @@ def _transmit(t: Tables, f: FastPath, now: float) -> int:
 
 
 @kernel
+def _alone(f: FastPath, now: float) -> bool:
+    """Tell whether packets go one way without any answer, and none that was to leave has to wait for its time."""
+    count = f.tun.root[0].count
+    if count[OUT, OK] != f.state[READ]:
+        f.state[READ], f.wake[OUT_AT] = count[OUT, OK], now
+    if count[IN, OK] != f.state[WRITTEN]:
+        f.state[WRITTEN], f.wake[IN_AT] = count[IN, OK], now
+    soon = f.state[GOT] <= f.state[GONE] and f.times[PLANE_DUE] < f.times[TURN_AT] + LONELY
+    return bool(is_alone(f.wake, now) and not soon)
+
+
+@kernel
 def serve(t: Tables, f: FastPath) -> int:
     """Make turns until one needs Python; return why (READY ... UNSENT), with the rest in ``f.state``."""
     h = head(t)
@@ -369,10 +384,13 @@ def serve(t: Tables, f: FastPath) -> int:
                 result = _receive(t, f, k)
                 if result != READY:
                     return result
-        result = _transmit(t, f, now)
+        # A RECEIPT that is due since a packet has arrived would be due later than a turn that began before it: turns
+        # that bring enough for one each would never send any (seen: blocks were given up as unanswered).
+        f.times[TURN_AT] = _now(f)
+        result = _transmit(t, f, float(f.times[TURN_AT]))
         if result != READY:
             return result
         busy = events > 0 or f.state[GONE] > 0
-        note_turn(f.wake, (f.state[GOT], f.state[GONE]), now, busy, _now(f) - now, away)
+        note_turn(f.wake, (f.state[GOT], f.state[GONE]), now, busy, _now(f) - now, away, _alone(f, now))
         f.state[IDLE] = 0 if busy else f.state[IDLE] + 1
         f.state[TURNS] += 1

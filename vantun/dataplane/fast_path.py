@@ -25,7 +25,7 @@ from vantun.dataplane.steady_clock import SteadyClock
 from vantun.dataplane.tun_port import TunPorts
 from vantun.dataplane.tun_sessions import TunSessions
 from vantun.dataplane.tun_tables import TunTables
-from vantun.dataplane.wake import Wake
+from vantun.dataplane.wake import IN_AT, OUT_AT, Wake
 from vantun.dataplane.worker_sockets import WorkerSockets
 
 REASONS = (
@@ -121,6 +121,8 @@ class FastTurns:
         self.turns = words[fast.TURNS]
         self.moved = words[fast.GOT], words[fast.GONE]
         self.turn_at, self.away = seconds[fast.TURN_AT], seconds[fast.AWAY]
+        if reason == fast.READY and words[fast.EVENTS] > 0:  # a stream, or the like: it shall not wait for long rests
+            self._wake.words[[OUT_AT, IN_AT]] = self.turn_at
 
     @property
     def idle_turns(self) -> int:

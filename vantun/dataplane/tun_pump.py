@@ -17,6 +17,7 @@ from drivers.kernel import kernel
 from drivers.linux.tun import VNET_HEADER
 from drivers.linux.tun_kernel import SLOT, read_packet, scatter_packet, write_packet
 from vantun.dataplane.tun_filter import judge_incoming, judge_outgoing
+from vantun.dataplane.tun_merge import begin_run, extend_run, finish_head, joins, segment_of
 from vantun.dataplane.tun_parse import bucket_of
 from vantun.dataplane.tun_tables import (
     AWAY_HEAD,
@@ -30,11 +31,18 @@ from vantun.dataplane.tun_tables import (
     OK,
     OUT,
     REFUSED,
+    RUN_BUCKET,
+    RUN_HEAD,
+    RUN_OPEN,
+    RUN_PACKETS,
+    RUN_PIECES,
+    RUN_SIZE,
     TRUNCATED,
     TunTables,
 )
 from vantun.session.packets import (
     MAX_PACKET,
+    PACKET_PIECES,
     abandon_packet,
     commit_packet,
     next_packet,
@@ -59,20 +67,20 @@ MORE, WAIT, EMPTY = 2, 1, 0
 
 
 @kernel
-def _count(tun: TunTables, direction: int, slot: int, reason: int, size: int) -> None:
+def _count(tun: TunTables, direction: int, slot: int, reason: int, packets: int, size: int, bucket: int) -> None:
     r = tun.root[0]
-    r.count[direction, reason] += 1
+    r.count[direction, reason] += packets
+    size -= packets * VNET_HEADER
     if reason == OK:
-        bucket = bucket_of(r.packet[0])
-        tun.buckets[bucket, 2 * direction] += 1
-        tun.buckets[bucket, 2 * direction + 1] += size - VNET_HEADER
+        tun.buckets[bucket, 2 * direction] += packets
+        tun.buckets[bucket, 2 * direction + 1] += size
     if slot >= 0:
         entry = r.slot[slot]
         if reason == OK:
-            entry.packets[direction] += 1
-            entry.bytes[direction] += size - VNET_HEADER
+            entry.packets[direction] += packets
+            entry.bytes[direction] += size
         else:
-            entry.dropped[direction] += 1
+            entry.dropped[direction] += packets
 
 
 @kernel
@@ -217,7 +225,7 @@ def read_tun(t: Tables, tun: TunTables, now: float) -> tuple[int, int]:
         total += size
         state.bulk = slot if reason == OK and size >= _LARGE and not state.plain else -1
         if not _elsewhere(r, reason, slot):
-            _count(tun, OUT, slot, reason, size)
+            _count(tun, OUT, slot, reason, 1, size, bucket_of(r.packet[0]))
     return MORE, total
 
 
@@ -235,14 +243,14 @@ def put_handed(t: Tables, tun: TunTables, memory: NDArray[np.uint8], start: int,
         reason, slot = judge_outgoing(r, memory[start : start + size], size)
     if reason == OK and put_packet(t, int64(r.slot[slot].flow), memory, start, size, now) != 1:
         reason = NO_ROOM
-    _count(tun, OUT, slot, reason, size)
+    _count(tun, OUT, slot, reason, 1, size, bucket_of(r.packet[0]))
     return reason
 
 
 @kernel
-def _skip_header(pieces: NDArray[np.uint64], count: int) -> None:
-    """Take the vnet header off the pieces of a packet: another one is written."""
-    left = uint64(VNET_HEADER)
+def _skip(pieces: NDArray[np.uint64], count: int, size: int) -> None:
+    """Take the first ``size`` bytes off the pieces of a packet: others are written."""
+    left = uint64(size)
     for i in range(count):
         part = min(pieces[i, 1], left)
         pieces[i, 0] += part
@@ -265,8 +273,72 @@ def _why(number: int) -> int:
 
 
 @kernel
+def _write_run(tun: TunTables, slot: int) -> int:
+    """Write the datagrams that were gathered, if any, as one packet; return 0, or -errno when the device is gone."""
+    run, packets = tun.run, int64(tun.run[RUN_PACKETS])
+    if packets == 0:
+        return 0
+    finish_head(tun.run_head, run)
+    tun.iov[0, 0], tun.iov[0, 1] = uint64(tun.run_head.ctypes.data), uint64(run[RUN_HEAD])
+    done = write_packet(int64(tun.root[0].state[0].descriptor), tun.iov, 1 + int64(run[RUN_PIECES]))
+    reason, gone = OK, 0
+    if done < 0:
+        reason = _why(done)
+        if reason < 0:
+            reason, gone = DOWN, done
+    size = int64(run[RUN_SIZE]) + packets * int64(run[RUN_HEAD])
+    _count(tun, IN, slot, reason, packets, size, int64(run[RUN_BUCKET]))
+    run[RUN_PACKETS], run[RUN_PIECES], run[RUN_OPEN] = 0, 0, 0
+    return gone
+
+
+@kernel
+def _write_alone(tun: TunTables, count: int) -> int:
+    """Write the packet in ``iov[1 : 1 + count]``; return its bytes or -errno."""
+    state = tun.root[0].state[0]
+    _skip(tun.iov[1:], count, VNET_HEADER)
+    if state.plain:
+        return write_packet(int64(state.descriptor), tun.iov[1:], count)
+    tun.iov[0, 0], tun.iov[0, 1] = uint64(tun.head.ctypes.data), uint64(VNET_HEADER)
+    return write_packet(int64(state.descriptor), tun.iov, 1 + count)
+
+
+@kernel
+def _pass_on(tun: TunTables, slot: int, count: int, size: int, segment: int) -> int:
+    """Write a packet that may pass, ``iov[1 + RUN_PIECES :]``, or gather it; return 0, or -errno."""
+    run, bucket = tun.run, bucket_of(tun.root[0].packet[0])
+    p = tun.root[0].packet[0]
+    used = int64(run[RUN_PIECES])
+    if segment > 0 and run[RUN_PACKETS] > 0 and joins(tun.run_head, run, tun.head, segment, p):
+        _skip(tun.iov[1 + used :], count, int64(run[RUN_HEAD]))
+        extend_run(run, segment, count)
+        return 0
+    gone = _write_run(tun, slot)
+    if gone:
+        return gone
+    for i in range(count if used > 0 else 0):
+        tun.iov[1 + i, 0], tun.iov[1 + i, 1] = tun.iov[1 + used + i, 0], tun.iov[1 + used + i, 1]
+    if segment > 0:
+        begin_run(tun.run_head, run, tun.head, segment, bucket, p)
+        _skip(tun.iov[1:], count, int64(run[RUN_HEAD]))
+        extend_run(run, segment, count)
+        return 0
+    done = _write_alone(tun, count)
+    reason = OK
+    if done < 0:
+        reason = _why(done)
+        if reason < 0:
+            reason, gone = DOWN, done
+    _count(tun, IN, slot, reason, 1, size, bucket)
+    return gone
+
+
+@kernel
 def write_tun(t: Tables, tun: TunTables, slot: int, flow: int, base: int, now: float) -> tuple[int, int]:
     """Write the packets of a session's flow to the device; what may not pass is dropped and counted.
+
+    Datagrams of one UDP flow that follow each other are gathered and written as one. Their rows are free meanwhile,
+    but nobody takes any before this returns.
 
     Returns
     -------
@@ -275,30 +347,30 @@ def write_tun(t: Tables, tun: TunTables, slot: int, flow: int, base: int, now: f
     """
     t = head(t)
     r = tun.root[0]
-    state = r.state[0]
     total = 0
+    status = MORE
+    gone = 0
+    tun.run[RUN_PACKETS], tun.run[RUN_PIECES], tun.run[RUN_OPEN] = 0, 0, 0
     for _ in range(CALL_PACKETS):
-        if total >= CALL_BYTES:
+        if total >= CALL_BYTES or gone:
             break
-        count, size = next_packet(t, flow, base, tun.pieces, now)
+        if tun.run[RUN_PIECES] >= PACKET_PIECES:
+            gone = _write_run(tun, slot)
+            if gone:
+                break
+        count, size = next_packet(t, flow, base, tun.iov[1 + int64(tun.run[RUN_PIECES]) :][:PACKET_PIECES], now)
         if count == 0:
-            return EMPTY, total
+            status = EMPTY
+            break
         total += size
-        have = _gather_head(t.memory, base, tun.pieces, count, tun.head)
+        have = _gather_head(t.memory, base, tun.iov[1 + int64(tun.run[RUN_PIECES]) :], count, tun.head)
         reason = judge_incoming(r, tun.head, have, size, slot)
-        gone = 0
         if reason == OK:
-            _skip_header(tun.pieces, count)
-            if state.plain:
-                done = write_packet(int64(state.descriptor), tun.pieces, count)
-            else:
-                done = write_packet(int64(state.descriptor), tun.iov, 1 + count)
-            if done < 0:
-                reason = _why(done)
-                if reason < 0:
-                    reason, gone = DOWN, done
-        _count(tun, IN, slot, reason, size)
+            segment = segment_of(tun.head, size, int64(r.state[0].offloads), r.packet[0])
+            gone = _pass_on(tun, slot, count, size, segment)
+        else:
+            _count(tun, IN, slot, reason, 1, size, 0)
         packet_done(t, flow)
-        if gone:
-            return gone, total
-    return MORE, total
+    if not gone:
+        gone = _write_run(tun, slot)
+    return (gone if gone else status), total

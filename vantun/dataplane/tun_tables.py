@@ -140,6 +140,12 @@ root_dtype = np.dtype(
 )
 
 
+(RUN_OPEN, RUN_PACKETS, RUN_PIECES, RUN_SIZE, RUN_SEGMENT, RUN_HEAD, RUN_BUCKET, RUN_WORDS) = range(8)
+"""Words of the datagrams that are gathered to be written as one: whether more may follow; how many there are, in how
+many pieces, and bytes of their payload; bytes of the payload of each but the last; bytes of their headers, the vnet
+header included; their bucket."""
+
+
 class TunTables(NamedTuple):
     """What the kernels of the TUN device are given.
 
@@ -152,10 +158,11 @@ class TunTables(NamedTuple):
         copied.
     head
         [shape=(HEAD,), dtype=uint8] beginning of the packet that is to be written, its vnet header first.
+    run, run_head
+        [shape=(RUN_WORDS,), dtype=int64], [shape=(HEAD,), dtype=uint8] datagrams that are gathered: numbers, headers.
     iov
-        [shape=(1 + PACKET_PIECES, 2), dtype=uint64] what is written: the vnet header, then the rest of the packet.
-    pieces
-        [shape=(PACKET_PIECES, 2), dtype=uint64] ``iov[1:]``: the packet as it came.
+        [shape=(1 + 2 * PACKET_PIECES, 2), dtype=uint64] what is written: headers, then the rest of the packet, or the
+        payloads of those that are gathered, and behind them the next packet as it came.
     places, rows
         [shape=(PIECES, 2), dtype=uint64], [shape=(PIECES,), dtype=int32] where a large packet is read to.
     away
@@ -167,8 +174,9 @@ class TunTables(NamedTuple):
     root: Any
     staging: NDArray[np.uint8]
     head: NDArray[np.uint8]
+    run: NDArray[np.int64]
+    run_head: NDArray[np.uint8]
     iov: NDArray[np.uint64]
-    pieces: NDArray[np.uint64]
     places: NDArray[np.uint64]
     rows: NDArray[np.int32]
     away: NDArray[np.uint8]
@@ -177,7 +185,7 @@ class TunTables(NamedTuple):
 
 def make_tun_tables() -> tuple[TunTables, Arena]:
     """Return empty tables, and the arena that owns the memory whose addresses the kernel is given."""
-    arena = Arena(1, row_stride(HEAD) + row_stride(SLOT + VNET_HEADER) + AWAY)
+    arena = Arena(1, 2 * row_stride(HEAD) + row_stride(SLOT + VNET_HEADER) + AWAY)
     root = np.zeros(1, root_dtype)
     state = root[0]["state"][0]
     state["descriptor"] = -1
@@ -187,11 +195,11 @@ def make_tun_tables() -> tuple[TunTables, Arena]:
     root[0]["slot"]["flow"] = -1
     root[0]["slot"]["away"] = -1
     root[0]["slot"]["owner"] = np.arange(MAX_SESSIONS)
-    iov = np.zeros((1 + PACKET_PIECES, 2), np.uint64)
-    iov[0] = arena.address, VNET_HEADER
-    first = row_stride(HEAD)
+    iov, run = np.zeros((1 + 2 * PACKET_PIECES, 2), np.uint64), np.zeros(RUN_WORDS, np.int64)
+    first = 2 * row_stride(HEAD)
     staging, head = arena.memory[first : first + SLOT + VNET_HEADER], arena.memory[:HEAD]
+    run_head = arena.memory[row_stride(HEAD) : row_stride(HEAD) + HEAD]
     last = first + row_stride(SLOT + VNET_HEADER)
     away, buckets = arena.memory[last : last + AWAY], np.zeros((BUCKETS, BUCKET_NUMBERS), np.int64)
     places, rows = np.zeros((PIECES, 2), np.uint64), np.zeros(PIECES, np.int32)
-    return TunTables(root, staging, head, iov, iov[1:], places, rows, away, buckets), arena
+    return TunTables(root, staging, head, run, run_head, iov, places, rows, away, buckets), arena

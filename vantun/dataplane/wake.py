@@ -4,7 +4,8 @@ A turn costs nearly the same for one packet as for thirty, so while packets come
 lets them gather. Below that there is nothing to gather: the rest would only stand between a question and its answer,
 which the kernel often has at once (a round trip through two workers is four wake-ups, and rests in two of them were
 most of it). Where packets go one way nobody waits for an answer, and the rest may be longer: as long as keeps the turns
-themselves to a share of a core, SHARE, and no longer than LONGEST.
+themselves to a share of a core, SHARE, and no longer than LONGEST. Where nothing at all has come back but RECEIPTs, not
+even acknowledgements of TCP, it is LONELY: a turn costs what ten packets do.
 
 Where packets come by the ten thousand a second, somebody transfers something, and what he may have under way is
 limited: his rate is that divided by the round trip, of which rests in two workers and two directions were most (one
@@ -37,7 +38,15 @@ ONE_WAY = 4
 MANY = 300
 """Smoothed packets, both ways, from which on a rest is BRIEF: 60,000 a second."""
 BRIEF = 50e-6
+"""Seconds of such a rest: a transfer waits for several in each round trip, and a flood of single packets gathers."""
 FEW = 64
+"""Packets, both ways, from which on a turn is full: there may be more at once, and nothing has to be gathered."""
+ALONE = 0.25
+"""Seconds in which packets of the TUN have gone one way only, without any answer, until nobody waits for one."""
+STEADY = 25
+"""Smoothed packets, both ways, from which on a rest of LONELY gathers enough to be worth it: 5,000 a second."""
+LONELY = 2.5e-3
+"""Seconds of rest after a turn of such packets."""
 MEMORY = 5e-3
 """Seconds over which packet rates are smoothed."""
 SPIN = 150e-6
@@ -52,14 +61,41 @@ _ENOUGH = MEMORY / COALESCE
 """Smoothed packets from which one is due within COALESCE."""
 _SMOOTH = 0.125
 
-(REST, SPIN_FOR, LATENCY, RECEIVED, SENT, AT, COST, GAP, BUSY_AT, PAUSE_FOR, PAUSED_UNTIL, WAKE_WORDS) = range(12)
+(
+    REST,
+    SPIN_FOR,
+    LATENCY,
+    RECEIVED,
+    SENT,
+    AT,
+    COST,
+    GAP,
+    BUSY_AT,
+    PAUSE_FOR,
+    PAUSED_UNTIL,
+    OUT_AT,
+    IN_AT,
+    WAKE_WORDS,
+) = range(14)
 """Words of what is remembered: the two decisions, the goal, then smoothed packets, their time and the cost of a turn;
-of watching the smoothed gap, the last turn that moved something, and the pause."""
+of watching the smoothed gap, the last turn that moved something, and the pause; when a packet was last read of a TUN
+device, and written to one."""
 
 
 @kernel
-def note_turn(w: NDArray[np.float64], moved: tuple[int, int], now: float, busy: bool, took: float, away: float) -> None:  # noqa: FBT001 - a fact, not a mode
-    """Learn what a turn has moved, and decide: see :meth:`Wake.note`; ``w`` [shape=(WAKE_WORDS,), dtype=float64]."""
+def note_turn(
+    w: NDArray[np.float64],
+    moved: tuple[int, int],
+    now: float,
+    busy: bool,  # noqa: FBT001 - a fact, not a mode
+    took: float,
+    away: float,
+    alone: bool,  # noqa: FBT001 - facts, not modes
+) -> None:
+    """Learn what a turn has moved, and decide: see :meth:`Wake.note`; ``w`` [shape=(WAKE_WORDS,), dtype=float64].
+
+    ``alone``: packets go one way without an answer, and nothing else is due within LONELY.
+    """
     if w[LATENCY] > 0.0:
         _watch(w, now, busy, away)
         return
@@ -71,17 +107,25 @@ def note_turn(w: NDArray[np.float64], moved: tuple[int, int], now: float, busy: 
     if received > 0 or sent > 0:
         w[COST] += (took - w[COST]) * _SMOOTH
     gather = busy and received + sent < FEW and w[RECEIVED] + w[SENT] >= _ENOUGH
-    w[REST] = _length(w) if gather else 0.0
+    w[REST] = _length(w, alone) if gather else 0.0
 
 
 @kernel
-def _length(w: NDArray[np.float64]) -> float:
+def _length(w: NDArray[np.float64], alone: bool) -> float:  # noqa: FBT001 - a fact, not a mode
     if w[RECEIVED] + w[SENT] >= MANY:
         return BRIEF
     less, more = min(w[RECEIVED], w[SENT]), max(w[RECEIVED], w[SENT])
     if less * ONE_WAY > more:
         return COALESCE
+    if alone and less + more >= STEADY:
+        return LONELY
     return float(min(max(COALESCE, w[COST] / SHARE), LONGEST))
+
+
+@kernel
+def is_alone(w: NDArray[np.float64], now: float) -> bool:
+    """Tell whether packets of the TUN have gone one way only for so long that nobody waits for an answer."""
+    return bool(now - min(w[OUT_AT], w[IN_AT]) >= ALONE)
 
 
 @kernel
@@ -135,4 +179,4 @@ class Wake:
 
         ``took`` is what it took, and ``away`` for how long others had the core while it was waited for by watching.
         """
-        note_turn(self.words, moved, now, busy, took, away)
+        note_turn(self.words, moved, now, busy, took, away, False)  # noqa: FBT003 - a fact, not a mode

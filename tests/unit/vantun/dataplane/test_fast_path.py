@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -19,9 +20,11 @@ from vantun.config import AccelConfig
 from vantun.dataplane import fast_path, tun_port
 from vantun.dataplane.events import FlowOpened
 from vantun.dataplane.pipeline import Dataplane
+from vantun.dataplane.wake import IN_AT, OUT_AT
 from vantun.dataplane.warm import warm
 from vantun.dataplane.worker_engines import choose_engines, open_engines
 from vantun.dataplane.worker_loop import WorkerLoop
+from vantun.session.ingest import _RECEIPT_PACKETS as RECEIPT_PACKETS
 from vantun.tun_messages import AddTun, AttachTun, OpenTun, SetTunRoutes, TunLost
 from vantun.worker_messages import AddLane, AddSocket, Command, Message, Misses, Ping, Pong, decode, encode
 
@@ -219,3 +222,51 @@ def test_a_device_that_is_gone_is_given_up(pair: Pair) -> None:
     pair.server.device.close()
     pair.client.device.send(PLAIN + numbered(1, NEAR, FAR)[0])
     pair.until(lambda: any(isinstance(message, TunLost) for message in pair.server.heard))
+
+
+def test_a_receipt_leaves_in_the_turn_that_has_brought_enough_for_one(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Turns that bring enough for one each would never send any if it were left to the next."""
+    pair.carry(pair.client, pair.server, numbered(400, NEAR, FAR))  # the client learns what the path carries
+    loop, lanes = pair.server.loop, pair.server.plane.context.tables.lane
+    fast = loop._fast
+    assert fast is not None
+    most, full = 1e-4, 0
+    for _ in range(40):
+        for body in numbered(200, NEAR, FAR):
+            with suppress(BlockingIOError):
+                pair.client.device.send(PLAIN + body)
+        pair.client.step()
+        received = lanes["received"].copy()
+        most *= 1.15  # until 27 ms: whatever a machine takes for a turn, some end with the first
+        monkeypatch.setattr(fast_path, "LONGEST", most)
+        if fast.run(loop._clock() + 1.0, 0):
+            if fast.turns > 0 and not fast.begun:
+                full += int((lanes["received"] - received).max() >= RECEIPT_PACKETS)
+                assert lanes["unreported"].max() < RECEIPT_PACKETS
+            loop._follow(fast)
+        monkeypatch.setattr(fast_path, "LONGEST", 1e-3)
+        pair.server.bodies()
+        for _ in range(30):
+            for worker in pair.both:
+                worker.step()
+        pair.server.bodies()
+    assert full > 0, "no turn has brought enough for a RECEIPT"
+
+
+def test_who_answers_is_noticed_so_that_nobody_waits_for_a_long_rest(pair: Pair) -> None:
+    words = [worker.loop._wake.words for worker in pair.both]
+    for each in words:
+        each[[OUT_AT, IN_AT]] = 0.0
+    pair.carry(pair.client, pair.server, numbered(50, NEAR, FAR))
+    pair.idle()
+    assert words[0][OUT_AT] > 0.0 == words[0][IN_AT]
+    assert words[1][IN_AT] > 0.0 == words[1][OUT_AT]
+    pair.carry(pair.server, pair.client, numbered(50, FAR, NEAR))
+    pair.idle()
+    assert all(each[OUT_AT] > 0.0 < each[IN_AT] for each in words)
+    words[0][[OUT_AT, IN_AT]] = 0.0
+    pair.client.control.send(encode(Ping(9)))
+    pair.until(lambda: Pong(9) in pair.client.heard)
+    assert words[0][OUT_AT] == words[0][IN_AT] > 0.0, "something else has happened"

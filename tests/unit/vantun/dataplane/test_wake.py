@@ -5,18 +5,25 @@ from __future__ import annotations
 import pytest
 
 from vantun.dataplane.wake import (
+    ALONE,
     BRIEF,
     COALESCE,
     FEW,
+    IN_AT,
+    LONELY,
     LONGEST,
     MANY,
     MEMORY,
+    OUT_AT,
     PAUSE,
     SHARE,
     SPIN,
     SPIN_LONGEST,
+    STEADY,
     TAKEN,
     Wake,
+    is_alone,
+    note_turn,
 )
 
 
@@ -60,6 +67,32 @@ def test_a_transfer_waits_for_rests_no_longer_than_a_flood_of_single_packets_nee
     gap = sum(moved) * MEMORY / (2 * MANY)
     assert turns(Wake(), gap, moved, 1.0)[-1] == BRIEF
     assert turns(Wake(), 3 * gap, moved, 1.0)[-1] >= COALESCE
+
+
+def lonely_rest(gap: float, moved: tuple[int, int], *, latency: bool = False) -> float:
+    """Return the rest after turns of packets that nobody answers."""
+    wake = Wake(latency=latency)
+    for number in range(200):
+        note_turn(wake.words, moved, 100.0 + number * gap, True, 50e-6, 0.0, True)
+    return wake.rest
+
+
+def test_packets_that_nobody_answers_are_gathered_for_longer_while_there_are_neither_few_nor_many() -> None:
+    assert lonely_rest(2.5e-3, (0, 27)) == lonely_rest(2.5e-3, (27, 1)) == LONELY
+    assert lonely_rest(MEMORY / STEADY * 1.3, (0, 1)) == lonely_rest(MEMORY / STEADY * 1.3, (1, 0)) < LONELY
+    assert lonely_rest(2.5e-3, (13, 13)) == COALESCE
+    assert lonely_rest(40 * MEMORY / (2 * MANY), (40, 0)) == BRIEF
+    assert lonely_rest(2.5e-3, (0, 27), latency=True) == 0.0
+
+
+def test_nobody_waits_for_an_answer_once_there_was_none_for_a_while() -> None:
+    words = Wake().words
+    assert is_alone(words, 100.0)
+    words[[OUT_AT, IN_AT]] = 100.0, 99.0
+    assert is_alone(words, 100.0)
+    words[IN_AT] = 100.0
+    assert not is_alone(words, 100.0 + 0.9 * ALONE)
+    assert is_alone(words, 100.0 + 1.1 * ALONE)
 
 
 def test_a_full_turn_is_followed_at_once() -> None:
