@@ -224,6 +224,7 @@ def test_a_device_that_is_gone_is_given_up(pair: Pair) -> None:
     pair.until(lambda: any(isinstance(message, TunLost) for message in pair.server.heard))
 
 
+@pytest.mark.parametrize("pair", [1], indirect=True)
 def test_a_receipt_leaves_in_the_turn_that_has_brought_enough_for_one(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
