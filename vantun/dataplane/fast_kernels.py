@@ -30,7 +30,7 @@ from vantun.dataplane.steady_clock import GAP
 from vantun.dataplane.tun_pump import EMPTY, MORE, read_tun, write_tun
 from vantun.dataplane.tun_tables import IN, OK, OUT, TunTables
 from vantun.dataplane.turn_kernels import DONE, Arriving, Leaving, arrive, depart
-from vantun.dataplane.wake import IN_AT, LONELY, OUT_AT, REST, SPIN_FOR, is_alone, note_turn
+from vantun.dataplane.wake import IN_AT, LONELY, OUT_AT, REST, SPIN_FOR, is_alone, note_turn, note_way
 from vantun.session.flows import want_delivery
 from vantun.session.limits import SHORT
 from vantun.session.packets_in import packets_over, wake_packets
@@ -344,10 +344,9 @@ def _transmit(t: Tables, f: FastPath, now: float) -> int:
 def _alone(f: FastPath, now: float) -> bool:
     """Tell whether packets go one way without any answer, and none that was to leave has to wait for its time."""
     count = f.tun.root[0].count
-    if count[OUT, OK] != f.state[READ]:
-        f.state[READ], f.wake[OUT_AT] = count[OUT, OK], now
-    if count[IN, OK] != f.state[WRITTEN]:
-        f.state[WRITTEN], f.wake[IN_AT] = count[IN, OK], now
+    note_way(f.wake, OUT_AT, count[OUT, OK] - f.state[READ], now)
+    note_way(f.wake, IN_AT, count[IN, OK] - f.state[WRITTEN], now)
+    f.state[READ], f.state[WRITTEN] = count[OUT, OK], count[IN, OK]
     soon = f.state[GOT] <= f.state[GONE] and f.times[PLANE_DUE] < f.times[TURN_AT] + LONELY
     return bool(is_alone(f.wake, now) and not soon)
 

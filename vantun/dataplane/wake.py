@@ -47,6 +47,9 @@ STEADY = 25
 """Smoothed packets, both ways, from which on a rest of LONELY gathers enough to be worth it: 5,000 a second."""
 LONELY = 2.5e-3
 """Seconds of rest after a turn of such packets."""
+CROWD = 128
+"""Packets of the TUN in one turn, one way, from which on such a rest would overrun the device's queue (500 packets), or
+the buffer of the socket that they are for: 64 B at 200,000 a second filled the one, and a fifth was lost."""
 MEMORY = 5e-3
 """Seconds over which packet rates are smoothed."""
 SPIN = 150e-6
@@ -120,6 +123,15 @@ def _length(w: NDArray[np.float64], alone: bool) -> float:  # noqa: FBT001 - a f
     if alone and less + more >= STEADY:
         return LONELY
     return float(min(max(COALESCE, w[COST] / SHARE), LONGEST))
+
+
+@kernel
+def note_way(w: NDArray[np.float64], way: int, packets: int, now: float) -> None:
+    """Learn that a turn has read packets of the TUN, or written them to it: ``way`` is OUT_AT or IN_AT."""
+    if packets > 0:
+        w[way] = now
+    if packets > CROWD:
+        w[OUT_AT] = w[IN_AT] = now
 
 
 @kernel

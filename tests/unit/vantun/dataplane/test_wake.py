@@ -8,6 +8,7 @@ from vantun.dataplane.wake import (
     ALONE,
     BRIEF,
     COALESCE,
+    CROWD,
     FEW,
     IN_AT,
     LONELY,
@@ -24,6 +25,7 @@ from vantun.dataplane.wake import (
     Wake,
     is_alone,
     note_turn,
+    note_way,
 )
 
 
@@ -93,6 +95,19 @@ def test_nobody_waits_for_an_answer_once_there_was_none_for_a_while() -> None:
     words[IN_AT] = 100.0
     assert not is_alone(words, 100.0 + 0.9 * ALONE)
     assert is_alone(words, 100.0 + 1.1 * ALONE)
+
+
+@pytest.mark.parametrize("way", [OUT_AT, IN_AT])
+def test_a_crowd_is_not_gathered_for_longer_though_nobody_answers(way: int) -> None:
+    """The device's queue would overflow, or the socket at the far end."""
+    words = Wake().words
+    note_way(words, way, CROWD, 100.0)
+    assert is_alone(words, 100.0)
+    note_way(words, way, 0, 101.0)
+    assert words[way] == 100.0
+    note_way(words, way, CROWD + 1, 102.0)
+    assert not is_alone(words, 102.0 + 0.9 * ALONE)
+    assert is_alone(words, 102.0 + 1.1 * ALONE)
 
 
 def test_a_full_turn_is_followed_at_once() -> None:
