@@ -17,18 +17,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from benchmarks import line_loss, line_memory, line_workers
+from benchmarks import line_loss, line_machines, line_memory, line_workers
 from benchmarks.line_demands import Once, demands
 from benchmarks.line_full import Lab, Rounds, run_rounds, subjects_of
 from benchmarks.line_quick import quick
 from benchmarks.line_report import draw, markdown, medians, replace_section
 from benchmarks.line_soak import soak
 from benchmarks.line_town import PROFILES, LineError, Town
-from benchmarks.report import ROOT, circumstances, machine_name, result_name, save_at
+from benchmarks.report import RESULTS, ROOT, circumstances, machine_name, result_name, save_at
 from drivers.errors import DriverError
 from vantun.errors import VantunError
 
 PAGE = ROOT / "docs" / "measurements.md"
+README = ROOT / "README.md"
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _BINARIES = ("wireguard_go", "hysteria", "kcptun_client", "kcptun_server")
 
@@ -63,7 +64,9 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--kcptun-server", type=Path, metavar="PATH", help="and of its server")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write here, and FILE with .md and .svg")
     parser.add_argument(
-        "--docs", action="store_true", help="put the tables into docs/measurements.md, too, in place of this machine's"
+        "--docs",
+        action="store_true",
+        help="put the tables into docs/measurements.md and README.md, too, in place of this machine's",
     )
     options = parser.parse_args(arguments)
     for name in _BINARIES:
@@ -145,9 +148,19 @@ def save(document: dict[str, object], options: argparse.Namespace) -> None:
     if options.docs:
         picture = f"![line rate](../benchmarks/results/{path.with_suffix('.svg').name})\n"
         section = f"**{machine_name()}.** {head}{text}\n{picture}\nAll figures: `{path.name}`."
-        page = replace_section(PAGE.read_text(encoding="utf-8"), section, machine_name())
-        PAGE.write_text(page, encoding="utf-8")
+        show(section)
     print(f"{path.name}, .md and .svg written")
+
+
+def show(section: str) -> None:
+    """Put a section for this machine, and the tables of all machines, into the docs and the README."""
+    machines = line_machines.newest(RESULTS)
+    page = replace_section(PAGE.read_text(encoding="utf-8"), section, machine_name())
+    page = replace_section(page, line_machines.table(machines), line_machines.SECTION)
+    PAGE.write_text(page, encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
+    short = line_machines.table(machines, short=True)
+    README.write_text(replace_section(readme, short, line_machines.SECTION), encoding="utf-8")
 
 
 def save_soak(document: dict[str, object], options: argparse.Namespace) -> int:
