@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from accel.device import choice, cuda
 from accel.device.strips import common_shapes
 from tests.host_device import compile_host_side, compile_kernels
 
-MEMORY, NO_DEVICE, LAUNCH_FAILURE = 2, 100, 719
+MEMORY, NO_DEVICE, NOT_READY, LAUNCH_FAILURE = 2, 100, 600, 719
 _THREADS = 128
 _ALL = 1 << 30
 """Bytes of the device's memory."""
@@ -59,6 +60,10 @@ class FakeCupy:
         How many there are.
     broken
         A cudaError that every later call raises; 0 = none.
+    hung
+        Whether the device does nothing of what it is given.
+    no_compiler
+        What cupy says of NVRTC when it cannot load it; empty = it can.
     budget
         Allocations that still succeed.
     largest_pin
@@ -71,11 +76,15 @@ class FakeCupy:
         The device's clock: a millisecond for each kernel, copy and fill.
     freed
         Memory that was given back, as it was left.
+    device, contexts
+        The one that is current, and those that were; being that opens a context.
     """
 
     def __init__(self) -> None:
         self.devices = 1
         self.broken = 0
+        self.hung = False
+        self.no_compiler = ""
         self.budget = self.largest_pin = 1 << 30
         self.copied: list[tuple[int, int]] = []
         self.launched = 0
@@ -85,11 +94,13 @@ class FakeCupy:
         self.freed: list[Any] = []
         self.pinned: dict[int, int] = {}
         self.current: Stream | None = None
+        self.device = 0
+        self.contexts: set[int] = set()
         self.cuda = SimpleNamespace(
             runtime=_Runtime(self),
             driver=SimpleNamespace(CUDADriverError=CUDADriverError),
             compiler=SimpleNamespace(CompileException=CompileException),
-            Device=lambda index: _Device(),
+            Device=lambda index: _Device(self, index),
             Stream=lambda non_blocking: Stream(self),
             Event=lambda disable_timing: _Event(self),
             get_elapsed_time=lambda start, end: end.ran - start.ran,
@@ -98,6 +109,8 @@ class FakeCupy:
     def RawModule(self, code: str, options: Sequence[str], backend: str) -> SimpleNamespace:  # noqa: N802 - cupy's name
         self.check()
         assert backend == "nvrtc"
+        if self.no_compiler:
+            raise RuntimeError(self.no_compiler)
         assert "--std=c++17" in options
         library = compile_kernels(code, "BYTE_PERMUTE")
         trapped = ctypes.c_int.in_dll(library, "trapped")
@@ -130,12 +143,6 @@ class _Runtime:
         numbers = {"pciDomainID": 0, "pciBusID": 0x65, "pciDeviceID": index}
         shape = {"major": 9, "minor": 0, "totalGlobalMem": _ALL, "multiProcessorCount": 132}
         return {"name": b"VANTUN-FAKE GPU", **shape, **numbers}
-
-    def deviceSynchronize(self) -> None:  # noqa: N802
-        self._cupy.check()
-        for stream in Stream.by_number.values():
-            if stream.cupy is self._cupy:
-                stream.synchronize()
 
     def malloc(self, size: int) -> int:
         self._cupy.check()
@@ -181,13 +188,31 @@ class _Runtime:
         assert self._cupy.holds(to, size)
         Stream.by_number[stream].put(lambda: ctypes.memset(to, value, size))
 
+    def eventQuery(self, event: int) -> int:  # noqa: N802
+        """Return a status, and raise nothing, as cupy does."""
+        return _Event.by_number[event].query()
+
 
 class _Device:
+    """What ``with`` does to the current device, as cupy's: CUDA 12 opens a context of each that becomes current."""
+
+    def __init__(self, cupy: FakeCupy, index: int) -> None:
+        self._cupy = cupy
+        self._index = index
+        self._before: list[int] = []
+
+    def use(self) -> None:
+        self._cupy.device = self._index
+        self._cupy.contexts.add(self._index)
+
     def __enter__(self) -> None:
-        pass
+        self._before.append(self._cupy.device)
+        if self._cupy.device != self._index:
+            self.use()
 
     def __exit__(self, *_: object) -> None:
-        pass
+        self._cupy.device = self._before.pop()
+        self._cupy.contexts.add(self._cupy.device)
 
 
 class _Kernel:
@@ -228,12 +253,13 @@ class Stream:
         (self.commands if self._recording is None else self._recording).append(command)
 
     def step(self) -> None:
-        if self.commands:
+        if self.commands and not self.cupy.hung:
             self.cupy.ticks += 1
             self.commands.pop(0)()
 
     def synchronize(self) -> None:
         self._cupy.check()
+        assert not self._cupy.hung, "who waits for a device that hangs waits for ever"
         while self.commands:
             self.step()
 
@@ -254,7 +280,11 @@ class Stream:
 
 
 class _Event:
+    by_number: WeakValueDictionary[int, _Event] = WeakValueDictionary()  # noqa: RUF012 - as a stream's
+
     def __init__(self, cupy: FakeCupy) -> None:
+        self.ptr = id(self)
+        self.by_number[self.ptr] = self
         self._cupy = cupy
         self._stream: Stream | None = None
         self._passed = True
@@ -270,9 +300,12 @@ class _Event:
         self._cupy.ticks -= 1  # which is no work
         self.ran = float(self._cupy.ticks)
 
-    @property
-    def done(self) -> bool:
-        self._cupy.check()
+    def query(self) -> int:
+        if self._cupy.broken:
+            return self._cupy.broken
         if not self._passed and self._stream is not None:
-            self._stream.step()
-        return self._passed
+            try:
+                self._stream.step()
+            except CUDARuntimeError as error:
+                return error.status
+        return 0 if self._passed else NOT_READY

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
 from dataclasses import dataclass
 from typing import Any
 
+from drivers.cache import cache_base, own_folder
 from drivers.errors import DriverError, Unavailable, UnavailableError
 
 INSTALL = "install the NVIDIA driver (nvidia-smi must list the GPU), and pip install 'vantun[cuda]'"
 
 _ABSENT = frozenset({35, 100})
 """cudaErrorInsufficientDriver, cudaErrorNoDevice."""
+_LOST = (214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719)
+"""Uncorrectable errors of memory and NVLink, wrong addresses and instructions, traps, kernels that were ended: after
+each of them every call of the process fails. Which one a trap is, depends on the GPU."""
 _NEXT = {
     2: "end other users of the GPU (nvidia-smi lists them), or run fewer workers",
     46: "another process holds the GPU exclusively; end it, or set its compute mode to default",
     100: "see that nvidia-smi lists the GPU",
-    719: "the GPU's context is lost; restart the worker, and see dmesg for Xid messages",
+    802: "GPUs with NVSwitch wait for the fabric manager: systemctl enable --now nvidia-fabricmanager",
+    803: "the driver was changed since it was loaded; restart the machine",
+    **dict.fromkeys(_LOST, "the GPU's context is lost; restart the worker, and see dmesg for Xid messages"),
 }
-"""What to do, by cudaError."""
+"""What to do, by cudaError; codes of the driver's own interface are the same."""
 _ELSE = "see nvidia-smi and dmesg; `vantun accel probe` tries it again"
 
 
@@ -54,11 +63,31 @@ class CudaPlace:
 
 def load_cupy() -> Any:
     """Return the module cupy; raises UnavailableError without it."""
+    if "cupy" not in sys.modules:
+        _place_compiled()
     try:
         import cupy
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise UnavailableError(Unavailable(f"cupy cannot be imported ({error})", INSTALL)) from None
     return cupy
+
+
+def _place_compiled() -> None:
+    """Have cupy keep what it compiles in VANTUN's cache, and keep nothing where only others could have filled that.
+
+    Its own place is in the home folder, which a service may not have, and it makes that when it is imported.
+    """
+    if "CUPY_CACHE_DIR" in os.environ:
+        return
+    try:
+        folder = cache_base() / "cuda"
+        mine = own_folder(folder)
+    except RuntimeError:  # no home
+        mine = False
+    if mine:
+        os.environ["CUPY_CACHE_DIR"] = str(folder)
+    else:
+        os.environ |= {"CUPY_CACHE_IN_MEMORY": "1", "CUPY_CACHE_DIR": tempfile.gettempdir()}  # is there, stays empty
 
 
 def next_step(error: Exception) -> str:

@@ -75,3 +75,12 @@ def test_tun_adds_one_capability_and_one_device() -> None:
     assert drop_in["AmbientCapabilities"] == drop_in["CapabilityBoundingSet"] == ["CAP_NET_ADMIN"]
     assert drop_in["DeviceAllow"] == ["/dev/net/tun rw"]
     assert drop_in["DevicePolicy"] == ["closed"]
+
+
+def test_a_gpu_adds_devices_and_no_capability() -> None:
+    """The units hide all devices (PrivateDevices), also those of a GPU."""
+    drop_in = read("gpu.conf")
+    assert drop_in["PrivateDevices"] == ["no"]
+    assert drop_in["DevicePolicy"] == ["closed"]
+    assert "char-nvidia* rw" in drop_in["DeviceAllow"]
+    assert not {"AmbientCapabilities", "CapabilityBoundingSet", "SystemCallFilter"} & set(drop_in)

@@ -132,6 +132,42 @@ def test_a_lost_context_is_told(cupy: FakeCupy) -> None:
     assert np.array_equal(job.status, [0])
 
 
+def test_a_device_that_hangs_is_given_up(cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits for it: neither keys, nor who closes it; what it may still write to stays as it is."""
+    monkeypatch.setattr("drivers.cuda.device.LOOKS", 120)
+    engine = cuda_engine(ALL)
+    session = engine.open(Operation.FEC_ENCODE)
+    job = span_job([SpanRow((bytes(64),) * 4, 0, (0, 1))])
+    cupy.hung = True
+    ticket = engine.submit(session, job)
+    assert ticket is not None
+    assert engine.poll() == 0
+    pinned = dict(cupy.pinned)
+    device = CudaProgram(find_devices()[0], program(FEC), KERNELS[FEC])
+    with pytest.raises(DriverError, match="it hangs: it has not done what it was given"):
+        device.write_table(0, np.zeros(1, np.uint32))
+    with pytest.raises(DriverError, match="it hangs"):
+        session.close()
+    with pytest.raises(DriverError, match="it hangs"):
+        device.close()
+    assert cupy.pinned == pinned
+    assert not cupy.freed
+
+
+def test_a_device_has_a_context_of_its_own_only(cupy: FakeCupy) -> None:
+    cupy.devices = 2
+    session = cuda_engine(ALL, 1).open(Operation.FEC_ENCODE)
+    session.close()
+    assert cupy.contexts == {1}
+
+
+def test_without_its_compiler_it_says_what_to_install(cupy: FakeCupy) -> None:
+    cupy.no_compiler = 'Failure finding "libnvrtc.so": No such file\nmore of it'
+    expected = r'NVRTC compiles nothing: Failure finding "libnvrtc\.so": No such file; install .*vantun\[cuda\]'
+    with pytest.raises(DriverError, match=expected):
+        cuda_engine(ALL).open(Operation.FEC_ENCODE)
+
+
 def test_what_the_device_takes_is_timed_without_copies_of_the_batch(cupy: FakeCupy) -> None:
     place = find_devices()[0]
     device = CudaProgram(place, program(FEC), KERNELS[FEC])
