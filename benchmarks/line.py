@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from benchmarks import line_loss, line_machines, line_memory, line_workers
+from benchmarks import line_loss, line_machines, line_memory, line_profile, line_workers
 from benchmarks.line_demands import Once, demands
 from benchmarks.line_full import Lab, Rounds, run_rounds, subjects_of
 from benchmarks.line_quick import quick
@@ -94,7 +94,7 @@ def measure(town: Town, options: argparse.Namespace) -> dict[str, object]:
     if not options.only:
         _once(lab, found, once)
     judged = demands(found.rounds, once)
-    text = markdown(judged, found.rounds, found.problems, found.profiles)
+    text = markdown(judged, found.rounds, found.problems, found.profiles, once.profile)
     print("\n" + text)
     return {
         "what": "tunnels between two namespaces on one machine, which also runs both ends of iperf3",
@@ -106,6 +106,7 @@ def measure(town: Town, options: argparse.Namespace) -> dict[str, object]:
         "demands": [demand.document() for demand in judged],
         "medians": medians(found.rounds),
         "profiles": found.profiles,
+        "owners": once.profile,
         "memory": once.memory,
         "workers": once.workers,
         "problems": found.problems,
@@ -120,6 +121,10 @@ def _once(lab: Lab, found: Rounds, once: Once) -> None:
         print(f"memory {once.memory}", flush=True)
     except (LineError, OSError) as error:
         found.problems.append(f"memory: {error}")
+    try:
+        once.profile = line_profile.measure(lab)
+    except (LineError, OSError) as error:
+        found.problems.append(f"whose the workers' time is: {error}")
     try:
         once.workers = line_workers.measure(1.0, 5)
         print(f"workers {once.workers}", flush=True)

@@ -101,6 +101,8 @@ class Once:
 
     memory: dict[str, float] = field(default_factory=dict)
     workers: dict[str, float] = field(default_factory=dict)
+    profile: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    """Whose the workers' time was: by what was done, role and owner."""
 
 
 def ratios(rounds: Rounds, mine: str, theirs: str, measure: str, *, inverse: bool = False) -> tuple[float, ...]:
@@ -215,7 +217,18 @@ def _once(once: Once) -> list[Demand]:
     def one(found: dict[str, float], name: str) -> tuple[Case, ...]:
         return (Case("", (found[name],)),) if name in found else ()
 
+    python = tuple(
+        Case(way, (100 * max(row["Python"] for row in roles.values()),))
+        for way in WAYS
+        if (roles := once.profile.get(f"TCP {way}"))
+    )
     return [
+        Demand(
+            "Python's share of a worker's busy time at full rate, the end with more of it",
+            *(5.0, python, "%"),
+            least=False,
+            why_not="needs perf, and a run without --only",
+        ),
         Demand(
             "memory of a started server, control and one worker, PSS",
             *(72.0, one(once.memory, "server_mb"), "MB"),

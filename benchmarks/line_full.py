@@ -6,12 +6,13 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks import line_udp
-from benchmarks.line_measure import end_seconds, iperf, look, start_iperf, transfer
+from benchmarks.line_demands import WAYS
+from benchmarks.line_measure import end_seconds, iperf, look, pss_bytes, start_iperf, transfer
 from benchmarks.line_peers import Hysteria, Kcptun, OpenVpn, WireGuard
 from benchmarks.line_stages import parity_share, stage_costs
 from benchmarks.line_subjects import STREAM_PORT, Running, Subject, Vantun, direct
@@ -59,7 +60,7 @@ class Lab:
 def tcp(lab: Lab, running: Running, streams: int, seconds: float) -> Values:
     """Measure iperf3 both ways."""
     found: Values = {}
-    for direction in ("up", "down"):
+    for direction in WAYS:
         name = f"tcp{streams}_{direction}"
         before = {side: look(running, side) for side in running.sockets}
         took = transfer(lab.town, running, seconds, streams, down=direction == "down")
@@ -97,13 +98,13 @@ def rtt(lab: Lab, running: Running) -> Values:
     return {f"rtt_{what}_{name}": it[name] for what, it in (("idle", idle), ("load", loaded)) for name in names}
 
 
-def socks(lab: Lab, running: Running) -> Values:
+def socks(lab: Lab, running: Running, ways: Sequence[str] = WAYS) -> Values:
     """Measure one stream through the proxy, both ways."""
     assert running.proxy is not None
     words = ["connect", lab.town.address("b"), str(STREAM_PORT), "--proxy", f"{running.proxy[0]}:{running.proxy[1]}"]
     words += ["--seconds", str(lab.seconds), *([] if running.socks else ["--plain"])]
     found: Values = {}
-    for direction in ("up", "down"):
+    for direction in ways:
         before = sum(end_seconds(running))
         got = lab.python("a", "benchmarks.line_stream", *words, *(["--down"] if direction == "down" else []))
         used = sum(end_seconds(running)) - before
@@ -128,6 +129,15 @@ def offered(lab: Lab, running: Running) -> Values:
         "offered_mbit": round(got["bits_per_second"] / 1e6, 1),
         "offered_lost_percent": round(got.get("lost_percent", 0.0), 3),
     }
+
+
+def memory(running: Running, when: str) -> Values:
+    """Return the PSS of all processes of a tunnel, both ends; nothing where there is none.
+
+    Pages that both ends have count once, as the two are beside each other here.
+    """
+    pids = running.all_pids()
+    return {f"pss_{when}_mb": round(pss_bytes(pids) / 1e6, 1)} if pids else {}
 
 
 MEASURES: dict[str, Callable[[Lab, Running], Values]] = {
@@ -219,11 +229,13 @@ def _turn(lab: Lab, subject: Subject, measures: tuple[str, ...], problems: list[
         for end in lab.ends:
             end.check()
         running = subject.start(lab.town)
+        values |= memory(running, "idle")
         for name in measures:
             try:
                 values |= MEASURES[name](lab, running)
             except (LineError, OSError, KeyError, ValueError) as error:
                 problems.append(f"{subject.name}, {name}: {error}")
+        values |= memory(running, "load")
     except (LineError, OSError) as error:
         problems.append(f"{subject.name}: {error}")
     finally:

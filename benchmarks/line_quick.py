@@ -74,9 +74,9 @@ def _one(town: Town, running: Running, seconds: float, direction: str) -> Transf
 
 
 def _sample(town: Town, running: Running, seconds: float) -> dict[str, Samples]:
-    """Begin to sample the first worker of each side."""
-    first = {side: worker_pids(running.status(side))[0] for side in running.sockets}
-    return {side: Samples(pid, seconds, town.folder / f"perf-{side}.data") for side, pid in first.items()}
+    """Begin to sample the workers of each side."""
+    pids = {side: worker_pids(running.status(side)) for side in running.sockets}
+    return {side: Samples(each, seconds, town.folder / f"perf-{side}.data") for side, each in pids.items()}
 
 
 def _paced(town: Town, running: Running, seconds: float) -> None:

@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from accel.bench import plot
+from benchmarks import line_profile
 from benchmarks.line_demands import MISSED, Demand, Rounds, values
+from benchmarks.line_profile import Shares
 
 Profiles = Mapping[str, Mapping[str, Sequence[Mapping[str, object]]]]
 """Stages by subject, and by direction and role."""
 BEGIN, END = "<!-- line MACHINE -->", "<!-- end: line MACHINE -->"
 """Around the section of a machine; its name as in the names of results."""
+_MEMORY = (("pss_idle_mb", "PSS idle MB", "{:,.0f}"), ("pss_load_mb", "at the end", "{:,.0f}"))
 _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("tcp1_up_mbit", "TCP up", "{:,.0f}"),
     ("tcp1_down_mbit", "down", "{:,.0f}"),
@@ -29,12 +32,14 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("rtt_idle_p99_us", "p99", "{:,.0f}"),
     ("rtt_load_p50_us", "loaded p50", "{:,.0f}"),
     ("rtt_load_p99_us", "p99", "{:,.0f}"),
+    *_MEMORY,
 )
 _PROXY: tuple[tuple[str, str, str], ...] = (
     ("socks_up_mbit", "up Mbit/s", "{:,.0f}"),
     ("socks_down_mbit", "down Mbit/s", "{:,.0f}"),
     ("socks_up_cpu", "CPU s/Gbit up", "{:.3f}"),
     ("socks_down_cpu", "down", "{:.3f}"),
+    *_MEMORY,
 )
 
 
@@ -68,8 +73,9 @@ def _amount(value: float, unit: str) -> str:
 
 
 def figure_table(found: dict[str, dict[str, float]], columns: Sequence[tuple[str, str, str]] = _COLUMNS) -> str:
-    """Return the medians of subjects that have any of the columns."""
-    shown = {name: row for name, row in found.items() if any(measure in row for measure, _, _ in columns)}
+    """Return the medians of subjects that have any of the columns; all have memory, which is no reason."""
+    telling = [measure for measure, _, _ in columns if not measure.startswith("pss_")]
+    shown = {name: row for name, row in found.items() if any(measure in row for measure in telling)}
     lines = ["| | " + " | ".join(title for _, title, _ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, row in shown.items():
         cells = [form.format(row[measure]) if measure in row else "-" for measure, _, form in columns]
@@ -95,8 +101,10 @@ def _stage(row: Mapping[str, object]) -> str:
     return f"{share}, {float(str(row['ns_per_packet'])):,.0f} ns/packet" if row["packets"] else share
 
 
-def markdown(found: Sequence[Demand], rounds: Rounds, problems: Sequence[str], profiles: Profiles) -> str:
-    """Return all tables."""
+def markdown(
+    found: Sequence[Demand], rounds: Rounds, problems: Sequence[str], profiles: Profiles, owners: Shares | None = None
+) -> str:
+    """Return all tables; ``owners`` = whose the workers' time was, by ``perf``."""
     middle = medians(rounds)
     text = demand_table(found)
     text += "\nMbit/s of iperf3 with one and eight streams, and packets of UDP that arrive; medians:\n\n"
@@ -108,6 +116,8 @@ def markdown(found: Sequence[Demand], rounds: Rounds, problems: Sequence[str], p
             "\nWhere the time of VANTUN's workers went, one stream (share of their processor time; a stage's own clock "
         )
         text += "runs on while another process has the core):\n\n" + profile_table(profiles["vantun"])
+    if owners:
+        text += "\nWhose the busy time of VANTUN's workers was (`perf`):\n\n" + line_profile.table(owners)
     if problems:
         text += "\nNot measured:\n\n" + "\n".join(f"- {problem}" for problem in problems) + "\n"
     return text

@@ -9,7 +9,14 @@ import pytest
 from benchmarks import line
 from benchmarks.line_demands import MISSED, NOT_MEASURED, REACHED, Case, Demand, Once, added, demands, ratios, values
 from benchmarks.line_full import measures_of, subjects_of
+from benchmarks.line_python import KERNELS, LINUX, OTHERS, PYTHON
 from benchmarks.line_report import demand_table, draw, figure_table, markdown, medians, replace_section
+
+
+def owners(python: float) -> dict[str, float]:
+    """Return whose the time of workers was, a share of Python's and the rest divided."""
+    return {KERNELS: (1 - python) / 2, LINUX: (1 - python) / 2, PYTHON: python, OTHERS: 0.0}
+
 
 ROUNDS = [
     {
@@ -23,6 +30,13 @@ ROUNDS = [
         "wireguard-go": {"tcp1_up_mbit": 500.0, "tcp1_up_cpu": 0.8},
     },
 ]
+
+
+PROFILE = {
+    "TCP up": {"client": owners(0.03), "server": owners(0.02)},
+    "TCP down": {"client": owners(0.06), "server": owners(0.01)},
+    "SOCKS5 up": {"client": owners(0.3), "server": owners(0.3)},
+}
 
 
 def test_a_ratio_is_of_one_round_and_of_both() -> None:
@@ -50,9 +64,9 @@ def test_verdicts() -> None:
 
 
 def test_every_demand_of_the_issue_has_a_line() -> None:
-    found = demands(ROUNDS, Once(memory={"server_mb": 70.0}))
+    found = demands(ROUNDS, Once(memory={"server_mb": 70.0}, profile=PROFILE))
     by_text = {demand.text: demand for demand in found}
-    assert len(found) == 16
+    assert len(found) == 17
     assert by_text["the same, work per CPU second"].verdict == REACHED
     assert by_text["memory of a started server, control and one worker, PSS"].verdict == REACHED
     assert by_text["one SOCKS5 stream vs Hysteria 2"].document()["why_not"] == "give --hysteria PATH"
@@ -60,12 +74,15 @@ def test_every_demand_of_the_issue_has_a_line() -> None:
     assert "| up 3.00x | reached, and the stretch |" in table
     assert "| 64 B 1.33x | **missed**, 33% short |" in table
     assert "| <= 72.0 MB | 70.0 MB | reached |" in table
+    assert "| <= 5.0 % | up 3.0 %, down 6.0 % | **missed**, 1.20 times as much |" in table
 
 
 def test_medians_and_tables() -> None:
     assert medians(ROUNDS)["vantun"]["tcp1_up_mbit"] == 2250.0
     text = figure_table(medians(ROUNDS))
     assert "| vantun | 2,250 | - |" in text
+    assert "PSS" in text
+    assert "| hysteria |" not in figure_table({"hysteria": {"socks_up_mbit": 1.0, "pss_idle_mb": 20.0}})
     assert "Not measured:\n\n- openvpn: gone" in markdown([], ROUNDS, ["openvpn: gone"], {})
     assert "Not measured" not in markdown([], ROUNDS, [], {})
 
@@ -75,6 +92,7 @@ def test_a_profile_is_a_table() -> None:
     rest = {"name": "(rest)", "packets": 0, "ns_per_packet": 0.0, "share": 0.75}
     text = markdown([], ROUNDS, [], {"vantun": {"up, client": [seal, rest], "up, server": [rest]}})
     assert "| stage | up, client | up, server |" in text
+    assert "| TCP down, client | 47% | 47% | 6% | 0% |" in markdown([], ROUNDS, [], {}, PROFILE)
     assert "| seal | 25%, 1,234 ns/packet | - |\n| (rest) | 75% | 75% |" in text
 
 
