@@ -7,13 +7,11 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import click
 
 from vantun.cli import render
-from vantun.cli.status import Status, ask, find_socket
-from vantun.config_schema import Role
+from vantun.cli.status import Status, ask, chosen_socket, file_option
 from vantun.errors import EXIT_OK, NotRunningError, VantunError
 
 PATIENCE = 30.0
@@ -23,10 +21,11 @@ _PAUSE = 0.1
 
 @click.command("reload", short_help="Have a running appliance read its configuration again.")
 @click.option("--socket", "path", type=click.Path(path_type=Path), help="Its status socket. [default: as in the file]")
+@file_option
 @click.option("--role", type=click.Choice(["server", "client"]), help="Which, if both run here.")
 def command(path: Path | None, role: str | None) -> int:
     """Send SIGHUP to the appliance and wait for the result; a file with mistakes changes nothing, and exits with 1."""
-    where = path or find_socket(cast("Role | None", role))
+    where = chosen_socket(path, role)
     before = ask(where)
     count, _, _ = _result(before)
     _signal(before)

@@ -16,8 +16,8 @@ import click
 
 from vantun.cli import render
 from vantun.cli.status_view import document, efficiency, flows, is_degraded, paths
-from vantun.config import default_status_socket
-from vantun.config_schema import Role
+from vantun.config import default_status_socket, load_client, load_server
+from vantun.config_schema import Role, role_of
 from vantun.errors import EXIT_DEGRADED, EXIT_OK, NotRunningError, VantunError
 
 TIMEOUT = 5.0
@@ -26,11 +26,29 @@ LARGEST_ANSWER = 2**24
 """Bytes."""
 
 Status = dict[str, object]
+_FILE = "vantun.file"
+"""Place of the file that -c names among the facts of a command."""
+
+
+def _note_file(context: click.Context, _: click.Parameter, file: Path | None) -> None:
+    context.meta[_FILE] = file
+
+
+file_option = click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    expose_value=False,
+    callback=_note_file,
+    help="Its file, which names the socket.",
+)
+"""Of commands that ask :func:`chosen_socket`."""
 VIEWS = {"all": document, "paths": paths, "flows": flows, "efficiency": efficiency}
 
 
 @click.command("status", short_help="Show paths, channels, stages and fallbacks of a running appliance.")
 @click.option("--socket", "path", type=click.Path(path_type=Path), help="Its status socket. [default: as in the file]")
+@file_option
 @click.option("--role", type=click.Choice(["server", "client"]), help="Which, if both run here.")
 @click.option("--paths", "view", flag_value="paths", help="Show everything about paths.")
 @click.option("--flows", "view", flag_value="flows", help="Show the flows that have carried most.")
@@ -51,7 +69,7 @@ def command(
     strict: bool,  # noqa: FBT001
 ) -> int:
     """Show per path RTT, loss and rate; per channel what was recovered and re-sent; per stage its cost."""
-    where = path or find_socket(cast("Role | None", role))
+    where = chosen_socket(path, role)
     show = VIEWS[view or "all"]
     if watch:
         statuses = poll(lambda: ask(where), interval)
@@ -91,6 +109,20 @@ def find_socket(role: Role | None) -> Path:
         looked = " and ".join(map(str, places.values()))
         raise NotRunningError(f"no VANTUN runs here (looked for {looked}); start one, or name its socket with --socket")
     return next(iter(present.values()))
+
+
+def chosen_socket(path: Path | None, role: str | None) -> Path:
+    """Return the status socket that the options --socket, -c and --role of this command choose. Raises VantunError."""
+    return path or socket_of(click.get_current_context().meta.get(_FILE), cast("Role | None", role))
+
+
+def socket_of(file: Path | None, role: Role | None) -> Path:
+    """Return the status socket that ``file`` names, or the one of the appliance that runs here. Raises VantunError."""
+    if file is None:
+        return find_socket(role)
+    said = role or role_of(file)
+    config = load_server(file) if said == "server" else load_client(file)
+    return config.status_socket or default_status_socket(said)
 
 
 def ask(path: Path) -> Status:

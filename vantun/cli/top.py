@@ -8,17 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
 from vantun.cli import render
-from vantun.cli.status import Status, ask, find_socket
+from vantun.cli.status import Status, ask, chosen_socket, file_option
 from vantun.cli.top_limits import Finding, findings
 from vantun.cli.top_rates import Rates, rates
 from vantun.cli.top_view import document, view
-from vantun.config import default_status_socket, load_client, load_server
-from vantun.config_schema import Role, role_of
 from vantun.errors import EXIT_OK, NotRunningError
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ Sample = tuple[Rates | None, list[Finding]]
 
 @click.command("top", short_help="Show live what a running appliance does, and what limits it.")
 @click.option("--socket", "path", type=click.Path(path_type=Path), help="Its status socket. [default: as in the file]")
-@click.option("-c", "--config", "file", type=click.Path(path_type=Path), help="Its file, which names the socket.")
+@file_option
 @click.option("--role", type=click.Choice(["server", "client"]), help="Which, if both run here.")
 @click.option(
     "--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds of one sample."
@@ -38,7 +36,6 @@ Sample = tuple[Rates | None, list[Finding]]
 @click.option("--json", "as_json", is_flag=True, help="Print one sample as JSON.")
 def command(
     path: Path | None,
-    file: Path | None,
     role: str | None,
     interval: float,
     once: bool,  # noqa: FBT001 - click's calling convention
@@ -48,7 +45,7 @@ def command(
 
     Ends with Ctrl-C. An appliance that stops meanwhile is waited for.
     """
-    where = path or socket_of(file, cast("Role | None", role))
+    where = chosen_socket(path, role)
     first = ask(where)
     samples = sample(lambda: ask(where), first, interval)
     if once or as_json or not render.is_terminal():
@@ -63,15 +60,6 @@ def command(
     except KeyboardInterrupt:
         return EXIT_OK
     return EXIT_OK
-
-
-def socket_of(file: Path | None, role: Role | None) -> Path:
-    """Return the status socket that ``file`` names, or the one of the appliance that runs here. Raises VantunError."""
-    if file is None:
-        return find_socket(role)
-    said = role or role_of(file)
-    config = load_server(file) if said == "server" else load_client(file)
-    return config.status_socket or default_status_socket(said)
 
 
 def sample(

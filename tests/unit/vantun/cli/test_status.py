@@ -147,6 +147,19 @@ def test_the_socket_is_found(
     assert "say which with --role" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["status", "top", "reload"])
+def test_the_file_names_the_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    file = tmp_path / "client.yaml"
+    file.write_text(
+        "server: gw.example.org:443\nauth: alice:secret-secret\ntls: {insecure: true}\n"
+        "socks5: {listen: 127.0.0.1:1080}\nstatus: {socket: /nowhere/here.sock}\n"
+    )
+    assert cli.main([verb, "-c", str(file)]) == 1
+    assert "no VANTUN answers on /nowhere/here.sock" in capsys.readouterr().err
+    assert cli.main([verb, "-c", str(tmp_path / "absent.yaml")]) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
 def test_watching_waits_between_frames() -> None:
     waits: list[float] = []
     frames = list(islice(status.poll(lambda: {"n": len(waits)}, 2.5, waits.append), 3))

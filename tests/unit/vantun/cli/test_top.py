@@ -108,15 +108,6 @@ def test_nobody_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "no VANTUN answers on" in capsys.readouterr().err
 
 
-def test_the_file_names_the_socket(tmp_path: Path) -> None:
-    file = tmp_path / "client.yaml"
-    file.write_text(
-        "server: gw.example.org:443\nauth: alice:secret-secret\ntls: {insecure: true}\n"
-        "socks5: {listen: 127.0.0.1:1080}\nstatus: {socket: /run/here.sock}\n"
-    )
-    assert top.socket_of(file, None) == Path("/run/here.sock")
-
-
 def test_an_appliance_that_stops_is_waited_for() -> None:
     before, after = busy_pair()
     answers: Iterator[Status | NotRunningError] = iter([NotRunningError("no VANTUN answers"), before, after])
