@@ -14,6 +14,8 @@ from benchmarks.line_demands import REACHED
 SECTION = "machines"
 """Its markers' name, see ``line_report.replace_section``."""
 _NAME = re.compile(r"line-(?P<machine>[a-z0-9-]+?-\d+core-(?:vm|host))-\d{4}-\d{2}-\d{2}(?:-.*)?\.json")
+_PYTHON = "Python's share"
+"""Of a demand that a machine without ``perf`` does not measure."""
 _TITLES: tuple[tuple[str, str], ...] = (
     ("iperf3 TCP through TUN, FEC off", "one TCP stream, against wireguard-go (2026)"),
     ("the same, work per CPU second", "its work per CPU second"),
@@ -27,6 +29,7 @@ _TITLES: tuple[tuple[str, str], ...] = (
     ("idle RTT added, default", "idle round trip added, default"),
     ("CPU at 100 Mbit/s offered", "CPU at 100 Mbit/s with FEC 20 %, the busier end"),
     ("CPU per 100 Mbit/s at saturation", "CPU per 100 Mbit/s at saturation, the same"),
+    (_PYTHON, "Python's share of a worker's busy time at full rate"),
     ("memory of a started server", "memory of a started server with one worker"),
     ("memory per idle path", "memory of an idle path"),
     ("memory per idle flow", "memory of an idle flow"),
@@ -67,14 +70,16 @@ def newest(folder: Path) -> list[Machine]:
 
 def _is_full(document: Mapping[str, Any]) -> bool:
     demands = document.get("demands", ())
-    return bool(demands) and all(each["cases"] for each in demands)
+    return bool(demands) and all(each["cases"] for each in demands if not each["text"].startswith(_PYTHON))
 
 
 def table(machines: Sequence[Machine], *, short: bool = False) -> str:
-    """Return demands as rows (``short``: those of throughput) and machines as columns."""
+    """Return demands that any result has as rows (``short``: those of throughput), and machines as columns."""
     names = [f"{each.name.removesuffix('-vm')}, {each.document['commit']}" for each in machines]
     lines = ["| | demanded | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|", _rates(machines)]
     for begin, title in _TITLES[: _FIRST_SCREEN if short else None]:
+        if _demanded(machines, begin) == "-":
+            continue
         cells = [_cell(each.document, begin) for each in machines]
         lines.append(f"| {title} | {_demanded(machines, begin)} | " + " | ".join(cells) + " |")
     text = (
@@ -106,7 +111,7 @@ def _demanded(machines: Sequence[Machine], begin: str) -> str:
 
 def _cell(document: Mapping[str, Any], begin: str) -> str:
     found = _find(document, begin)
-    if found is None:
+    if found is None or not found["cases"]:
         return "-"
     told = " / ".join(_amount(case["median"], found["unit"]) for case in found["cases"])
     return f"**{told}**" if found["verdict"] == REACHED else told

@@ -55,7 +55,18 @@ def test_what_is_reached_is_bold(tmp_path: Path) -> None:
     assert "| idle round trip added, default | <= 1.00x | 1.25x |" in text
     assert "| memory of a started server with one worker | <= 72.0 MB | **65.0 MB** |" in text
     assert "`line-amd-zen4-2core-vm-2026-11-30.json`." in text
+    assert "against Hysteria 2" not in text, "a demand that no result has"
     assert "memory" not in line_machines.table(line_machines.newest(tmp_path), short=True)
+
+
+def test_a_machine_without_perf_counts_all_the_same(tmp_path: Path) -> None:
+    text = "Python's share of a worker's busy time at full rate, the end with more of it"
+    python = {"text": text, "target": 5.0, "unit": "%", "verdict": "not measured", "cases": []}
+    document = _result("abc", "2026-11-30T02")
+    document["demands"].append(python)
+    _write(tmp_path, "line-amd-zen4-2core-vm-2026-11-30", document)
+    row = f"| {text.partition(',')[0]} | <= 5.0 % | - |"
+    assert row in line_machines.table(line_machines.newest(tmp_path))
 
 
 @pytest.mark.parametrize(("page", "short"), [(line.PAGE, False), (line.README, True)])
