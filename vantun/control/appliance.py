@@ -27,7 +27,7 @@ from vantun.control.status_server import StatusServer
 from vantun.control.telemetry import Telemetry
 from vantun.control.tidy import Tidy
 from vantun.control.udp_sockets import UdpSockets
-from vantun.control.worker_count import worker_count, worker_places
+from vantun.control.worker_count import places_of, worker_count
 from vantun.control.worker_settings import worker_settings
 from vantun.errors import EXIT_OK, WorkerError
 
@@ -262,7 +262,7 @@ class Appliance(ABC):
         link = self.link = await Crew.start(recruits, self, self.workers)
         if self.nursery is not None and not self._common.life.standby:
             self.nursery.close()
-        link.pin(worker_places(self._common.life, self.workers))
+        link.pin(places_of(self._common, self.workers))
         self.begin(link)
         notify("READY=1")
         self._care.measure()

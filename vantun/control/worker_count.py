@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from drivers.linux.affinity import ANYWHERE, HERE, Place, System, pin, plan_affinity
 from drivers.linux.reuseport import probe_sharing
+from vantun.config import ClientConfig, ServerConfig
 from vantun.config_life import MOST_AUTO, LifeConfig
+from vantun.control.worker_card import card_of
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +30,16 @@ def worker_count(life: LifeConfig, places: Sequence[Place] | None = None, lacks:
     return (1, reason) if reason else (wanted, "")
 
 
-def worker_places(life: LifeConfig, workers: int, system: System = HERE) -> list[Place]:
-    """Return where each worker is to run; ANYWHERE = wherever the kernel likes."""
+def worker_places(life: LifeConfig, workers: int, system: System = HERE, card: str = "") -> list[Place]:
+    """Return where each worker is to run, near the network card ``card``; ANYWHERE = wherever the kernel likes."""
     if life.pin is False or (life.pin is None and workers == 1):
         return [Place(ANYWHERE, ANYWHERE, "workers.pin")] * workers
-    return plan_affinity(workers, system=system)
+    return plan_affinity(workers, card, system)
+
+
+def places_of(config: ServerConfig | ClientConfig, workers: int) -> list[Place]:
+    """Return where each worker of an appliance is to run on this machine."""
+    return worker_places(config.life, workers, card=card_of(config))
 
 
 class Pins:

@@ -8,6 +8,7 @@ from pathlib import Path
 from vantun.config import ClientConfig, ServerConfig
 from vantun.config_life import DEFAULT_LIFE
 from vantun.config_schema import DEFAULT_MEMORY
+from vantun.control.worker_card import card_of
 from vantun.control.worker_count import worker_count
 from vantun.doctor import installation, network, system, workers
 from vantun.doctor.finding import Finding, problem
@@ -55,7 +56,7 @@ def _checks(config: ServerConfig | ClientConfig | None, root: Path) -> Iterator[
     yield system.open_files
     yield lambda: system.capabilities(root, tun=tun, low_port=low_port)
     yield lambda: system.socket_buffers(root)
-    yield lambda: workers.data_workers(config.life if config else DEFAULT_LIFE)
+    yield lambda: workers.data_workers(config.life if config else DEFAULT_LIFE, card=card_of(config) if config else "")
     yield network.offloads
     yield lambda: network.interfaces(root)
     yield lambda: network.segmentation(root)

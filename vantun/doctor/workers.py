@@ -12,7 +12,7 @@ from vantun.doctor.finding import Finding, note, ok, warning
 
 
 def data_workers(
-    life: LifeConfig, system: System = HERE, lacks: str | None = None, alone: str | None = None
+    life: LifeConfig, system: System = HERE, lacks: str | None = None, alone: str | None = None, card: str = ""
 ) -> list[Finding]:
     """See what a start would make of `workers`.
 
@@ -21,11 +21,13 @@ def data_workers(
     system, lacks, alone
         This machine, why its kernel does not steer packets to workers, and why it has no port for several of them; None
         = it is asked.
+    card
+        The network card of all paths, empty if there are several.
     """
     lacks = probe_steering() if lacks is None else lacks
     cores = plan_affinity("auto", system=system)
     count, fewer = worker_count(life, cores, alone)
-    findings = [_count(life, count, len(cores), fewer, system), _place(worker_places(life, count, system))]
+    findings = [_count(life, count, len(cores), fewer, system), _place(worker_places(life, count, system, card), card)]
     if lacks:
         step = "use Linux 4.5 or newer, outside of a sandbox; one worker needs no steering"
         said = lacks if count == 1 else f"{lacks}: workers hand over to each other what arrives at the wrong one"
@@ -49,7 +51,7 @@ def _count(life: LifeConfig, count: int, cores: int, fewer: str, system: System)
     return ok("workers", f"{count} as configured ({usable})")
 
 
-def _place(places: list[Place]) -> Finding:
+def _place(places: list[Place], card: str) -> Finding:
     if all(place.cpu == ANYWHERE for place in places):
         return ok("workers run", f"wherever the kernel likes ({places[0].why})")
     shown = [
@@ -58,6 +60,7 @@ def _place(places: list[Place]) -> Finding:
     ]
     nodes = {place.node for place in places}
     said = ", ".join(shown) + (f"; {len(nodes)} NUMA nodes" if len(nodes) > 1 else "")
+    said += f"; near {card}" if any("in the node of" in place.why for place in places) else ""
     shared = next((f"{number}: {place.why}" for number, place in enumerate(places) if "sibling" in place.why), "")
     if shared:
         return note("workers run", f"{said}; {shared}", "give fewer workers")

@@ -41,6 +41,14 @@ def test_workers_in_several_nodes_and_too_many_of_them(tmp_path: Path) -> None:
     assert "more workers (9) than processors (8)" in place.text
 
 
+def test_workers_come_near_the_card_of_the_paths(tmp_path: Path) -> None:
+    files = {"sys/class/net/ens1/device/numa_node": "1"}
+    _, place, _ = data_workers(LifeConfig(workers=2), machine(tmp_path, files=files), "", "", "ens1")
+    assert place.text == "0 on processor 4 (node 1), 1 on processor 5 (node 1); near ens1"
+    _, place, _ = data_workers(LifeConfig(workers=2), machine(tmp_path), "", "", "wg0")
+    assert place.text == "0 on processor 0 (node 0), 1 on processor 1 (node 0)"
+
+
 def test_a_sibling_of_a_busy_core_is_named(tmp_path: Path) -> None:
     siblings = {f"sys/devices/system/cpu/cpu{n}/topology/thread_siblings_list": "0-1" for n in (0, 1)}
     count, place, _ = data_workers(LifeConfig(workers=2), machine(tmp_path, 2, siblings), "", "")
