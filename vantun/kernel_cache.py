@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 SHARED_KERNELS = (
     "accel/device/packet_rows.py",
+    "accel/device/parts.py",
     "accel/device/runs.py",
     "accel/engine.py",
     "accel/gf256",

@@ -4,3 +4,6 @@
 #include "chacha20.h"
 #include "poly1305.h"
 #include "packets.h"
+#include "heads.h"
+#include "chunks.h"
+#include "tags.h"

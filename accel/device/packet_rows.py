@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from accel.device.parts import add_to_part, is_larger
 from accel.device.runs import append_run, are_pinned
 from accel.engine import HEADER_LENGTH, SHORTEST_OPEN, SHORTEST_SEAL, TAG_LENGTH, SealJob, Status
 from accel.kernels.memory import PACKET_PAD, copy_bytes, packet_room, zero_bytes
@@ -46,22 +47,20 @@ def admit_packets(
     lane, which has ``room`` for bytes of source and target, words of work and of scratch, is a FAULT. ``rows`` receives
     the pending ones, ``ends`` how many there are at the end of each part. Returns how many rows, and parts, there are.
     """
-    count = parts = source = target = work = scratch = 0
+    count = parts = 0
+    used = (0, 0, 0, 0)
     for i in range(len(job.status)):
         length = int(job.length[i])
         verdict = _verdict(job, i, growth, known)
         if verdict == _REJECTED:
             zero_bytes(job.target.ctypes.data + job.target_offset[i], length + growth)
         else:
-            size, grown = packet_room(length), packet_room(length + growth) + VERDICT
             more = STATE + HASH * _chunks(_payload(length, growth))
-            if size > room[0] or grown > room[1] or room[2] < _DESCRIPTOR or more > room[3]:
+            need = packet_room(length), packet_room(length + growth) + VERDICT, _DESCRIPTOR, more
+            if is_larger(need, room):
                 verdict = _FAULT
             else:
-                source, target, work, scratch = source + size, target + grown, work + _DESCRIPTOR, scratch + more
-                if source > room[0] or target > room[1] or work > room[2] or scratch > room[3]:
-                    ends[parts] = count
-                    source, target, work, scratch, parts = size, grown, _DESCRIPTOR, more, parts + 1
+                used, parts = add_to_part(need, used, room, ends, count, parts)
                 rows[count] = i
                 count += 1
         job.status[i] = verdict

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from accel.device.parts import add_to_part, is_larger
 from accel.device.runs import append_run, are_pinned
 from accel.engine import SpanJob
 from accel.gf256 import COLUMNS
@@ -46,19 +47,17 @@ def admit_spans(
     a FAULT. ``rows`` receives the pending ones, ``ends`` how many there are at the end of each part. Returns how many
     rows, and parts, there are.
     """
-    count = parts = source = target = work = scratch = 0
+    count = parts = 0
+    used = (0, 0, 0, 0)
     for i in range(len(job.status)):
         verdict = verdict_on_span(job, i, decode)
         if verdict == PENDING:
             k, m, size = int(job.k[i]), int(job.m[i]), padded_length(int(job.length[i]))
-            words, more = 2 * DESCRIPTOR + 3 * m + k, COEFFICIENT * k * m
-            if k * size > room[0] or m * size > room[1] or words > room[2] or more > room[3]:
+            need = k * size, m * size, 2 * DESCRIPTOR + 3 * m + k, COEFFICIENT * k * m
+            if is_larger(need, room):
                 verdict = FAULT
             else:
-                source, target, work, scratch = source + k * size, target + m * size, work + words, scratch + more
-                if source > room[0] or target > room[1] or work > room[2] or scratch > room[3]:
-                    ends[parts] = count
-                    source, target, work, scratch, parts = k * size, m * size, words, more, parts + 1
+                used, parts = add_to_part(need, used, room, ends, count, parts)
                 rows[count] = i
                 count += 1
         job.status[i] = verdict

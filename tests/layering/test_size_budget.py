@@ -14,6 +14,7 @@ PARAMETERS = 7
 PACKAGES = ("vantun", "accel", "drivers")
 
 FILES = [path for folder in (*PACKAGES, "tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
+FILES += sorted((ROOT / "accel").rglob("*.h"))
 SOURCES = [path for folder in PACKAGES for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
