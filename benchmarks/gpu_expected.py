@@ -239,7 +239,7 @@ def markdown(costs: dict[str, Cost], found: Sequence[Expected]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Count, print, and write where it is told; return 1 where a tool is missing."""
     parser = argparse.ArgumentParser(prog="./dev bench gpu_expected", description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here; '-' = print it")
     options = parser.parse_args(arguments)
     try:
         costs = {work.name: cost_of(work) for work in WORKS}
@@ -255,7 +255,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "cards": [asdict(card) for card in CARDS],
             "expected": [{**asdict(each), "rate": each.rate, "share": each.share} for each in found],
         }
-        options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(document, indent=2)
+        if str(options.json) == "-":
+            print(text)
+        else:
+            options.json.write_text(text + "\n", encoding="utf-8")
     return 0
 
 

@@ -94,8 +94,8 @@ def serve(make: Callable[[], Engine], count: Callable[[], int], offer: Offer) ->
         try:
             _run(server, control)
         except DriverError as error:
+            _tell(control, {"failed": str(error)})  # first: a device that hangs may let nobody close it
             server.close(str(error))
-            _tell(control, {"failed": str(error)})
             return 1
         server.close()
         return 0

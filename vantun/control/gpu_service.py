@@ -158,15 +158,13 @@ class GpuService:
             self.reason = told or explain_exit(process.returncode or 0)
 
     async def _listen(self, ours: socket.socket) -> str:
-        """Take in what the service tells until it ends; return why, if it said so."""
+        """Take in what the service tells until it ends, or has failed; return why, if it said so."""
         loop = asyncio.get_running_loop()
-        told = ""
         while message := await loop.sock_recv(ours, _LONGEST):
             said = json.loads(message)
             self.devices = max(self.devices, _int(said.get("devices")))
             if "failed" in said:
-                told = str(said["failed"])
-                continue
+                return str(said["failed"])
             self._counts = {name: said.get(name) for name in _COUNTS}
             if said.get("ready"):
                 self._served = True
@@ -175,7 +173,7 @@ class GpuService:
                 self.settled.set()
                 log.info("%s serves, process %d", self._name, self._process.pid if self._process else 0)
                 self._changed()
-        return told
+        return ""
 
     def _keep(self) -> None:
         """Have the counts of a service that has ended count with those of the next."""

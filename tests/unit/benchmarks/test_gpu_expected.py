@@ -98,12 +98,19 @@ def test_without_tools_it_says_what_is_missing(
         gpu_code.disassemble(b"")
 
 
-def test_everything_is_printed_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_everything_is_printed_and_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(gpu_expected, "cost_of", lambda work: COST)
     assert gpu_expected.main(["--json", str(tmp_path / "expected.json")]) == 0
     document = json.loads((tmp_path / "expected.json").read_text(encoding="utf-8"))
     assert document["costs"].keys() == {work.name for work in WORKS}
     assert len(document["expected"]) == len(WORKS) * len(CARDS)
+    capsys.readouterr()
+    assert gpu_expected.main(["--json", "-"]) == 0
+    assert json.loads("{" + capsys.readouterr().out.partition("\n{")[2]) == document
+    assert [path.name for path in tmp_path.iterdir()] == ["expected.json"]
 
 
 needs_tools = pytest.mark.skipif(

@@ -15,7 +15,7 @@ from accel.engine import Operation
 from drivers.errors import DriverError
 from vantun import accel_known
 from vantun.config_accel import AccelConfig
-from vantun.control import gpu_services
+from vantun.control import gpu_service, gpu_services
 from vantun.control.engine_care import EngineCare
 from vantun.control.gpu_service import GpuService
 from vantun.control.gpu_services import GpuServices
@@ -24,6 +24,9 @@ COUNTS = b'"devices": %d, "clients": 3, "jobs": 12, "launches": 4, "gather_us": 
 READY = b'{"ready": true, "kernels": ["the fast ones"], ' + COUNTS
 LIVES = "import os, sys; os.write(int(sys.argv[2]), %r); os.read(int(sys.argv[2]), 1)"
 FAILS = 'import os, sys; os.write(int(sys.argv[2]), b\'{"failed": "no device is there"}\'); sys.exit(1)'
+STUCK = (
+    "import os, sys, time; control = int(sys.argv[2]); os.write(control, %r); os.write(control, %r); time.sleep(600)"
+)
 DIES = "import sys; sys.exit(7)"
 
 
@@ -74,6 +77,20 @@ def test_one_that_is_killed_is_started_again_and_its_counts_go_on() -> None:
         assert isinstance(pid, int)
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+    run(test)
+
+
+def test_one_that_has_failed_and_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its device lets nobody close it; the next one is started all the same."""
+    monkeypatch.setattr(gpu_service, "_GRACE", 0.05)
+
+    async def test() -> None:
+        service = GpuService("cuda", 0, partial(script, STUCK % (READY % 1, b'{"failed": "it hangs"}')), lambda: None)
+        await until(lambda: service.state == "waiting")
+        assert service.reason == "it hangs"
+        await until(lambda: service.restarts == 1)
+        await service.close()
 
     run(test)
 
