@@ -26,7 +26,18 @@ _LIBRARIES = (
     "libqat.so.4",
     "libdoca_common.so.2",
 )
-_PACKAGES = ("numpy", "cryptography", "numba", "llvmlite", "cupy", "pyopencl")
+_PACKAGES = (
+    "numpy",
+    "cryptography",
+    "numba",
+    "llvmlite",
+    "cupy",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+    "nvidia-cuda-nvrtc-cu12",
+    "pyopencl",
+)
+"""Distributions: cupy's wheels are called by the CUDA that they are for."""
 _FIRMWARE = ("fw_ver", "fw_version", "firmware_version", "revision")
 """Files beside a PCI device, or in its class folder, that name what runs in it."""
 _VENDORS = (0x8086, 0x10DE, 0x15B3, 0x10EE, 0x1002)
@@ -87,7 +98,8 @@ def _engines() -> str:
     """Return a digest of the engines' own sources by size and time: in a checkout they change without a version."""
     root = Path(__file__).parent
     found = hashlib.sha256()
-    for path in sorted((*root.rglob("*.py"), *root.parent.joinpath("drivers").rglob("*.py"))):
+    sources = (*root.rglob("*.py"), *root.rglob("*.h"), *root.parent.joinpath("drivers").rglob("*.py"))
+    for path in sorted(sources):
         facts = path.stat()
         found.update(f"{path.relative_to(root.parent)} {facts.st_size} {facts.st_mtime_ns}\n".encode())
     return found.hexdigest()[:16]

@@ -12,6 +12,7 @@ from drivers.cache import cache_base, own_folder
 from drivers.errors import DriverError, Unavailable, UnavailableError
 
 INSTALL = "install the NVIDIA driver (nvidia-smi must list the GPU), and pip install 'vantun[cuda]'"
+_HIDDEN = "; a systemd unit sees no device without packaging/systemd/gpu.conf"
 
 _ABSENT = frozenset({35, 100})
 """cudaErrorInsufficientDriver, cudaErrorNoDevice."""
@@ -113,7 +114,7 @@ def find_devices() -> list[CudaPlace]:
         return [_describe(index, runtime.getDeviceProperties(index)) for index in range(count)]
     except runtime.CUDARuntimeError as error:
         if error.status in _ABSENT:
-            raise UnavailableError(Unavailable(f"CUDA has no device ({error})", INSTALL)) from None
+            raise UnavailableError(Unavailable(f"CUDA has no device ({error})", INSTALL + _HIDDEN)) from None
         raise DriverError(f"CUDA does not list its devices: {error}; {next_step(error)}") from None
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
-from pathlib import Path
+from functools import cache
 
 import pytest
 from _pytest.mark import ParameterSet
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from accel.aead.simd import SimdAead, choose_isa
 from accel.catalogue import CATALOGUE, Kind, Row
+from accel.device.engine import DeviceEngine
 from accel.engine import Engine, EngineSession, KeySpec, Operation, Suite
 from accel.fec.simd import ISAS as FEC_ISAS
 from accel.fec.simd import SimdFec
@@ -18,18 +20,18 @@ from accel.ir.aead_layout import ISAS
 from accel.reference.engine import ReferenceEngine
 from accel.trials import AnyJob, SealRow, SpanRow, copy_job, packet, run
 from drivers.cpu import read_cpu
+from tests.pocl import works
+from tests.present import skip_unless_there
 from tests.service import SharedHost
 
 
 def _parameter(row: Row, kind: Kind) -> ParameterSet:
     """Return a test's parameter: the engine, skipped by its name where what it needs is not installed."""
-    found = row.look(Path("/"))
-    reason = f"{row.name}: not found: {', '.join(found.missing)}; it needs {row.needs}"
-    marks: list[pytest.MarkDecorator] = [] if found.present else [pytest.mark.skip(reason=reason)]
+    marks = [works() if row.emulated else skip_unless_there(row.name)]
     if row.name in ("cuda", "opencl"):
         marks.append(getattr(pytest.mark, f"hw_{row.name}"))
-    if row.emulated:  # its self-test is in tests/unit/accel/device; all properties take it minutes
-        marks.append(pytest.mark.soak)
+    if row.emulated:
+        marks.append(pytest.mark.slow)
     return pytest.param(row.make[kind](), id=row.name, marks=marks)
 
 
@@ -96,9 +98,20 @@ def session_of(engine: Engine, operation: Operation) -> EngineSession:
     return session
 
 
+@cache
+def _kept(engine: DeviceEngine, operation: Operation) -> EngineSession:
+    """Return a session with KEYS that stays open: opening a device takes 0.1 s, and a property has 10,000 examples."""
+    session = session_of(engine, operation)
+    atexit.register(session.close)
+    return session
+
+
 def finish(engine: Engine, operation: Operation, job: AnyJob) -> AnyJob:
     """Return a copy of a job, done by ``engine``."""
     done = copy_job(job)
+    if isinstance(engine, DeviceEngine):
+        run(engine, _kept(engine, operation), done)
+        return done
     session = session_of(engine, operation)
     run(engine, session, done)
     session.close()

@@ -5,18 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
 
-from accel.catalogue import CATALOGUE
 from accel.device.cuda import cuda_engine
 from accel.device.engine import DeviceEngine
 from accel.device.opencl import opencl_engine
 from accel.engine import Operation
 from tests.fake_cupy import stand_in
 from tests.pocl import works
+from tests.present import skip_unless_there
 
 ALL = frozenset(Operation)
 WHOLE, SHORT = 1_000_000, 800
@@ -39,17 +38,9 @@ class Machine:
     count: int
 
 
-def absent(name: str) -> pytest.MarkDecorator:
-    """Return the mark that skips a test by the engine's name, where what it needs is not there."""
-    row = next(row for row in CATALOGUE if row.name == name)
-    found = row.look(Path("/"))
-    reason = f"{name}: not found: {', '.join(found.missing)}; it needs {row.needs}"
-    return pytest.mark.skipif(not found.present, reason=reason)
-
-
 def on_hardware(name: str) -> ParameterSet:
     """Return the parameter of a real device."""
-    marks = [getattr(pytest.mark, f"hw_{name}"), absent(name), pytest.mark.timeout(3600)]
+    marks = [getattr(pytest.mark, f"hw_{name}"), skip_unless_there(name), pytest.mark.timeout(3600)]
     return pytest.param(name, marks=marks, id=name)
 
 

@@ -19,14 +19,13 @@ import pytest
 import yaml
 from _pytest.mark import ParameterSet
 
-from accel.catalogue import CATALOGUE
 from tests.net.appliances import Pair, Process, curl, free_port, make_pair, origin, wait_for
 from tests.net.conftest import furnish
 from tests.pocl import works
+from tests.present import skip_unless_there
 from vantun.lab.link import LinkProfile
 from vantun.lab.relay import Relay
 
-ROWS = {row.name: row for row in CATALOGUE}
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(400),
@@ -36,9 +35,9 @@ pytestmark = [
 
 def parameter(named: str, serves: str, *marks: pytest.MarkDecorator) -> ParameterSet:
     """Return the engine that is named, and the one that then serves; skipped where that is not there."""
-    found = ROWS[serves].look(Path("/"))
-    absent = pytest.mark.skipif(not found.present, reason=f"{serves}: not found: {', '.join(found.missing)}")
-    return pytest.param((named, serves), id=serves, marks=[works() if serves == "pocl" else absent, *marks])
+    return pytest.param(
+        (named, serves), id=serves, marks=[works() if serves == "pocl" else skip_unless_there(serves), *marks]
+    )
 
 
 ENGINES = [parameter("opencl", "pocl"), parameter("cuda", "cuda", pytest.mark.hw_cuda)]

@@ -116,6 +116,20 @@ def test_spans_of_units_of_one_size_are_told_apart_by_how_many_they_have() -> No
     assert measured.p99_ns(64, 1200 * 32) == 120_000.0
 
 
+def test_kernels_of_devices_and_wheels_of_cupy_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A GPU's kernels are headers, and cupy's distribution is called by the CUDA that it is for."""
+    asked: list[str] = []
+    monkeypatch.setattr("accel.fingerprint._version", asked.append)
+    before = fingerprint(tmp_path)["engines"]
+    assert {"cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "pyopencl"} <= set(asked)
+    package = tmp_path / "accel"
+    package.mkdir()
+    monkeypatch.setattr("accel.fingerprint.__file__", str(package / "fingerprint.py"))
+    empty = fingerprint(tmp_path)["engines"]
+    (package / "code.h").write_text("one")
+    assert len({before, empty, fingerprint(tmp_path)["engines"]}) == 3
+
+
 def test_a_fingerprint_names_what_matters(tmp_path: Path) -> None:
     add_file(tmp_path, "proc/cpuinfo", "model name : Z80\nmicrocode : 0x1\nflags : avx2 sse\n\n")
     add_file(tmp_path, "proc/sys/kernel/osrelease", "6.1.0\n")
