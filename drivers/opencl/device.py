@@ -181,7 +181,7 @@ class OpenclLane:
         return True
 
     def finish(self) -> None:
-        """Wait for what runs."""
+        """Wait for what runs; for ever, where the device hangs: OpenCL knows no other way, and pyopencl none at all."""
         self._queue.finish()
 
     def compute_seconds(self, batch: Batch, times: int) -> float:
