@@ -81,6 +81,55 @@ def test_200_connections_while_10_are_reset(running: Pair) -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("down", [False, True])
+def test_a_reader_that_stops_holds_up_its_sender_and_nobody_else(running: Pair, down: bool) -> None:
+    """From the reader back to the sender: its socket, the far worker's rows, credit, the near one's rows, a socket."""
+    chunk = random.Random(5).randbytes(1 << 18)
+    chunks = 384  # 96 MB: six times what a flow may have under way
+    poured = 0
+
+    async def pour(writer: asyncio.StreamWriter) -> None:
+        nonlocal poured
+        for _ in range(chunks):
+            writer.write(chunk)
+            await writer.drain()
+            poured += 1
+        writer.write_eof()
+
+    async def scenario() -> None:
+        released, got = asyncio.Event(), hashlib.sha256()
+
+        async def sip(reader: asyncio.StreamReader) -> None:
+            await released.wait()
+            while data := await reader.read(1 << 18):
+                got.update(data)
+
+        async def far(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await (pour(writer) if down else sip(reader))
+
+        async with serving(far) as port, serving(echo) as other, asyncio.TaskGroup() as group:
+            reader, writer = await through(running.socks, "127.0.0.1", port)
+            group.create_task(sip(reader) if down else pour(writer))
+            before = -1
+            while not poured or before != poured:  # until it is held up
+                before = poured
+                beside, question = await through(running.socks, "127.0.0.1", other)
+                question.write(chunk)
+                assert await beside.readexactly(len(chunk)) == chunk
+                question.close()
+                await question.wait_closed()
+            assert poured < chunks
+            released.set()
+        writer.close()
+        await writer.wait_closed()
+        whole = hashlib.sha256()
+        for _ in range(chunks):
+            whole.update(chunk)
+        assert got.digest() == whole.digest()
+
+    play(scenario)
+
+
 def ways(running: Pair, way: str) -> int | None:
     return running.socks if way == "tunnel" else None
 

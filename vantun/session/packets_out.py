@@ -1,6 +1,7 @@
-"""The sending half of packet flows: bodies are copied into shards, one behind the other, as long as the queue has room.
+"""The sending half of packet flows: bodies are copied into shards, as long as the queue has room.
 
-The channel's open row is filled by the packets of every flow of the session, and gets a number when it is full or the
+While the packets of a session are few, each begins a shard, so that what loses one loses no other. When they are many,
+the channel's open row is filled by those of every flow, one behind the other, and gets a number when it is full or the
 next packets are planned.
 """
 
@@ -30,6 +31,8 @@ _QUEUE_MAX = 1 << 22
 _QUEUE_SECONDS = 0.03
 """The queue holds this much of the lanes' rate: enough to bridge a reader's pause, and no more delay than that."""
 _BURST_HALF = 0.25
+_FEW = 16
+"""Shards of packets that may wait while each packet begins one: more are many, however little came before."""
 
 
 @kernel
@@ -68,8 +71,8 @@ def packet_room(t: Tables, flow_index: int) -> int:
 def put_packet(t: Tables, flow_index: int, memory: NDArray[np.uint8], start: int, length: int, now: float) -> int:
     """Copy one body, ``memory[start : start + length]``, into shards of the flow; 1 = accepted, 0 = no room.
 
-    Small packets are packed behind each other until the next plan. A packet that is not accepted, because there is no
-    room, the flow has ended or it has more than MAX_PACKET bytes, is counted as dropped: nothing of it was sent.
+    Many small packets are packed behind each other until the next plan. A packet that is not accepted, because there is
+    no room, the flow has ended or it has more than MAX_PACKET bytes, is counted as dropped: nothing of it was sent.
     """
     t = head(t)
     record = t.flow[flow_index]
@@ -81,6 +84,8 @@ def put_packet(t: Tables, flow_index: int, memory: NDArray[np.uint8], start: int
         ch.dropped_full += 1
         return 0
     note_packet(t, int64(record.session), total, now)
+    if ch.queued < _FEW and ch.burst <= t.policy[0].bulk_after:
+        flush_packets(t, int64(record.session), now)
     done = 0
     while done < total:
         space = begin_record(t, channel, flow_index, total - done if done > 0 else 0, now)

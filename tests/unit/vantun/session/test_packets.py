@@ -273,6 +273,39 @@ def test_a_packet_that_may_not_be_put_is_counted_and_nothing_of_it_is_sent() -> 
     assert peer.end_session() == peer.empty
 
 
+@pytest.mark.parametrize("size", [64, 576])
+def test_few_packets_have_a_shard_each_and_many_are_packed(size: int) -> None:
+    """What loses one of a few packets shall lose no other; a stream of small ones is worth the room in a shard."""
+    peer = Peer(ROOMY, client=True)
+    plane = peer.end.plane
+    index = plane.open_flow(SESSION, "tun:", MemoryPacketPort(plane), peer.now) & 0xFFFFFF
+    root = plane.context.tables.root
+    channel = plane.context.tables.channel[PACKETS]
+    memory = np.zeros(size, np.uint8)
+    for count in range(10):
+        assert int(channel["shards"]) == max(count - 1, 0)  # the last one's is open until the next plan
+        assert put_packet(root, index, memory, 0, size, peer.now) == 1
+    for _ in range(100):  # at once: more wait than are few, although not much came before
+        assert put_packet(root, index, memory, 0, size, peer.now) == 1
+    assert int(channel["shards"]) <= 16 + 100 * (size + 4) // 1000
+    check_tables(plane)
+    assert peer.end_session() == peer.empty
+
+
+def test_a_session_with_much_to_send_packs_from_its_first_packet_on() -> None:
+    peer = Peer(ROOMY, client=True)
+    plane = peer.end.plane
+    index = plane.open_flow(SESSION, "tun:", MemoryPacketPort(plane), peer.now) & 0xFFFFFF
+    root = plane.context.tables.root
+    channel = plane.context.tables.channel[PACKETS]
+    channel["burst"], channel["burst_at"] = ROOMY.bulk_after, peer.now
+    for _ in range(10):
+        assert put_packet(root, index, np.zeros(64, np.uint8), 0, 64, peer.now) == 1
+    assert int(channel["shards"]) == 0
+    check_tables(plane)
+    assert peer.end_session() == peer.empty
+
+
 def test_what_cannot_be_sent_in_time_is_given_up_and_the_peer_told() -> None:
     network = Network(seed=3)
     network.add_path(1, LinkProfile(rate=1e6, delay=0.01, queue_bytes=20_000))
