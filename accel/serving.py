@@ -30,7 +30,7 @@ AUDIT_SHARE = 1024
 """One row in so many is computed twice, on average."""
 REBUILT_SHARE = 8 * AUDIT_SHARE
 """The same of rebuilt spans, each shard of which has a CRC that is looked at anyway."""
-AUDIT_EVERY = 0.5
+AUDIT_EVERY = 2.0
 """Seconds from one to the next, on average, of an operation with so many rows that the share would be more often: one
 costs Python a millisecond when its code has fallen out of the caches, at 500 Mbit/s a quarter of a worker."""
 _MOST_APART = 16

@@ -30,6 +30,7 @@ _C_LIBRARY = (
     "ppoll",
     "nanosleep",
     "sched_yield",
+    "getrusage",
 )
 _NUMBERS = ("pow", "exp", "exp2", "log", "log2", "log10", "sqrt", "floor", "ceil", "trunc", "rint", "round", "fma")
 _OF_THE_SYSTEM = frozenset((*_C_LIBRARY, *_NUMBERS, crc.SYMBOL))

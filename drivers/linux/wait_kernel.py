@@ -22,11 +22,14 @@ EVENT_FLAGS, EVENT_DESCRIPTOR = 0, EVENT_WORDS - 2
 MAX_EVENTS = 256
 _POLLIN = 1
 _MONOTONIC = 1
-_AWAY = 30e-6
-"""Seconds that giving the core away may take before somebody has taken it; with nobody there it takes half a one."""
+_NOTICED = 30e-6
+"""Seconds that giving the core away may take until it is worth asking why; with nobody there it takes half a one."""
+_RUSAGE_THREAD = 1
+_RUSAGE_WORDS, _INVOLUNTARY = 18, 17
+"""``struct rusage``: two times of two words each, and fourteen counts, of which ru_nivcsw is the last."""
 
 _C = Library("the C library", ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"], "run on Linux")
-for _symbol in ("epoll_wait", "ppoll", "nanosleep", "sched_yield", "clock_gettime"):
+for _symbol in ("epoll_wait", "ppoll", "nanosleep", "sched_yield", "clock_gettime", "getrusage"):
     _C.function(_symbol, ctypes.c_int)
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     def _ppoll(descriptors: int, count: int, limit: int, mask: int) -> int: ...
     def _nanosleep(wanted: int, rest: int) -> int: ...
     def _sched_yield() -> int: ...
+    def _getrusage(whose: int, place: int) -> int: ...
     def _clock_gettime(clock: int, place: int) -> int: ...
 else:
     int64 = np.int64
@@ -53,6 +57,7 @@ def _teach_names() -> None:
         _ppoll=types.ExternalFunction("ppoll", number(address, types.uintp, address, address)),
         _nanosleep=types.ExternalFunction("nanosleep", number(address, address)),
         _sched_yield=types.ExternalFunction("sched_yield", number()),
+        _getrusage=types.ExternalFunction("getrusage", number(number, address)),
         _clock_gettime=types.ExternalFunction("clock_gettime", number(number, address)),
     )
 
@@ -99,20 +104,40 @@ def wait_events(epoll: int, events: NDArray[np.int32], words: NDArray[np.int64],
 
 
 @kernel
-def watch_events(epoll: int, events: NDArray[np.int32], words: NDArray[np.int64], seconds: float) -> tuple[int, float]:
+def _taken_by_others(usage: NDArray[np.int64]) -> int:
+    """Return how often others have had the core although this thread could run; ``usage`` is used up.
+
+    Of giving it away that counts what somebody accepted. Time that a hypervisor, or an interrupt, has taken does not.
+    """
+    _getrusage(_RUSAGE_THREAD, usage.ctypes.data)
+    return int64(usage[_INVOLUNTARY])
+
+
+@kernel
+def watch_events(
+    epoll: int, events: NDArray[np.int32], words: NDArray[np.int64], seconds: float, taken: float
+) -> tuple[int, float]:
     """Ask again and again for so long; return (how many are ready, seconds that others had the core meanwhile).
 
-    In between the core is given away. Who took it wants it: the watch is over, since sleeping is the only way to have
-    it back at once when something arrives.
+    In between the core is given away. Who keeps it for ``taken`` seconds needs it: the watch is over, since sleeping is
+    the only way to have it back at once when something arrives. Less than that is not told: a program that had
+    something to do. Neither is what no program has taken.
     """
     before = monotonic(words)
     end = before + seconds
+    found = ready_events(epoll, events)
+    if found > 0 or seconds <= 0.0:
+        return found, 0.0
+    usage = np.empty(_RUSAGE_WORDS, np.int64)
+    times = _taken_by_others(usage)
     while True:
-        found = ready_events(epoll, events)
-        if found > 0 or before >= end:
-            return found, 0.0
         _sched_yield()
         after = monotonic(words)
-        if after - before > _AWAY:
-            return ready_events(epoll, events), after - before
+        found = ready_events(epoll, events)
+        if after - before > _NOTICED:
+            before_that, times = times, _taken_by_others(usage)
+            if after - before >= taken and times != before_that:
+                return found, after - before
+        if found > 0 or after >= end:
+            return found, 0.0
         before = after

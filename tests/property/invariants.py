@@ -34,6 +34,7 @@ def check_tables(plane: Dataplane) -> None:
     refs = np.zeros(int(pool["rows"]), int)
     pieces: list[int] = []
     in_flight = _check_lanes(plane)
+    assert int(pool["held"]) == int(t.session["held"].sum())
     for session in np.flatnonzero(t.session["used"][: int(pool["sessions"])]):
         for channel in range(session * CHANNELS, session * CHANNELS + CHANNELS):
             _check_sending(t, channel, refs, in_flight)

@@ -29,10 +29,10 @@ def report(t: Any, lane: int, number: int) -> None:
 
 
 @kernel
-def refill_tokens(t: Any, lane: int, now: float) -> None:
+def refill_tokens(t: Any, lane: int, now: float, rested: float) -> None:
     """Fill the token bucket of a lane."""
     t = head(t)
-    _refill_tokens(t.lane[lane], now)
+    _refill_tokens(t.lane[lane], now, rested)
 
 
 @kernel

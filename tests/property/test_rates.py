@@ -33,9 +33,10 @@ from vantun.session.rate import (
     st.lists(st.tuples(st.floats(0.0, 0.05), st.floats(0.0, 1.0)), min_size=1, max_size=40),
     st.sampled_from([(STARTUP, BURST_BEGIN), (CRUISE, BURST_LEAST)]),
     st.sampled_from([(0, BURST_SECONDS), (HELD_BY_WINDOW, BURST_SECONDS), (HELD_BY_PACER, LATE_MOST)]),
+    st.sampled_from([0.0, 0.5 * BURST_SECONDS, 4e-3]),
 )
 def test_token_bucket(
-    rate: float, steps: list[tuple[float, float]], begins: tuple[int, float], held: tuple[int, float]
+    rate: float, steps: list[tuple[float, float]], begins: tuple[int, float], held: tuple[int, float], rested: float
 ) -> None:
     """Whoever sends only what the bucket holds never sends more than rate x time + burst."""
     t = Peer().end.plane.context.tables
@@ -43,11 +44,11 @@ def test_token_bucket(
     lane["pacing_rate"], lane["tokens"], lane["tokens_at"] = rate, 0.0, 0.0
     lane["mode"], least = begins
     lane["limited"], seconds = held
-    burst = max(rate * seconds, least)
+    burst = max(rate * seconds, rate * rested, least)
     now = sent = 0.0
     for wait, share in steps:
         now += wait
-        refill_tokens(t.root, 0, now)
+        refill_tokens(t.root, 0, now, rested)
         tokens = float(lane["tokens"])
         assert 0.0 <= tokens <= burst * (1 + 1e-9)
         taken = tokens * share
@@ -65,7 +66,7 @@ def test_a_lane_that_waits_gets_its_rate_whenever_its_worker_comes(rate: float, 
     now = sent = 0.0
     for turn in turns:
         now += turn
-        refill_tokens(t.root, 0, now)
+        refill_tokens(t.root, 0, now, 0.0)
         sent += float(lane["tokens"])
         lane["tokens"] = 0.0
     assert sent == pytest.approx(rate * now)

@@ -132,6 +132,10 @@ class ControlSocket:
                 for descriptor in descriptors:
                     os.close(descriptor)
 
+    def fileno(self) -> int:
+        """Return the descriptor of the socket."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         """Close the socket; reports that wait are lost."""
         self._end("")

@@ -30,7 +30,7 @@ from vantun.dataplane.steady_clock import GAP
 from vantun.dataplane.tun_pump import EMPTY, MORE, read_tun, write_tun
 from vantun.dataplane.tun_tables import IN, OK, OUT, TunTables
 from vantun.dataplane.turn_kernels import DONE, Arriving, Leaving, arrive, depart
-from vantun.dataplane.wake import IN_AT, LONELY, OUT_AT, REST, SPIN_FOR, is_alone, note_turn, note_way
+from vantun.dataplane.wake import PATIENT_FOR, REST, SPIN_FOR, TAKEN, is_alone, note_turn, note_ways
 from vantun.session.flows import want_delivery
 from vantun.session.limits import SHORT
 from vantun.session.packets_in import packets_over, wake_packets
@@ -140,14 +140,20 @@ def _wait(f: FastPath) -> tuple[int, float]:
     if f.wake[REST] > 0.0:
         f.times[MEANT] = f.wake[REST]
         rest(f.words, f.wake[REST])
-    due = min(f.times[PLANE_DUE], f.times[OTHER_DUE])
+    due = f.times[PLANE_DUE]
+    if f.wake[PATIENT_FOR] > 0.0:
+        due = max(due, f.times[TURN_AT] + f.wake[PATIENT_FOR])
+    due = min(due, f.times[OTHER_DUE])
     left = max(due - _now(f), NOTHING_DONE if f.state[IDLE] > 1 else 0.0)
     f.times[MEANT] = left
-    away = 0.0
-    epoll = f.state[EPOLL]
+    away, epoll = 0.0, f.state[EPOLL]
+    if f.wake[REST] > 0.0:
+        found = ready_events(epoll, f.events)
+        if found > 0:
+            return found, away
     if f.wake[SPIN_FOR] > 0.0:
         before = f.times[LAST]
-        found, away = watch_events(epoll, f.events, f.words, min(f.wake[SPIN_FOR], left))
+        found, away = watch_events(epoll, f.events, f.words, min(f.wake[SPIN_FOR], left), TAKEN)
         if found > 0:
             return found, away
         left = max(left - (monotonic(f.words) - before), 0.0)
@@ -312,6 +318,7 @@ def _transmit(t: Tables, f: FastPath, now: float) -> int:
     """Read the device, seal and send until nothing is due; return READY, or why the turn is left."""
     h = head(t)
     capacity = f.leaving.departures.length.size
+    f.leaving.departures.now[1] = f.wake[REST]
     for _ in range(BATCHES):
         if h.pool[0].decodes > 0 or h.pool[0].events > 0:
             return WANTED
@@ -341,14 +348,12 @@ def _transmit(t: Tables, f: FastPath, now: float) -> int:
 
 
 @kernel
-def _alone(f: FastPath, now: float) -> bool:
-    """Tell whether packets go one way without any answer, and none that was to leave has to wait for its time."""
+def _alone(f: FastPath, held: int, now: float) -> bool:
+    """Tell whether packets go one way without any answer; ``held`` sessions have shards that wait for a lane."""
     count = f.tun.root[0].count
-    note_way(f.wake, OUT_AT, count[OUT, OK] - f.state[READ], now)
-    note_way(f.wake, IN_AT, count[IN, OK] - f.state[WRITTEN], now)
+    note_ways(f.wake, count[OUT, OK] - f.state[READ], count[IN, OK] - f.state[WRITTEN], now)
     f.state[READ], f.state[WRITTEN] = count[OUT, OK], count[IN, OK]
-    soon = f.state[GOT] <= f.state[GONE] and f.times[PLANE_DUE] < f.times[TURN_AT] + LONELY
-    return bool(is_alone(f.wake, now) and not soon)
+    return bool(held == 0 and is_alone(f.wake, now))
 
 
 @kernel
@@ -390,6 +395,6 @@ def serve(t: Tables, f: FastPath) -> int:
         if result != READY:
             return result
         busy = events > 0 or f.state[GONE] > 0
-        note_turn(f.wake, (f.state[GOT], f.state[GONE]), now, busy, _now(f) - now, away, _alone(f, now))
+        note_turn(f.wake, (f.state[GOT], f.state[GONE]), now, busy, _now(f) - now, away, _alone(f, h.pool[0].held, now))
         f.state[IDLE] = 0 if busy else f.state[IDLE] + 1
         f.state[TURNS] += 1

@@ -14,7 +14,7 @@ import numpy as np
 
 from drivers.linux.udp import UdpSocket
 from drivers.linux.udp_kernel import SendBuffers
-from drivers.linux.udp_lent import NUMBER, WORDS, ReceiveBuffers
+from drivers.linux.udp_lent import DESCRIPTOR, NUMBER, WORDS, ReceiveBuffers
 from drivers.linux.wait_kernel import EVENT_DESCRIPTOR, EVENT_FLAGS, EVENT_WORDS, MAX_EVENTS
 from vantun.dataplane import fast_kernels as fast
 from vantun.dataplane.context import STAGES
@@ -61,15 +61,21 @@ class FastTurns:
     """
 
     def __init__(
-        self, plane: Dataplane, sockets: WorkerSockets, tun: TunPorts, poller: Poller, clock: SteadyClock, wake: Wake
-    ) -> None:  # fmt: skip
+        self,
+        plane: Dataplane,
+        ports: tuple[WorkerSockets, TunPorts, int],
+        poller: Poller,
+        clock: SteadyClock,
+        wake: Wake,
+    ) -> None:
+        """Make turns over ``ports``: lanes' sockets, the device, the descriptor of the control process."""
         self.turns = 0
         self.ended = dict.fromkeys((*REASONS, "not_now"), 0)
         self.moved = (0, 0)
         self.turn_at = 0.0
         self.away = 0.0
-        self._plane, self._sockets, self._tun, self._poller, self._clock = plane, sockets, tun, poller, clock
-        self._wake = wake
+        self._sockets, self._tun, self._control = ports
+        self._plane, self._poller, self._clock, self._wake = plane, poller, clock, wake
         self._rows = np.zeros((fast.SOCKETS, WORDS), np.int64)
         self._state = np.zeros(fast.FAST_WORDS, np.int64)
         self._times = np.zeros(fast.FAST_TIMES)
@@ -121,8 +127,16 @@ class FastTurns:
         self.turns = words[fast.TURNS]
         self.moved = words[fast.GOT], words[fast.GONE]
         self.turn_at, self.away = seconds[fast.TURN_AT], seconds[fast.AWAY]
-        if reason == fast.READY and words[fast.EVENTS] > 0:  # a stream, or the like: it shall not wait for long rests
+        # A stream, or the like, shall not wait for long rests; the control process can: it asks every second or two.
+        if reason == fast.READY and words[fast.EVENTS] > 0 and self._others_ready():
             self._wake.words[[OUT_AT, IN_AT]] = self.turn_at
+
+    def _others_ready(self) -> bool:
+        """Tell whether something is ready besides packets and the control process."""
+        assert self._path is not None
+        known = {self._control, int(self._path.tun.root[0]["state"][0]["descriptor"])}
+        known.update(self._rows[: self._words[fast.SOCKET_COUNT], DESCRIPTOR].tolist())
+        return not known.issuperset(descriptor for descriptor, _ in self.ready())
 
     @property
     def idle_turns(self) -> int:

@@ -316,6 +316,7 @@ class Dataplane:
     def go_on(self, due: float) -> None:
         """Go on after turns that compiled code has made; ``due`` is when the next is."""
         self._due = due
+        self._depart.work.departures.now[1] = 0.0  # here nobody rests for long
 
     def rehearse(self, batch: PacketBatch, now: float) -> None:
         """Call the kernels that a turn calls now and then; nothing happens."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.kernels.memory import copy_bytes
 from drivers.kernel import kernel
 from drivers.linux.tun import VNET_HEADER
 from drivers.linux.tun_kernel import SLOT, read_packet, scatter_packet, write_packet
@@ -94,7 +95,7 @@ def _gather_head(
         part = min(int64(pieces[i, 1]), data.size - have)
         if start < 0 or start + part > memory.size:
             return 0
-        data[have : have + part] = memory[start : start + part]
+        copy_bytes(int64(data.ctypes.data) + have, int64(memory.ctypes.data) + start, part)
         have += part
         if have == data.size:
             break
@@ -118,7 +119,7 @@ def _put_away(tun: TunTables, slot: int, size: int) -> None:
         tun.away[place + i] = worker >> 8 * i & 0xFF
         tun.away[place + 4 + i] = size >> 8 * i & 0xFF
     place += AWAY_HEAD
-    tun.away[place : place + size] = tun.staging[:size]
+    copy_bytes(int64(tun.away.ctypes.data) + place, int64(tun.staging.ctypes.data), size)
     state.away = place + size
 
 

@@ -5,7 +5,10 @@ lets them gather. Below that there is nothing to gather: the rest would only sta
 which the kernel often has at once (a round trip through two workers is four wake-ups, and rests in two of them were
 most of it). Where packets go one way nobody waits for an answer, and the rest may be longer: as long as keeps the turns
 themselves to a share of a core, SHARE, and no longer than LONGEST. Where nothing at all has come back but RECEIPTs, not
-even acknowledgements of TCP, it is LONELY: a turn costs what ten packets do.
+even acknowledgements of TCP, it is LONELY: a turn costs what ten packets do. The end that receives them takes a turn
+when they come, since the other one has gathered them: resting as long itself, it would now and then write two of these
+bursts at once, more than the socket that they are for has room for. It is timers that wait there, PATIENCE, until the
+next burst: so that of RECEIPTs costs no turn.
 
 Where packets come by the ten thousand a second, somebody transfers something, and what he may have under way is
 limited: his rate is that divided by the round trip, of which rests in two workers and two directions were most (one
@@ -13,9 +16,10 @@ TCP stream: 4.8 Gbit/s, with both cores half idle; with BRIEF rests 10). Not wit
 would be a turn for each.
 
 With ``goal: latency`` there is no rest, and the worker watches after every turn that moved something: falling asleep
-and being woken costs more than the turn itself. It watches for about as long as packets have lately been apart. That is
-CPU time that does nothing else, but nobody else's: the watch gives the core away to whoever wants it, and pauses while
-others take it for long (then only being woken brings the worker before them).
+and being woken costs more than the turn itself. It watches for twice as long as packets have lately been apart at most
+(not on average: with the RECEIPTs in between, a question every 4 ms was 1 ms apart, and each of them found the worker
+asleep). That is CPU time that does nothing else, but nobody else's: the watch gives the core away to whoever wants it,
+and pauses while others take it for long (then only being woken brings the worker before them).
 """
 
 from __future__ import annotations
@@ -45,11 +49,14 @@ ALONE = 0.25
 """Seconds in which packets of the TUN have gone one way only, without any answer, until nobody waits for one."""
 STEADY = 25
 """Smoothed packets, both ways, from which on a rest of LONELY gathers enough to be worth it: 5,000 a second."""
-LONELY = 2.5e-3
-"""Seconds of rest after a turn of such packets."""
-CROWD = 128
-"""Packets of the TUN in one turn, one way, from which on such a rest would overrun the device's queue (500 packets), or
-the buffer of the socket that they are for: 64 B at 200,000 a second filled the one, and a fifth was lost."""
+LONELY = 4e-3
+"""Seconds of rest after a turn that sent such packets."""
+PATIENCE = 1.5 * LONELY
+"""Seconds that timers of the data plane may wait for the next burst, at the end that receives them."""
+CROWD = 200
+"""Smoothed packets of the TUN, 40,000 a second, from which on such a rest would overrun the device's queue (500
+packets), or the buffer of the socket that they are for: 64 B at 200,000 a second filled the one, and a fifth was lost.
+They are packed many to a shard, and do not look like MANY."""
 MEMORY = 5e-3
 """Seconds over which packet rates are smoothed."""
 SPIN = 150e-6
@@ -57,12 +64,16 @@ SPIN = 150e-6
 SPIN_LONGEST = 10e-3
 """And at most. Packets farther apart are not worth a core."""
 TAKEN = 500e-6
-"""Seconds without the core during a watch from which on somebody else needs it."""
-PAUSE, LONGEST_PAUSE = 10e-3, 1.0
-"""Seconds without a watch when that was seen once, and again and again."""
+"""Seconds without the core during a watch from which on somebody else needs it. A program that has been answered takes
+it for less, and leaves it again."""
+PAUSE, LONGEST_PAUSE = 10e-3, 0.1
+"""Seconds without a watch when that was seen once, and again and again. With a second, that the control process looks
+at its worker every two was enough for a pause half of the time."""
 _ENOUGH = MEMORY / COALESCE
 """Smoothed packets from which one is due within COALESCE."""
 _SMOOTH = 0.125
+_FADE = 1 / 32
+"""By which the longest gap of late is forgotten, a turn."""
 
 (
     REST,
@@ -78,11 +89,14 @@ _SMOOTH = 0.125
     PAUSED_UNTIL,
     OUT_AT,
     IN_AT,
+    PATIENT_FOR,
+    GATHERED,
+    GATHERED_AT,
     WAKE_WORDS,
-) = range(14)
+) = range(17)
 """Words of what is remembered: the two decisions, the goal, then smoothed packets, their time and the cost of a turn;
-of watching the smoothed gap, the last turn that moved something, and the pause; when a packet was last read of a TUN
-device, and written to one."""
+the longest gap of late, the last turn that moved something, and the pause of watching; when a packet was last read of a
+TUN device, and written to one; the third decision; smoothed packets of the TUN, and their time."""
 
 
 @kernel
@@ -111,6 +125,12 @@ def note_turn(
         w[COST] += (took - w[COST]) * _SMOOTH
     gather = busy and received + sent < FEW and w[RECEIVED] + w[SENT] >= _ENOUGH
     w[REST] = _length(w, alone) if gather else 0.0
+    w[PATIENT_FOR] = 0.0
+    if w[REST] == LONELY and w[RECEIVED] > w[SENT]:
+        w[PATIENT_FOR] = PATIENCE
+        w[REST] = LONGEST if now - w[BUSY_AT] < LONGEST else 0.0  # they come one by one: not a turn for each
+    if busy:
+        w[BUSY_AT] = now
 
 
 @kernel
@@ -126,11 +146,15 @@ def _length(w: NDArray[np.float64], alone: bool) -> float:  # noqa: FBT001 - a f
 
 
 @kernel
-def note_way(w: NDArray[np.float64], way: int, packets: int, now: float) -> None:
-    """Learn that a turn has read packets of the TUN, or written them to it: ``way`` is OUT_AT or IN_AT."""
-    if packets > 0:
-        w[way] = now
-    if packets > CROWD:
+def note_ways(w: NDArray[np.float64], read: int, written: int, now: float) -> None:
+    """Learn how many packets of the TUN a turn has read, and written to it."""
+    if read > 0:
+        w[OUT_AT] = now
+    if written > 0:
+        w[IN_AT] = now
+    w[GATHERED] = w[GATHERED] * math.exp((w[GATHERED_AT] - now) / MEMORY) + read + written
+    w[GATHERED_AT] = now
+    if w[GATHERED] > CROWD:
         w[OUT_AT] = w[IN_AT] = now
 
 
@@ -150,13 +174,14 @@ def _watch(w: NDArray[np.float64], now: float, busy: bool, away: float) -> None:
         return
     gap = now - w[BUSY_AT]
     w[BUSY_AT] = now
-    w[GAP] = gap if w[GAP] == math.inf else w[GAP] + (gap - w[GAP]) * _SMOOTH
+    if gap <= SPIN_LONGEST / 2:
+        w[GAP] = max(gap, w[GAP] + (gap - w[GAP]) * _FADE)
     if now < w[PAUSED_UNTIL]:
         w[SPIN_FOR] = 0.0
         return
     if away == 0.0 and now > w[PAUSED_UNTIL] + w[PAUSE_FOR]:
         w[PAUSE_FOR] = PAUSE
-    w[SPIN_FOR] = max(SPIN, 2 * w[GAP]) if w[GAP] <= SPIN_LONGEST / 2 else SPIN
+    w[SPIN_FOR] = max(SPIN, 2 * w[GAP])
 
 
 class Wake:
@@ -171,8 +196,7 @@ class Wake:
     def __init__(self, *, latency: bool = False) -> None:
         self.words = np.zeros(WAKE_WORDS)
         self.words[LATENCY] = float(latency)
-        self.words[GAP] = math.inf
-        self.words[[BUSY_AT, PAUSED_UNTIL]] = -math.inf
+        self.words[[BUSY_AT, PAUSED_UNTIL, GATHERED_AT]] = -math.inf
         self.words[PAUSE_FOR] = PAUSE
         self._view = self.words.data  # item access on a memoryview costs a third of numpy's
 

@@ -94,7 +94,8 @@ class WorkerLoop:
 
     def use_fast_path(self) -> None:
         """Have compiled code make the turns that need no Python; the clock must be the monotonic one."""
-        self._fast = FastTurns(self._plane, self._sockets, self._tun, self._poller, self._clock, self._wake)
+        ports = self._sockets, self._tun, self._control.fileno()
+        self._fast = FastTurns(self._plane, ports, self._poller, self._clock, self._wake)
 
     def run(self) -> None:
         """Serve until told to stop, or until the control process is gone."""

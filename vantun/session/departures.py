@@ -36,7 +36,7 @@ class Departures(NamedTuple):
     planned: NDArray[np.int64]
     """[1] packets planned so far; at most the length of the columns."""
     now: NDArray[np.float64]
-    """[1] the time of this plan, seconds."""
+    """[2] the time of this plan, seconds; for how long the worker had rested before it, whatever there was to send."""
 
 
 @kernel

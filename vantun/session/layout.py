@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vantun.session.drops_layout import drop_fields
 from vantun.session.ecn_layout import ecn_fields
 
 BLOCK_SPAN = 128
@@ -59,18 +60,10 @@ pool_dtype = np.dtype(
         ("actives", "i8"),  # sessions in the ring
         ("active_first", "i8"),
         ("timers", "i8"),  # sessions in the heap of due times
+        ("held", "i8"),  # sessions with shards that wait for a lane
         ("planned_sessions", "i8"),  # sessions looked at by plan()
         ("hold_due", "f8"),  # when the first of the holding flows may have something to give up
-        ("dropped_bad", "i8"),  # authentication failed
-        ("dropped_replay", "i8"),
-        ("dropped_no_row", "i8"),
-        ("dropped_malformed", "i8"),
-        ("dropped_late", "i8"),  # shards of blocks that were complete already
-        ("dropped_window", "i8"),  # shards beyond the credit
-        ("dropped_bound", "i8"),  # shards of sessions that hold, or cost, more than their share
-        ("dropped_rate", "i8"),  # packets beyond the rate of a user
-        ("dropped_crc", "i8"),  # recovered shards whose CRC was wrong
-        ("dropped_epoch", "i8"),  # shards of another epoch
+        *drop_fields,
     ],
     align=True,
 )
@@ -96,6 +89,7 @@ session_dtype = np.dtype(
         ("restart_flow", "i8"),  # this end's first flow id of the epoch
         ("floor", "i4"),  # its place in the page of floors (-1 = none)
         ("active", "u1"),  # stands in the ring, or is being planned
+        ("held", "u1"),  # shards wait for a lane: its rate, or its window
         ("timer_place", "i4"),  # place in the heap of due times, plus 1; 0 = none
         ("due", "f8"),
         ("user", "i4"),

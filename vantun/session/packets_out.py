@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.kernels.memory import copy_bytes
 from drivers.kernel import kernel
 from vantun.session.blocks import enter_shard, finish_unit, room
 from vantun.session.pool import ROW_UNIT, release_row, take_row
@@ -97,7 +98,7 @@ def put_packet(t: Tables, flow_index: int, memory: NDArray[np.uint8], start: int
         if done + part > body:
             source = start + body - LENGTH_SIZE
             size = done + part - body
-            t.memory[place + body - done : place + done + part - done] = memory[source : source + size]
+            copy_bytes(int64(t.memory.ctypes.data) + place + body - done, int64(memory.ctypes.data) + source, size)
         ch.open_length += part
         record.offset += part
         base = ch.open_row * t.pool[0].stride + ROW_UNIT + UNIT_HEAD

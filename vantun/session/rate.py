@@ -232,14 +232,17 @@ def note_resolved(record: np.record, lost: int, quiet: int) -> None:
 
 
 @kernel
-def refill_tokens(record: np.record, now: float) -> None:
+def refill_tokens(record: np.record, now: float, rested: float) -> None:
     """Add what the pacing rate has earned since the last call, up to BURST_SECONDS of it or BURST_LEAST.
 
-    More if packets have waited for it all the time: up to LATE_MOST.
+    More if packets have waited for it all the time: up to LATE_MOST. Or while the worker has ``rested``: what came then
+    would have left in time.
     """
     least = BURST_BEGIN if record.control == BBR and record.mode == STARTUP else BURST_LEAST
     seconds = now - record.tokens_at
-    most = max(BURST_SECONDS, min(seconds, LATE_MOST)) if record.limited == HELD_BY_PACER else BURST_SECONDS
+    most = max(BURST_SECONDS, rested)
+    if record.limited == HELD_BY_PACER:
+        most = max(most, min(seconds, LATE_MOST))
     burst = max(record.pacing_rate * most, least)
     record.tokens = min(burst, record.tokens + seconds * record.pacing_rate)
     record.tokens_at = now

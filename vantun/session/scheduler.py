@@ -43,7 +43,7 @@ from vantun.session.tables import (
     head,
 )
 from vantun.session.users import may_send, send_wait
-from vantun.session.wheel import next_active, next_due, set_due, wake, wake_due
+from vantun.session.wheel import hold, next_active, next_due, set_due, wake, wake_due
 from vantun.wire.frames import (
     DATA,
     PARITY,
@@ -98,7 +98,7 @@ def _plan_session(t: Tables, d: Departures, session: int, now: float) -> float:
     for i in range(SESSION_LANES):
         lane = int64(t.session_lane[session, i])
         if lane >= 0:
-            refill_tokens(t.lane[lane], now)
+            refill_tokens(t.lane[lane], now, d.now[1])
             due = min(due, run_timers(t, lane, now))
             due = min(due, plan_lane(t, d, lane))
     due = min(due, expire_blocks(t, session, now))
@@ -180,6 +180,7 @@ def _settle_standby(t: Tables, session: int) -> None:
 @kernel
 def _plan_channels(t: Tables, d: Departures, session: int) -> float:
     _settle_standby(t, session)
+    hold(t, session, 0)
     if t.session[session].restart:  # the peer has not forgotten the shards of the former epoch yet
         return np.inf
     waiting = False
@@ -192,6 +193,7 @@ def _plan_channels(t: Tables, d: Departures, session: int) -> float:
     waiting |= not _send_in_turns(t, d, session)
     if is_full(d):
         return np.float64(d.now[0])
+    hold(t, session, 1 if waiting else 0)
     return _next_send(t, session, waiting, d.now[0])
 
 

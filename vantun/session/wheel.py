@@ -78,10 +78,19 @@ def set_due(t: Tables, session: int, due: float) -> None:
 
 
 @kernel
+def hold(t: Tables, session: int, held: int) -> None:
+    """Note whether shards of a session wait for a lane (1) or not (0)."""
+    record = t.session[session]
+    t.pool[0].held += held - int64(record.held)
+    record.held = held
+
+
+@kernel
 def forget(t: Tables, session: int) -> None:
     """Take a session that has ended out of the ring and the heap."""
     t = head(t)
     record = t.session[session]
+    hold(t, session, 0)
     if record.timer_place > 0:
         _take_out(t, session)
     if not record.active:

@@ -44,7 +44,7 @@ def _departures(capacity: int) -> Departures:
         ecn=np.zeros(capacity, np.uint8),
         spare=np.zeros(capacity, np.int32),
         planned=np.zeros(1, np.int64),
-        now=np.zeros(1, np.float64),
+        now=np.zeros(2, np.float64),
     )
 
 

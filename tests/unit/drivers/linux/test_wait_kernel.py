@@ -53,7 +53,7 @@ def test_what_is_ready_is_told_as_python_tells_it(watched: tuple[select.epoll, l
     for count in (
         ready_events(epoll.fileno(), EVENTS),
         wait_events(epoll.fileno(), EVENTS, WORDS, math.inf),
-        watch_events(epoll.fileno(), EVENTS, WORDS, 3600.0)[0],
+        watch_events(epoll.fileno(), EVENTS, WORDS, 3600.0, 1.0)[0],
     ):
         assert sorted(told(count)) == sorted(epoll.poll(0))
         assert count == 2
@@ -63,7 +63,7 @@ def test_what_is_ready_is_told_as_python_tells_it(watched: tuple[select.epoll, l
 def test_time_ends_the_wait_too(watched: tuple[select.epoll, list[tuple[int, int]]], seconds: float) -> None:
     epoll, _ = watched
     assert wait_events(epoll.fileno(), EVENTS, WORDS, seconds) == 0
-    assert watch_events(epoll.fileno(), EVENTS, WORDS, seconds)[0] == 0
+    assert watch_events(epoll.fileno(), EVENTS, WORDS, seconds, 1.0)[0] == 0
 
 
 def test_nothing_is_ready_in_a_set_that_is_closed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -273,4 +274,12 @@ def test_who_answers_is_noticed_so_that_nobody_waits_for_a_long_rest(pair: Pair)
     words[0][[OUT_AT, IN_AT]] = 0.0
     pair.client.control.send(encode(Ping(9)))
     pair.until(lambda: Pong(9) in pair.client.heard)
+    assert words[0][OUT_AT] == words[0][IN_AT] == 0.0, "the control process asks now and then, and can wait"
+    source, sink = os.pipe()
+    seen: list[int] = []
+    pair.client.loop.watch(source, lambda: seen.append(source))
+    os.write(sink, b"x")
+    pair.until(lambda: bool(seen))
+    os.close(source)
+    os.close(sink)
     assert words[0][OUT_AT] == words[0][IN_AT] > 0.0, "something else has happened"

@@ -16,6 +16,8 @@ from vantun.dataplane.wake import (
     MANY,
     MEMORY,
     OUT_AT,
+    PATIENCE,
+    PATIENT_FOR,
     PAUSE,
     SHARE,
     SPIN,
@@ -25,7 +27,7 @@ from vantun.dataplane.wake import (
     Wake,
     is_alone,
     note_turn,
-    note_way,
+    note_ways,
 )
 
 
@@ -80,11 +82,27 @@ def lonely_rest(gap: float, moved: tuple[int, int], *, latency: bool = False) ->
 
 
 def test_packets_that_nobody_answers_are_gathered_for_longer_while_there_are_neither_few_nor_many() -> None:
-    assert lonely_rest(2.5e-3, (0, 27)) == lonely_rest(2.5e-3, (27, 1)) == LONELY
+    assert lonely_rest(2.5e-3, (0, 27)) == lonely_rest(2.5e-3, (1, 27)) == LONELY
     assert lonely_rest(MEMORY / STEADY * 1.3, (0, 1)) == lonely_rest(MEMORY / STEADY * 1.3, (1, 0)) < LONELY
     assert lonely_rest(2.5e-3, (13, 13)) == COALESCE
     assert lonely_rest(40 * MEMORY / (2 * MANY), (40, 0)) == BRIEF
     assert lonely_rest(2.5e-3, (0, 27), latency=True) == 0.0
+
+
+@pytest.mark.parametrize(("gap", "rest"), [(1.1 * LONGEST, 0.0), (0.9 * LONGEST, LONGEST)])
+def test_who_receives_what_nobody_answers_takes_a_turn_when_it_comes_unless_that_is_often(
+    gap: float, rest: float
+) -> None:
+    """Two bursts of the other end at once would be too much for the socket that they are for; timers can wait."""
+    wake = Wake()
+    for number in range(200):
+        note_turn(wake.words, (27, 1), 100.0 + number * gap, True, 50e-6, 0.0, True)
+    assert wake.rest == rest
+    assert wake.words[PATIENT_FOR] == PATIENCE
+    wake.note((27, 1), 100.0 + 200 * gap, busy=True)
+    assert wake.words[PATIENT_FOR] == 0.0
+    note_turn(wake.words, (1, 27), 200.0, True, 50e-6, 0.0, True)
+    assert wake.words[PATIENT_FOR] == 0.0
 
 
 def test_nobody_waits_for_an_answer_once_there_was_none_for_a_while() -> None:
@@ -97,17 +115,33 @@ def test_nobody_waits_for_an_answer_once_there_was_none_for_a_while() -> None:
     assert is_alone(words, 100.0 + 1.1 * ALONE)
 
 
-@pytest.mark.parametrize("way", [OUT_AT, IN_AT])
-def test_a_crowd_is_not_gathered_for_longer_though_nobody_answers(way: int) -> None:
-    """The device's queue would overflow, or the socket at the far end."""
+@pytest.mark.parametrize("ways", [(1, 0), (0, 1)])
+def test_a_crowd_is_not_gathered_for_longer_though_nobody_answers(ways: tuple[int, int]) -> None:
+    """The device's queue would overflow, or the socket at the far end; however many turns they come in."""
     words = Wake().words
-    note_way(words, way, CROWD, 100.0)
-    assert is_alone(words, 100.0)
-    note_way(words, way, 0, 101.0)
-    assert words[way] == 100.0
-    note_way(words, way, CROWD + 1, 102.0)
-    assert not is_alone(words, 102.0 + 0.9 * ALONE)
-    assert is_alone(words, 102.0 + 1.1 * ALONE)
+
+    def carry(rate: float, seconds: float, since: float) -> float:
+        for number in range(int(seconds * 1000)):
+            now = since + number / 1000
+            note_ways(words, ways[0] * int(rate / 1000), ways[1] * int(rate / 1000), now)
+        return now
+
+    most = CROWD / MEMORY
+    now = carry(0.8 * most, 2 * ALONE, 100.0)
+    assert is_alone(words, now)
+    now = carry(1.5 * most, 0.1, now)
+    assert not is_alone(words, now)
+    assert not is_alone(words, carry(0.8 * most, 0.9 * ALONE, now))
+    assert is_alone(words, carry(0.8 * most, 2 * ALONE, now))
+
+
+def test_a_turn_in_one_way_is_no_answer() -> None:
+    words = Wake().words
+    note_ways(words, 1, 0, 100.0)
+    assert (words[OUT_AT], words[IN_AT]) == (100.0, 0.0)
+    note_ways(words, 0, 1, 101.0)
+    note_ways(words, 0, 0, 102.0)
+    assert (words[OUT_AT], words[IN_AT]) == (100.0, 101.0)
 
 
 def test_a_full_turn_is_followed_at_once() -> None:
@@ -137,6 +171,24 @@ def test_the_watch_lasts_until_the_next_packet_should_come_unless_that_is_far_aw
     wake = Wake(latency=True)
     turns(wake, SPIN_LONGEST, (1, 1))
     assert wake.spin == SPIN
+
+
+def test_what_comes_close_together_in_between_does_not_end_the_watch_for_the_next_question() -> None:
+    """A question every 4 ms, an answer, a RECEIPT each way: the mean of these distances is 1 ms."""
+    wake = Wake(latency=True)
+    now = 100.0
+    for _ in range(100):
+        for gap in (2.9e-3, 0.1e-3, 0.9e-3, 0.1e-3):
+            now += gap
+            wake.note((1, 1), now, busy=True)
+            assert now < 100.1 or wake.spin >= 2 * 2.5e-3
+    for _ in range(200):
+        now += 0.5e-3
+        wake.note((1, 1), now, busy=True)
+    assert wake.spin < 2e-3  # it is over, and forgotten
+    now += 1.0
+    wake.note((1, 1), now, busy=True)
+    assert wake.spin < 2e-3  # nothing that a watch could last for
 
 
 def test_a_core_that_others_need_is_not_watched_on_for_longer_and_longer() -> None:
