@@ -188,7 +188,7 @@ def _kill_in_turn(running: Running, iperf: Any, seconds: float) -> list[dict[str
         print(
             f"{at - began:5.0f} s: a worker of the {_ROLES[side]} was killed, and replaced in {killed[-1]['back_s']} s"
         )
-        due += KILL_EVERY
+        due = at - began + KILL_EVERY  # a machine that stood still does not make up for what it missed
     return killed
 
 

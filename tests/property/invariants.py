@@ -77,6 +77,10 @@ def check_tables(plane: Dataplane) -> None:
     assert spans[1 : int(pool["sessions"]) + 1].tolist() == t.session["spans"][: int(pool["sessions"])].tolist()
     assert len(set(pieces)) == len(pieces)
     assert int(pool["spans_free"]) == int(pool["rows"]) - len(pieces)
+    lent = np.flatnonzero(t.flow["descriptor"] > 0)
+    assert (t.flow["used"][lent] == 1).all()
+    assert (t.stream_of[t.flow["descriptor"][lent] - 1] == lent + 1).all()
+    assert int(pool["lent"]) == len(lent) == np.count_nonzero(t.stream_of)
     assert int(pool["flows_free"]) == plane.config.limits.flows - int(np.sum(t.flow["used"]))
 
 

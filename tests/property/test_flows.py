@@ -1,4 +1,7 @@
-"""Flows in every state, fed with hand-made records in every order, against a model of bytes."""
+"""Flows in every state, fed with hand-made records in every order, against a model of bytes.
+
+Their ports are memory, or the sockets of real connections, which Python or compiled code reads and writes.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.lent_port import LentPort
 from tests.peer import BULK, SMALL, Peer, data, open_record, pair, stream, varint
 from tests.property.invariants import check_tables
 from vantun.dataplane.events import FlowClosed, FlowOpened
@@ -39,7 +43,7 @@ class Flow:
     accepted: bool = False
     known: bool = False
     handle: int | None = None
-    port: MemoryPort | None = None
+    port: MemoryPort | LentPort | None = None
     here: set[int] = field(default_factory=set)
     final: int | None = None
 
@@ -59,6 +63,7 @@ class FlowMachine(RuleBasedStateMachine):
         self.begin()
 
     def begin(self) -> None:
+        self.forsake()
         self.peer = Peer()
         self.plane = self.peer.end.plane
         self.flows: dict[int, Flow] = {}
@@ -68,6 +73,12 @@ class FlowMachine(RuleBasedStateMachine):
         self.shards = 0
         self.seen = 0
         self.expected: str | None = None
+
+    def make_port(self, limit: int | None = None) -> MemoryPort | LentPort:
+        return MemoryPort(limit)
+
+    def forsake(self) -> None:
+        """Close what was made with the last peer."""
 
     # --- model
 
@@ -207,9 +218,11 @@ class FlowMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.own < 3 and len(self.flows) < LIMIT)
     @rule()
     def open_own(self) -> None:
-        flow, port = 2 * self.own + 1, MemoryPort()
+        flow, port = 2 * self.own + 1, self.make_port()
         port.feed(content(flow, 0, 300))
         handle = self.plane.open_flow(SESSION, "far.example:1", port, self.peer.now)
+        if isinstance(port, LentPort):
+            port.handle = handle
         self.flows[flow] = Flow(known=True, handle=handle, port=port)
         self.own += 1
 
@@ -217,9 +230,12 @@ class FlowMachine(RuleBasedStateMachine):
     def attach(self, flow: int, limit: int | None) -> None:
         state = self.flows.get(flow)
         if state is not None and state.handle is not None and state.port is None:
-            state.port = MemoryPort(limit)
+            state.port = self.make_port(limit)
             state.accepted = True
-            self.plane.attach_flow(state.handle, state.port, self.peer.now)
+            if isinstance(state.port, LentPort):
+                state.port.attached(state.handle, self.peer.now)
+            else:
+                self.plane.attach_flow(state.handle, state.port, self.peer.now)
 
     @rule(flow=MINE)
     def refuse(self, flow: int) -> None:
@@ -272,7 +288,7 @@ class FlowMachine(RuleBasedStateMachine):
         self.peer.depart(0.01)
         self.follow()
         for flow in self.flows.values():  # whatever a port without limit could take, it has
-            if flow.port is not None and flow.port._limit is None:
+            if flow.port is not None and not flow.port.limited:
                 assert len(flow.port.received) == (flow.contiguous if flow.accepted else 0)
         assert self.peer.end_session() == self.peer.empty
         for flow in self.flows.values():
@@ -281,3 +297,35 @@ class FlowMachine(RuleBasedStateMachine):
 
 
 TestFlows = pytest.mark.slow(FlowMachine.TestCase)
+
+
+class LentMachine(FlowMachine):
+    """The same with real sockets that compiled code reads and writes."""
+
+    lends = True
+
+    def make_port(self, limit: int | None = None) -> LentPort:
+        self.ports.append(LentPort(self.plane, limit, lends=self.lends))
+        return self.ports[-1]
+
+    def begin(self) -> None:
+        super().begin()
+        self.ports: list[LentPort] = []
+
+    def forsake(self) -> None:
+        for port in getattr(self, "ports", []):
+            port.forsake()
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.forsake()
+
+
+class SocketMachine(LentMachine):
+    """The same with Python in compiled code's place."""
+
+    lends = False
+
+
+TestLentFlows = pytest.mark.slow(LentMachine.TestCase)
+TestSocketFlows = pytest.mark.slow(SocketMachine.TestCase)

@@ -1,39 +1,71 @@
-"""Turns of a worker without Python: wait, take in what arrived, write and read the TUN device, seal, send, rest.
+"""Turns of a worker without Python: wait, take in what arrived, write and read TUN and streams, seal, send, rest.
 
 A turn costs Python 100 us and more when its code is not in the processor's caches, whatever it moves; this is the fast
-path of a router. It knows one thing only: datagrams of lanes that are packets of the TUN, and what that takes. Whatever
-else there is to do (a command, a stream, a stranger's datagram, a lost shard, an engine that has to be asked, a refusal
-by the kernel) ends it, at the place where it was met, and the loop in Python goes on from there
-(:mod:`vantun.dataplane.fast_path`). The order within a turn is that of the loop.
+path of a router, and of a proxy. It knows two things only: datagrams of lanes that are packets of the TUN, and bytes of
+streams whose sockets are lent, and what these take. Whatever else there is to do (a command, a stream's beginning or
+end, a stranger's datagram, a lost shard, an engine that has to be asked, a refusal by the kernel) ends it, at the place
+where it was met, and the loop in Python goes on from there (:mod:`vantun.dataplane.fast_path`). The order within a turn
+is that of the loop.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.kernel import kernel
-from drivers.linux.udp_kernel import SendBuffers
-from drivers.linux.udp_lent import DESCRIPTOR, NUMBER, ReceiveBuffers, receive_lent, send_lent
-from drivers.linux.wait_kernel import (
-    EVENT_DESCRIPTOR,
-    EVENT_FLAGS,
-    monotonic,
-    ready_events,
-    rest,
-    wait_events,
-    watch_events,
+from drivers.linux.udp_lent import DESCRIPTOR, NUMBER, receive_lent, send_lent
+from drivers.linux.wait_kernel import EVENT_DESCRIPTOR, EVENT_FLAGS, monotonic
+from vantun.dataplane.fast_state import (
+    ARRIVED,
+    AT,
+    AWAY,
+    BASE,
+    COUNT,
+    DELIVER,
+    DEPARTED,
+    DEVICE,
+    ENDED,
+    EVENTS,
+    FIRST,
+    GONE,
+    GOT,
+    IDLE,
+    LAST,
+    LEAPT,
+    LOST,
+    MEANT,
+    OTHER_DUE,
+    PAUSED,
+    PLANE_DUE,
+    READ,
+    READ_AWAY,
+    READY,
+    REFILL,
+    REFUSED_RECEIVE,
+    SOCKET,
+    SOCKET_COUNT,
+    STATUS,
+    STREAMED,
+    TURN_AT,
+    TURNS,
+    UNSENT,
+    WAITING,
+    WANTED,
+    WRITTEN,
+    FastPath,
 )
+from vantun.dataplane.fast_wait import await_events, tell_time
 from vantun.dataplane.steady_clock import GAP
+from vantun.dataplane.stream_kernels import drain_streams, fill_streams
 from vantun.dataplane.tun_pump import EMPTY, MORE, read_tun, write_tun
-from vantun.dataplane.tun_tables import IN, OK, OUT, TunTables
-from vantun.dataplane.turn_kernels import DONE, Arriving, Leaving, arrive, depart
-from vantun.dataplane.wake import PATIENT_FOR, REST, SPIN_FOR, TAKEN, is_alone, note_turn, note_ways
+from vantun.dataplane.tun_tables import IN, OK, OUT
+from vantun.dataplane.turn_kernels import DONE, arrive, depart
+from vantun.dataplane.wake import IN_AT, OUT_AT, REST, is_alone, note_turn, note_ways
 from vantun.session.flows import want_delivery
 from vantun.session.limits import SHORT
 from vantun.session.packets_in import packets_over, wake_packets
+from vantun.session.streams import lent_stream, want_refill
 from vantun.session.tables import Tables, head
 from vantun.wire.integers import int64
 
@@ -45,121 +77,7 @@ DRAINED = 16
 """A batch of fewer packets has emptied the socket: a call takes at least 16 messages."""
 TUN_ROUNDS = 2
 """Batches read of the TUN device per turn: sessions, streams and commands get theirs under a flood, too."""
-NOTHING_DONE = 1e-3
-"""Least sleep after a turn without any effect, whatever the timers say."""
-SOCKETS = 8
-"""Sockets that can be lent: a path has one, and paths more than that are rare."""
-_IN = 1
-
-(READY, LEAPT, PAUSED, ARRIVED, REFUSED_RECEIVE, WANTED, READ_AWAY, LOST, DEPARTED, UNSENT) = range(10)
-"""Why :func:`serve` ends. Before a turn: READY (other descriptors, or the time of something else), LEAPT (the clock),
-PAUSED (rows are short). Within one: ARRIVED (datagrams to be looked at), REFUSED_RECEIVE, WANTED (events, lost shards,
-a flow), READ_AWAY (packets for other workers), LOST (the device), DEPARTED (packets to be looked at), UNSENT."""
-
-(
-    EPOLL,
-    SOCKET_COUNT,
-    BASE,
-    WAITING,
-    TURNS,
-    IDLE,
-    EVENTS,
-    GOT,
-    GONE,
-    SOCKET,
-    AT,
-    COUNT,
-    STATUS,
-    FIRST,
-    ENDED,
-    READ,
-    WRITTEN,
-    FAST_WORDS,
-) = range(18)
-"""Words of the state. Given: the epoll set, lent sockets, the address of the tables' memory. Both ways: whether
-packets may wait in the device, turns made, how many of the last had no effect. Told: events that nobody has served;
-packets that the present turn has received and sent; and where it was left: the lent socket, the first packet of the
-batch in the last call of ``arrive`` and how many there are, and the numbers that ``arrive`` or ``depart`` returned.
-Remembered: packets read of the device and written to it until the last turn."""
-(PLANE_DUE, OTHER_DUE, LOST_TIME, LAST, MEANT, TURN_AT, AWAY, FAST_TIMES) = range(8)
-"""Of the times: when the data plane and when anything else has something to do; what the clock has left out; its last
-reading, how long the sleep after it was meant to be; when the present turn began, and for how long others had the core
-before it."""
-DELIVER, REFILL = range(2)
-"""Lines of the counters."""
-
-
-class FastPath(NamedTuple):
-    """What :func:`serve` works on.
-
-    Attributes
-    ----------
-    arriving, leaving
-        Those of the stages.
-    tun
-        The TUN device.
-    received, to_send
-        Buffers of a socket, for all of them.
-    sockets
-        [shape=(SOCKETS, WORDS), dtype=int64] lent ones.
-    state, times
-        [shape=(FAST_WORDS,), dtype=int64], [shape=(FAST_TIMES,), dtype=float64].
-    wake
-        [shape=(WAKE_WORDS,), dtype=float64].
-    events
-        [shape=(MAX_EVENTS, EVENT_WORDS), dtype=int32].
-    counters
-        [shape=(2, 4), dtype=int64] of the stages deliver and refill.
-    words
-        [shape=(3,), dtype=int64] for calls of the C library.
-    """
-
-    arriving: Arriving
-    leaving: Leaving
-    tun: TunTables
-    received: ReceiveBuffers
-    to_send: SendBuffers
-    sockets: NDArray[np.int64]
-    state: NDArray[np.int64]
-    times: NDArray[np.float64]
-    wake: NDArray[np.float64]
-    events: NDArray[np.int32]
-    counters: NDArray[np.int64]
-    words: NDArray[np.int64]
-
-
-@kernel
-def _now(f: FastPath) -> float:
-    f.times[LAST] = monotonic(f.words)
-    return float(f.times[LAST] - f.times[LOST_TIME])
-
-
-@kernel
-def _wait(f: FastPath) -> tuple[int, float]:
-    """Rest, then sleep until a descriptor or a timer; return (events, seconds that others had the core meanwhile)."""
-    if f.wake[REST] > 0.0:
-        f.times[MEANT] = f.wake[REST]
-        rest(f.words, f.wake[REST])
-    due = f.times[PLANE_DUE]
-    if f.wake[PATIENT_FOR] > 0.0:
-        due = max(due, f.times[TURN_AT] + f.wake[PATIENT_FOR])
-    due = min(due, f.times[OTHER_DUE])
-    left = max(due - _now(f), NOTHING_DONE if f.state[IDLE] > 1 else 0.0)
-    f.times[MEANT] = left
-    away, epoll = 0.0, f.state[EPOLL]
-    if f.wake[REST] > 0.0:
-        found = ready_events(epoll, f.events)
-        if found > 0:
-            return found, away
-    if f.wake[SPIN_FOR] > 0.0:
-        before = f.times[LAST]
-        found, away = watch_events(epoll, f.events, f.words, min(f.wake[SPIN_FOR], left), TAKEN)
-        if found > 0:
-            return found, away
-        left = max(left - (monotonic(f.words) - before), 0.0)
-    if left <= 0.0:
-        return ready_events(epoll, f.events), away
-    return wait_events(epoll, f.events, f.words, left), away
+_IN, _OUT = 1, 4
 
 
 @kernel
@@ -171,15 +89,33 @@ def _lent_socket(f: FastPath, descriptor: int) -> int:
 
 
 @kernel
-def _strange(f: FastPath, events: int) -> bool:
-    """Return whether something is ready that is neither a lent socket nor the device, or not just readable."""
-    device = int64(f.tun.root[0].state[0].descriptor)
+def _strange(t: Tables, f: FastPath, events: int) -> bool:
+    """Return whether something is ready that is no lent socket, nor the device, or whose end or failure is near."""
     for i in range(events):
-        descriptor = int64(f.events[i, EVENT_DESCRIPTOR])
-        known = descriptor == device or _lent_socket(f, descriptor) >= 0
-        if f.events[i, EVENT_FLAGS] != _IN or not known:
+        descriptor, flags = int64(f.events[i, EVENT_DESCRIPTOR]), int64(f.events[i, EVENT_FLAGS])
+        if descriptor == f.state[DEVICE] or _lent_socket(f, descriptor) >= 0:
+            if flags != _IN:
+                return True
+        elif flags & ~(_IN | _OUT) or lent_stream(t, descriptor) < 0:
             return True
     return False
+
+
+@kernel
+def _look(t: Tables, f: FastPath, events: int) -> None:
+    """Note what is ready of the device and of streams."""
+    for i in range(events):
+        descriptor, flags = int64(f.events[i, EVENT_DESCRIPTOR]), int64(f.events[i, EVENT_FLAGS])
+        flow = lent_stream(t, descriptor)
+        if descriptor == f.state[DEVICE]:
+            f.state[WAITING] = 1
+        elif flow >= 0:
+            f.state[STREAMED] = 1
+            if flags & _IN:
+                want_refill(t, flow)
+            if flags & _OUT and not t.flow[flow].writable:
+                t.flow[flow].writable = 1
+                want_delivery(t, flow)
 
 
 @kernel
@@ -193,9 +129,34 @@ def _slot_of(f: FastPath, flow: int) -> int:
 
 
 @kernel
+def _drain(h: Tables, f: FastPath, now: float) -> None:
+    """Write what waits for the sockets of streams."""
+    begun, before = monotonic(f.words), int64(h.pool[0].delivers)
+    size = drain_streams(h, f.streams, f.state[BASE], now)
+    if size > 0:
+        f.state[STREAMED] = 1
+    if h.pool[0].delivers < before:
+        _count(f.counters[DELIVER], before - int64(h.pool[0].delivers), size, begun, monotonic(f.words))
+
+
+@kernel
+def _fill(h: Tables, f: FastPath, now: float) -> int:
+    """Read the sockets of streams; return READY, or WANTED when one has ended."""
+    begun = monotonic(f.words)
+    size = fill_streams(h, f.streams, f.state[BASE], now)
+    f.state[STREAMED] = 1
+    _count(f.counters[REFILL], 0, size, begun, monotonic(f.words))
+    return WANTED if h.pool[0].events > 0 else READY
+
+
+@kernel
 def _deliver(t: Tables, f: FastPath, now: float) -> int:
-    """Write what waits for the device; return READY, WANTED (another flow, or the end of one), or LOST."""
+    """Write what waits for streams and the device; return READY, WANTED (another flow, or the end of one), or LOST."""
     h = head(t)
+    if h.pool[0].delivers > 0 and h.pool[0].lent > 0:
+        _drain(h, f, now)
+        if h.pool[0].events > 0:
+            return WANTED
     count = int64(h.pool[0].delivers)
     if count == 0:
         return READY
@@ -255,7 +216,7 @@ def _receive(t: Tables, f: FastPath, k: int) -> int:
         f.state[COUNT] = count
         first = 0
         while first < count:
-            now = _now(f)
+            now = tell_time(f)
             f.state[AT] = first
             status, ours, misses = arrive(t, f.arriving, batch, first, min(count - first, capacity), now)
             if status != DONE or misses > 0 or h.pool[0].events > 0:
@@ -315,7 +276,7 @@ def _send(f: FastPath, count: int) -> int:
 
 @kernel
 def _transmit(t: Tables, f: FastPath, now: float) -> int:
-    """Read the device, seal and send until nothing is due; return READY, or why the turn is left."""
+    """Read the device and streams, seal and send until nothing is due; return READY, or why the turn is left."""
     h = head(t)
     capacity = f.leaving.departures.length.size
     f.leaving.departures.now[1] = f.wake[REST]
@@ -327,6 +288,8 @@ def _transmit(t: Tables, f: FastPath, now: float) -> int:
         result = _deliver(t, f, now)
         if result == READY and f.state[WAITING] > 0:
             result = _read(t, f, now)
+        if result == READY and h.pool[0].refills > 0:
+            result = _fill(h, f, now)
         if result != READY:
             return result
         status, first, count, due = depart(t, f.leaving, 0, now)
@@ -341,7 +304,7 @@ def _transmit(t: Tables, f: FastPath, now: float) -> int:
         if taken < count:
             f.state[FIRST], f.state[ENDED] = taken, count
             return UNSENT
-        if count < capacity and f.state[WAITING] == 0:
+        if count < capacity and f.state[WAITING] == 0 and h.pool[0].refills == 0:
             return READY
         f.times[PLANE_DUE] = now
     return READY
@@ -349,7 +312,12 @@ def _transmit(t: Tables, f: FastPath, now: float) -> int:
 
 @kernel
 def _alone(f: FastPath, held: int, now: float) -> bool:
-    """Tell whether packets go one way without any answer; ``held`` sessions have shards that wait for a lane."""
+    """Tell whether packets go one way without any answer; ``held`` sessions have shards that wait for a lane.
+
+    Whether anybody waits for an answer to what a stream carries is not known.
+    """
+    if f.state[STREAMED] or f.state[DEVICE] < 0:
+        f.wake[OUT_AT] = f.wake[IN_AT] = now
     count = f.tun.root[0].count
     note_ways(f.wake, count[OUT, OK] - f.state[READ], count[IN, OK] - f.state[WRITTEN], now)
     f.state[READ], f.state[WRITTEN] = count[OUT, OK], count[IN, OK]
@@ -361,27 +329,24 @@ def serve(t: Tables, f: FastPath) -> int:
     """Make turns until one needs Python; return why (READY ... UNSENT), with the rest in ``f.state``."""
     h = head(t)
     while True:
-        f.state[GOT], f.state[GONE], f.state[EVENTS] = 0, 0, 0
+        f.state[GOT], f.state[GONE], f.state[EVENTS], f.state[STREAMED] = 0, 0, 0, 0
         f.times[AWAY] = 0.0
         if h.pool[0].rows_free * SHORT < h.pool[0].rows:
             f.times[MEANT] = 0.0
             return PAUSED
         before = f.times[LAST]
-        events, away = _wait(f)
-        now = _now(f)
+        events, away = await_events(f)
+        now = tell_time(f)
         f.times[TURN_AT], f.times[AWAY] = now, away
         f.state[EVENTS] = events
         if f.times[LAST] - before > f.times[MEANT] + f.wake[REST] + GAP:
             f.times[MEANT] += f.wake[REST]
             f.times[LAST] = before
             return LEAPT
-        if now >= f.times[OTHER_DUE] or _strange(f, events):
+        if now >= f.times[OTHER_DUE] or _strange(h, f, events):
             return READY
         f.state[EVENTS] = 0
-        for i in range(events):
-            k = _lent_socket(f, int64(f.events[i, EVENT_DESCRIPTOR]))
-            if k < 0:
-                f.state[WAITING] = 1
+        _look(h, f, events)
         for i in range(events):
             k = _lent_socket(f, int64(f.events[i, EVENT_DESCRIPTOR]))
             if k >= 0:
@@ -390,11 +355,12 @@ def serve(t: Tables, f: FastPath) -> int:
                     return result
         # A RECEIPT that is due since a packet has arrived would be due later than a turn that began before it: turns
         # that bring enough for one each would never send any (seen: blocks were given up as unanswered).
-        f.times[TURN_AT] = _now(f)
+        f.times[TURN_AT] = tell_time(f)
         result = _transmit(t, f, float(f.times[TURN_AT]))
         if result != READY:
             return result
         busy = events > 0 or f.state[GONE] > 0
-        note_turn(f.wake, (f.state[GOT], f.state[GONE]), now, busy, _now(f) - now, away, _alone(f, h.pool[0].held, now))
+        alone = _alone(f, int64(h.pool[0].held), now)
+        note_turn(f.wake, (f.state[GOT], f.state[GONE]), now, busy, tell_time(f) - now, away, alone)
         f.state[IDLE] = 0 if busy else f.state[IDLE] + 1
         f.state[TURNS] += 1

@@ -1,8 +1,8 @@
 """The fast path of a worker's loop: what is lent to compiled code, and what is made of the place where it ended.
 
-:mod:`vantun.dataplane.fast_kernels` makes turns by itself for as long as nothing but packets of the TUN moves. It ends
-at anything else, often in the middle of a turn; :meth:`FastTurns.finish` does what is left of the step it was at, and
-the loop goes on with that turn.
+:mod:`vantun.dataplane.fast_kernels` makes turns by itself for as long as nothing but packets of the TUN and bytes
+of streams move. It ends at anything else, often in the middle of a turn; :meth:`FastTurns.finish` does what is left of
+the step it was at, and the loop goes on with that turn.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from drivers.linux.udp import UdpSocket
 from drivers.linux.udp_kernel import SendBuffers
 from drivers.linux.udp_lent import DESCRIPTOR, NUMBER, WORDS, ReceiveBuffers
 from drivers.linux.wait_kernel import EVENT_DESCRIPTOR, EVENT_FLAGS, EVENT_WORDS, MAX_EVENTS
-from vantun.dataplane import fast_kernels as fast
+from vantun.dataplane import fast_state as fast
 from vantun.dataplane.context import STAGES
-from vantun.dataplane.fast_kernels import FastPath, serve
+from vantun.dataplane.fast_kernels import serve
+from vantun.dataplane.fast_state import FastPath
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.poller import Poller
 from vantun.dataplane.steady_clock import SteadyClock
@@ -43,6 +44,11 @@ REASONS = (
 """Names of why turns without Python ended, in the order of :mod:`.fast_kernels`."""
 LONGEST = 10.0
 """Seconds after which Python has a turn in any case."""
+PATIENCE = 8
+"""Turns in a row that compiled code began, or was woken for, in vain, until it is asked less often: where all that
+moves is Python's (datagrams of associations, streams of users with a rate) asking would cost each turn something."""
+LEAST = 16
+"""Turns of Python between two attempts then, at most."""
 
 
 class FastTurns:
@@ -85,23 +91,30 @@ class FastTurns:
         self._words[fast.BASE] = plane.context.address
         self._path: FastPath | None = None
         self._reason = fast.READY
+        self._vain, self._skip = 0, 0
 
     def run(self, due: float, idle_turns: int) -> bool:
         """Make turns until one needs Python; False = none can be made now.
 
         ``due`` is when something else than packets has to be done, ``idle_turns`` how many turns had no effect.
         """
+        if self._skip > 0:
+            self._skip -= 1
+            self.ended["not_now"] += 1
+            return False
         now = self._clock()
         due = min(due, self._plane.settled(now), now + LONGEST)
         buffers = self._sockets.lend(self._rows) if due > now else None
-        tables = self._tun.lend() if buffers is not None else None
-        if buffers is None or tables is None:
+        lent = self._tun.lend() if buffers is not None else None
+        if buffers is None or lent is None:
             self.ended["not_now"] += 1
             return False
+        tables, device = lent
         words, seconds = self._words, self._seconds
-        words[fast.SOCKET_COUNT] = len(self._sockets)
-        words[fast.WAITING], words[fast.IDLE], words[fast.TURNS] = self._tun.waiting, idle_turns, 0
-        seconds[fast.PLANE_DUE] = now if self._tun.waiting else self._plane.next_event(now)
+        waiting = device >= 0 and self._tun.waiting
+        words[fast.SOCKET_COUNT], words[fast.DEVICE] = len(self._sockets), device
+        words[fast.WAITING], words[fast.IDLE], words[fast.TURNS] = waiting, idle_turns, 0
+        seconds[fast.PLANE_DUE] = now if waiting else self._plane.next_event(now)
         seconds[fast.OTHER_DUE] = due
         seconds[fast.LOST_TIME], seconds[fast.LAST] = self._clock.lost, now + self._clock.lost
         self._reason = serve(self._plane.context.tables.root, self._path_over(tables, buffers))
@@ -123,8 +136,15 @@ class FastTurns:
         self._sockets.take_back(self._rows)
         self._clock.follow(seconds[fast.LAST], seconds[fast.MEANT] if reason == fast.LEAPT else 0.0)
         self._plane.go_on(seconds[fast.PLANE_DUE])
-        self._tun.take_back(waiting=bool(words[fast.WAITING]), error=-words[fast.STATUS] if reason == fast.LOST else 0)
+        if words[fast.DEVICE] >= 0:
+            error = -words[fast.STATUS] if reason == fast.LOST else 0
+            self._tun.take_back(waiting=bool(words[fast.WAITING]), error=error)
         self.turns = words[fast.TURNS]
+        if self.turns:
+            self._vain = 0
+        elif self.begun or words[fast.EVENTS] > 0:
+            self._vain += 1
+        self._skip = min(max(self._vain - PATIENCE, 0), LEAST)
         self.moved = words[fast.GOT], words[fast.GONE]
         self.turn_at, self.away = seconds[fast.TURN_AT], seconds[fast.AWAY]
         # A stream, or the like, shall not wait for long rests; the control process can: it asks every second or two.
@@ -133,8 +153,7 @@ class FastTurns:
 
     def _others_ready(self) -> bool:
         """Tell whether something is ready besides packets and the control process."""
-        assert self._path is not None
-        known = {self._control, int(self._path.tun.root[0]["state"][0]["descriptor"])}
+        known = {self._control, self._words[fast.DEVICE]}
         known.update(self._rows[: self._words[fast.SOCKET_COUNT], DESCRIPTOR].tolist())
         return not known.issuperset(descriptor for descriptor, _ in self.ready())
 
@@ -190,6 +209,7 @@ def fast_path(
         arriving=arriving,
         leaving=leaving,
         tun=tables,
+        streams=plane.streams,
         received=buffers[0],
         to_send=buffers[1],
         sockets=rows,
@@ -207,7 +227,7 @@ def warm_fast(plane: Dataplane) -> None:
     udp = UdpSocket.bind("127.0.0.1", 0)
     try:
         path = fast_path(plane, TunSessions().tables, udp.lent, np.zeros((fast.SOCKETS, WORDS), np.int64))
-        path.state[fast.EPOLL] = -1
+        path.state[fast.EPOLL] = path.state[fast.DEVICE] = -1
         serve(plane.context.tables.root, path)
     finally:
         udp.close()

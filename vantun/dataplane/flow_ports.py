@@ -17,12 +17,19 @@ LINGER_SECONDS = 2.0
 
 
 class FlowPorts:
-    """Opens and attaches flows for sockets, and tells the data plane what became ready."""
+    """Opens and attaches flows for sockets, and tells the data plane what became ready.
+
+    Attributes
+    ----------
+    lends
+        Whether compiled code reads and writes the sockets of streams; else the stages do it, port by port.
+    """
 
     def __init__(self, plane: Dataplane, poller: Poller, clock: Callable[[], float]) -> None:
         self._plane = plane
         self._poller = poller
         self._clock = clock
+        self.lends = True
         self._lingering: dict[TcpPort, float] = {}
 
     def open(self, session: int, target: str, sock: socket.socket, reply: StreamReply, first: bytes = b"") -> None:
@@ -43,6 +50,7 @@ class FlowPorts:
         port.handle = handle
         self._watch(port)
         self._plane.attach_flow(handle, port, self._clock())
+        self.lend(port)
 
     def refuse(self, handle: int, code: RefusalCode) -> None:
         """Refuse a flow that the peer opened."""
@@ -68,6 +76,11 @@ class FlowPorts:
         """See PortKeeper."""
         self._lingering.pop(port, None)
         self._poller.remove(port.fileno())
+
+    def lend(self, port: TcpPort) -> None:
+        """See PortKeeper."""
+        if self.lends and port.fileno() >= 0:
+            self._plane.lend_stream(port.handle, port.fileno())
 
     def linger(self, port: TcpPort) -> None:
         """See PortKeeper."""

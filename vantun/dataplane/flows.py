@@ -15,7 +15,7 @@ from vantun.dataplane.context import Context
 from vantun.dataplane.events import Event, FlowClosed, FlowOpened
 from vantun.dataplane.ports import GENERATION_SHIFT, PacketPort, Port, RefusalCode, StreamPort, flow_index
 from vantun.errors import ResourceError
-from vantun.session import flows, pool, signals
+from vantun.session import flows, pool, signals, streams
 from vantun.session.floors import reserve_flow
 from vantun.session.inbox import packet_mode
 from vantun.session.tables import Tables
@@ -46,6 +46,8 @@ class Flow:
     queued: bool = False
     large: bool = False
     """The last read of its port that had room for it was a large one."""
+    lent: bool = False
+    """Compiled code reads and writes its socket."""
     reopened: bool = False
     """Its port was told before that the far end is connected."""
 
@@ -196,9 +198,17 @@ class FlowBook:
 
     def readable(self, flow: Flow) -> None:
         """Note that the port of a flow may have bytes."""
-        if not flow.queued and not flow.finished_sending:
+        if flow.lent:
+            streams.want_refill(self._t.root, flow.index)
+        elif not flow.queued and not flow.finished_sending:
             flow.queued = True
             self.ready.append(flow)
+
+    def lend(self, flow: Flow, descriptor: int) -> None:
+        """Have compiled code read and write a flow's socket."""
+        flow.lent = bool(streams.lend_stream(self._t.root, flow.index, descriptor))
+        self.readable(flow)
+        flows.want_delivery(self._t.root, flow.index)
 
     def writable(self, flow: Flow) -> None:
         """Note that the port of a flow may take bytes."""
@@ -321,6 +331,17 @@ class FlowBook:
             self._accepted(flow_or_none, now)
         elif kind == pool.EVENT_FLOW_CREDIT:
             self.readable(flow_or_none)
+        else:
+            self._of_lent(flow_or_none, kind, now)
+
+    def _of_lent(self, flow: Flow, kind: int, now: float) -> None:
+        """Act on what compiled code has met in a stream whose socket it was lent."""
+        if kind == pool.EVENT_STREAM_FAILED:
+            self.port_failed(flow, now)
+        elif kind == pool.EVENT_STREAM_TAKEN:
+            self.finish_receiving(flow)
+        elif not flow.finished_sending:
+            self.finish_sending(flow, now)
 
     def _accepted(self, flow: Flow, now: float) -> None:
         port = flow.outside

@@ -31,6 +31,7 @@ from vantun.dataplane.stages.decode import DecodeStage
 from vantun.dataplane.stages.deliver import DeliverStage
 from vantun.dataplane.stages.depart import DepartStages, Outgoing
 from vantun.dataplane.stages.refill import RefillStage
+from vantun.dataplane.stream_kernels import rehearse_streams, stream_work
 from vantun.dataplane.turn_kernels import Arriving, Leaving
 from vantun.lanes import LaneSpec
 from vantun.session import pool
@@ -44,8 +45,8 @@ from vantun.session.tables import CHANNELS, make_tables
 _NO_EVENTS: list[Event] = []
 """What nearly every turn tells; never changed."""
 _NOBODY = np.zeros(0, np.int32)
-_DECODES, _EVENTS, _HOLD_DUE, _ROWS, _ROWS_FREE = map(
-    (pool_dtype.names or ()).index, ("decodes", "events", "hold_due", "rows", "rows_free")
+_DECODES, _EVENTS, _HOLD_DUE, _REFILLS, _ROWS, _ROWS_FREE = map(
+    (pool_dtype.names or ()).index, ("decodes", "events", "hold_due", "refills", "rows", "rows_free")
 )
 """Words of the pool, all of whose fields are words."""
 _FLOW_EVENTS = frozenset(
@@ -55,6 +56,9 @@ _FLOW_EVENTS = frozenset(
         pool.EVENT_FLOW_RESET,
         pool.EVENT_FLOW_STOPPED,
         pool.EVENT_FLOW_CREDIT,
+        pool.EVENT_STREAM_ENDED,
+        pool.EVENT_STREAM_TAKEN,
+        pool.EVENT_STREAM_FAILED,
     )
 )
 
@@ -92,8 +96,9 @@ class Dataplane:
         self._shares = Shares(self.context, self.sessions.users)
         self._arrive = ArriveStages(self.context, OPENED)
         self._decode = DecodeStage(self.context)
-        self._deliver = DeliverStage(self.context, self.flows)
-        self._refill = RefillStage(self.context, self.flows)
+        self.streams = stream_work()
+        self._deliver = DeliverStage(self.context, self.flows, self.streams)
+        self._refill = RefillStage(self.context, self.flows, self.streams)
         self._depart = DepartStages(self.context, self.sessions.peers, config.batch, row_stride(config.max_mtu + 64))
         pool_words = tables.pool.view(np.int64)
         # item access on a memoryview costs a third of numpy's
@@ -189,6 +194,15 @@ class Dataplane:
             self.flows.port_failed(flow, now)
             self._due = 0.0
 
+    def lend_stream(self, handle: int, descriptor: int) -> None:
+        """Have compiled code read and write the TCP socket of a flow, until the flow ends, in place of its port.
+
+        The flow is accepted, and its port holds nothing back.
+        """
+        flow = self.flows.by_handle(handle)
+        if flow is not None and flow.port is not None:
+            self.flows.lend(flow, descriptor)
+
     def refused_for_size(self, peer: int, size: int, now: float) -> None:
         """Note that the kernel refused a packet of ``size`` bytes to row ``peer`` of the addresses (EMSGSIZE)."""
         self.sessions.refused_for_size(peer, size, now)
@@ -251,7 +265,12 @@ class Dataplane:
         """Do what the tables ask for: events, and what is to be delivered."""
         if self._counts[_EVENTS]:
             self._take_table_events(now)
+        self._delivered(now)
+
+    def _delivered(self, now: float) -> None:
         self._deliver.run(now)
+        if self._counts[_EVENTS]:  # of lent streams
+            self._take_table_events(now)
 
     def settle(self, now: float) -> None:
         """Rebuild what is missing, and deliver it; ``transmit`` begins with this.
@@ -263,7 +282,7 @@ class Dataplane:
             self._take_table_events(now)
         if self._times[_HOLD_DUE] <= now:
             wake_packets(self.context.tables.root, now)
-        self._deliver.run(now)
+        self._delivered(now)
 
     def transmit(self, now: float) -> Outgoing:
         """Return the packets to be sent now, at most one batch, valid until the next call; again if it has ``more``."""
@@ -274,8 +293,10 @@ class Dataplane:
         if excess is not None:
             self._events.append(excess)
         self.settle(now)
-        if self.flows.ready:
+        if self.flows.ready or self._counts[_REFILLS]:
             self._refill.run(now)
+            if self._counts[_EVENTS]:
+                self._take_table_events(now)
         return self._departed(self._depart.run(now), now)
 
     def departed(self, found: tuple[int, int, int, float], now: float) -> Outgoing:
@@ -290,7 +311,9 @@ class Dataplane:
         outgoing, due = found
         if self._counts[_EVENTS]:
             self._take_table_events(now)
-        if outgoing.packets and (outgoing.more or self.flows.ready):  # a port has more, and there was room
+        if outgoing.packets and (
+            outgoing.more or self.flows.ready or self._counts[_REFILLS]
+        ):  # a port has more, and there was room
             self._due = now
             return outgoing._replace(more=True)
         self._due = min(due, self._times[_HOLD_DUE], self._deliver.due)
@@ -308,8 +331,8 @@ class Dataplane:
         """
         lent = all(serving.lease.view[FUNCTION] for serving in self._lenders)
         pool = self._counts
-        busy = self._events or self.sessions.events or self.flows.events or self.flows.waiting or pool[_EVENTS]
-        if busy or not lent or pool[_ROWS_FREE] * SHORT < pool[_ROWS]:
+        busy = self._events or self.sessions.events or self.flows.events or pool[_EVENTS]
+        if busy or self.flows.waiting or self._deliver.waiting or not lent or pool[_ROWS_FREE] * SHORT < pool[_ROWS]:
             return now
         return min(self._deliver.due, self.sessions.late_due(), self._path_rates.due(now))
 
@@ -323,6 +346,7 @@ class Dataplane:
         self._arrive.rehearse(batch, now)
         self._depart.rehearse()
         wake_packets(self.context.tables.root, now)
+        rehearse_streams(self.context.tables.root, self.streams)
 
     def next_event(self, now: float) -> float:
         """Return when ``transmit`` has to be called next (inf = only when something arrives)."""

@@ -31,6 +31,9 @@ class PortKeeper(Protocol):
     def forget(self, port: TcpPort) -> None:
         """Stop watching: the socket is about to be closed."""
 
+    def lend(self, port: TcpPort) -> None:
+        """Have compiled code read and write the socket: the far end is connected, and nothing is held back here."""
+
     def linger(self, port: TcpPort) -> None:
         """Call :meth:`TcpPort.drain` when the socket is readable, and :meth:`TcpPort.close` in the end."""
 
@@ -68,6 +71,7 @@ class TcpPort:
         self._keeper = keeper
         self._reply = reply
         self._first = first
+        self._open = False
         self._pieces_left = _DRAIN_PIECES
         self._readv, self._writev = libc().readv, libc().writev
 
@@ -94,6 +98,8 @@ class TcpPort:
             ctypes.memmove(address, piece, len(piece))
             done += len(piece)
         self._first = self._first[done:]
+        if not self._first and self._open:
+            self._keeper.lend(self)
         return done
 
     def _refusal(self, number: int) -> int:
@@ -105,14 +111,16 @@ class TcpPort:
     def accepted(self) -> None:
         """Write the reply; raises ConnectionError when the program is gone or has no room for a few bytes."""
         reply, self._reply = self._reply, None
-        if reply is None or not reply.accepted:
-            return
-        try:
-            sent = self._socket.send(reply.accepted)
-        except OSError as error:
-            raise ConnectionError(error.errno, error.strerror) from None
-        if sent < len(reply.accepted):
-            raise ConnectionError(errno.ENOBUFS, "the program takes no reply")
+        if reply is not None and reply.accepted:
+            try:
+                sent = self._socket.send(reply.accepted)
+            except OSError as error:
+                raise ConnectionError(error.errno, error.strerror) from None
+            if sent < len(reply.accepted):
+                raise ConnectionError(errno.ENOBUFS, "the program takes no reply")
+        self._open = True
+        if not self._first:
+            self._keeper.lend(self)
 
     def refused(self, code: int) -> None:
         """Write the reply, end the stream, and keep reading until the program has closed.

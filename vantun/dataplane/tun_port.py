@@ -301,17 +301,20 @@ class TunPorts:
 
     # --- compiled code in between
 
-    def lend(self) -> TunTables | None:
-        """Have compiled code read and write the device; None = not now: there is none, or other flows are ready."""
+    def lend(self) -> tuple[TunTables, int] | None:
+        """Have compiled code read and write the device: its tables and descriptor, which is -1 where nobody uses it.
+
+        None = not now: other flows are ready, or flows have lost their device.
+        """
         ready = self._plane.flows.ready
-        if self._device is None or not self._ports:
-            return None
-        if not all(isinstance(flow.packets, TunFlowPort) for flow in ready):
+        if not self._ports:
+            return None if ready else (self._sessions.tables, -1)
+        if self._device is None or not all(isinstance(flow.packets, TunFlowPort) for flow in ready):
             return None
         for flow in ready:
             flow.queued = False
         ready.clear()
-        return self._sessions.tables
+        return self._sessions.tables, self._device.fileno()
 
     @property
     def waiting(self) -> bool:

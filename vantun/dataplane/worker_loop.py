@@ -20,8 +20,9 @@ from drivers.batch import PacketBatch
 from vantun.dataplane.commands import Commands
 from vantun.dataplane.control_socket import ControlSocket
 from vantun.dataplane.events import SocketFailed
-from vantun.dataplane.fast_kernels import BATCHES, NOTHING_DONE
+from vantun.dataplane.fast_kernels import BATCHES
 from vantun.dataplane.fast_path import FastTurns
+from vantun.dataplane.fast_state import NOTHING_DONE
 from vantun.dataplane.flow_ports import FlowPorts
 from vantun.dataplane.pipeline import Dataplane
 from vantun.dataplane.poller import Poller

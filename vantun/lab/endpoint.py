@@ -37,6 +37,7 @@ class MemoryPort:
         self.was_reset = False
         self.closed = False
         self._limit = limit
+        self.limited = limit is not None
         self._taken = 0
         self._source: deque[memoryview] = deque()
         self._end_of_source = False

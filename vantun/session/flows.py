@@ -15,6 +15,7 @@ from vantun.session.blocks import enter_shard, finish_unit
 from vantun.session.index import find, flow_key, insert, remove
 from vantun.session.pool import ROW_UNIT, release_row, release_span, stack_up, stacked, take_row, take_span
 from vantun.session.signals import signal_pair
+from vantun.session.streams import forget_stream
 from vantun.session.tables import CHANNELS, PACKETS, Tables, head
 from vantun.session.users import most_window
 from vantun.wire.integers import int64
@@ -46,7 +47,8 @@ def begin_flow(t: Tables, session: int, flow: int, now: float) -> int:
     record.id = flow
     record.generation += 1
     record.tx_open = 1
-    record.readable = 0
+    record.large = 0
+    record.descriptor = 0
     record.starved = 0
     record.offset = 0
     record.credit = policy.window_initial
@@ -61,6 +63,7 @@ def begin_flow(t: Tables, session: int, flow: int, now: float) -> int:
     record.granted = policy.window_initial
     record.window = policy.window_initial
     record.window_at = now
+    record.owed = 0
     record.head = -1
     record.tail = -1
     record.pending = 0
@@ -72,7 +75,7 @@ def begin_flow(t: Tables, session: int, flow: int, now: float) -> int:
     record.ready = -1
     record.final_at = np.inf
     record.hold_at = np.inf
-    # ``deliver`` and ``holding`` stay: the flow that had this row may still stand in these lists
+    # ``deliver``, ``refill`` and ``holding`` stay: the flow that had this row may still stand in these lists
     t.session[session].flows += 1
     insert(t.flow_key, t.flow_value, flow_key(session, flow), index)
     return index
@@ -84,6 +87,7 @@ def end_flow(t: Tables, index: int) -> None:
     t = head(t)
     record = t.flow[index]
     drop_pieces(t, index)
+    forget_stream(t, index)
     packets = t.channel[record.session * CHANNELS + PACKETS]
     if packets.open_flow == index:
         packets.open_flow = -1

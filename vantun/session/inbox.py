@@ -34,6 +34,7 @@ from vantun.session.pool import (
     ROUTINE_EVENTS,
     push_event,
 )
+from vantun.session.streams import want_refill
 from vantun.session.tables import Tables
 from vantun.wire.integers import int64
 from vantun.wire.records import (
@@ -231,7 +232,10 @@ def _signal(t: Tables, session: int, flow: int, record: NDArray[np.int64], row: 
             entry.credit = record[2]
             if entry.starved:
                 entry.starved = 0
-                push_event(t, EVENT_FLOW_CREDIT, session, flow, entry.generation, 0, 0)
+                if entry.descriptor > 0:
+                    want_refill(t, flow)
+                else:
+                    push_event(t, EVENT_FLOW_CREDIT, session, flow, entry.generation, 0, 0)
     elif kind == RESET:
         entry.discard = 1
         drop_pieces(t, flow)

@@ -53,6 +53,9 @@ pool_dtype = np.dtype(
         ("spans_free", "i8"),
         ("flows_free", "i8"),
         ("delivers", "i8"),
+        ("refills", "i8"),  # flows in the ring of those whose sockets may have bytes
+        ("refill_first", "i8"),
+        ("lent", "i8"),  # streams whose sockets compiled code reads and writes
         ("decodes", "i8"),
         ("events", "i8"),
         ("events_lost", "i8"),
@@ -333,62 +336,6 @@ rx_block_dtype = np.dtype(
         ("used", "u1"),
         ("complete", "u1"),
         ("queued", "u1"),  # waits for the decoder
-    ],
-    align=True,
-)
-
-flow_dtype = np.dtype(
-    [
-        ("used", "u1"),
-        ("session", "i4"),
-        ("id", "i8"),
-        ("generation", "i4"),
-        # --- sending
-        ("tx_open", "u1"),
-        ("readable", "u1"),
-        ("starved", "u1"),  # has bytes to send and no credit
-        ("offset", "i8"),
-        ("credit", "i8"),
-        ("burst", "f8"),
-        ("burst_at", "f8"),
-        ("bulk", "u1"),
-        # --- receiving
-        ("writable", "u1"),
-        ("announced", "u1"),  # its OPEN has arrived (or this end opened it)
-        ("discard", "u1"),
-        ("next", "i8"),
-        ("final", "i8"),
-        ("granted", "i8"),
-        ("window", "i8"),
-        ("window_at", "f8"),
-        ("head", "i4"),
-        ("tail", "i4"),
-        ("pending", "i8"),
-        ("deliver", "u1"),  # stands in the delivery list
-        # --- packets
-        ("kind", "u1"),  # UNKNOWN, STREAMS or PACKET_FLOW, by what came first
-        ("mode", "u1"),
-        ("pieces", "i4"),
-        ("hint", "i4"),  # the last piece that was inserted out of order (-1 = none)
-        ("scan", "i4"),  # no whole packet starts up to this piece (-1 = not known)
-        ("ready", "i4"),  # piece that the packet found last starts in (-1 = none)
-        ("ready_end", "i8"),  # its end
-        ("final_at", "f8"),
-        ("hold_at", "f8"),  # when something may have to be given up
-        ("holding", "u1"),  # stands in the holding list
-    ],
-    align=True,
-)
-
-span_dtype = np.dtype(
-    [
-        ("offset", "i8"),
-        ("start", "i8"),
-        ("length", "i4"),
-        ("row", "i4"),
-        ("next", "i4"),
-        ("begins", "u1"),  # packet flows: a packet starts with its first byte
-        ("at", "f8"),  # packet flows: since when something behind or in it has been here
     ],
     align=True,
 )

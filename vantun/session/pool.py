@@ -30,7 +30,10 @@ ROW_UNIT = 64
     EVENT_FLOW_CREDIT,
     EVENT_LANE_MOVED,
     EVENT_RESTART,
-) = range(14)
+    EVENT_STREAM_ENDED,
+    EVENT_STREAM_TAKEN,
+    EVENT_STREAM_FAILED,
+) = range(17)
 
 ROUTINE_EVENTS = EVENTS - 2048
 """Events that records and CLOSE frames of a peer may fill the list to. The rest is kept for what must not be lost: a

@@ -16,18 +16,17 @@ from numpy.typing import NDArray
 from drivers.arena import Arena
 from drivers.batch import SOCKADDR_SIZE
 from drivers.kernel import before_compiling
+from vantun.session.flow_layout import flow_dtype, span_dtype
 from vantun.session.layout import (
     BLOCK_SPAN,
     block_dtype,
     channel_dtype,
-    flow_dtype,
     inflight_dtype,
     lane_dtype,
     policy_dtype,
     pool_dtype,
     rx_block_dtype,
     session_dtype,
-    span_dtype,
 )
 from vantun.session.limits import MAX_FLOWS, MAX_LANES, MAX_ROWS, MAX_SESSIONS, MAX_STRIDE, MAX_USERS, Limits
 from vantun.session.user_layout import user_dtype
@@ -52,6 +51,8 @@ REPLAY_WORDS = 128
 
 INFLIGHT = 16384
 """Packets of a lane that may be unresolved; a power of two."""
+DESCRIPTORS = 1 << 16
+"""Descriptors by which a stream can be found; Python serves streams whose sockets have larger ones."""
 EVENTS = 4096
 DECODES = 4096
 """Blocks decoded in one job; the rest wait for the next."""
@@ -104,6 +105,11 @@ class Tables(NamedTuple):
     free_flow: NDArray[np.int32]
     deliver: NDArray[np.int32]
     """[flows] flows with bytes or an end to deliver; ``pool.delivers`` are valid."""
+    refill: NDArray[np.int32]
+    """[flows] a ring of lent streams whose sockets may have bytes; ``pool.refills`` from ``pool.refill_first`` on are
+    valid."""
+    stream_of: NDArray[np.int32]
+    """[DESCRIPTORS] the flow that a descriptor is lent for, plus 1; 0 = none."""
     holding: NDArray[np.int32]
     """[flows] packet flows that wait for something missing; ``pool.holdings`` are valid."""
     decode: NDArray[np.int32]
@@ -163,6 +169,8 @@ def _root_dtype() -> np.dtype[Any]:
         ("flow_value", np.int32, (_hash_size(MAX_FLOWS),)),
         ("free_flow", np.int32, (MAX_FLOWS,)),
         ("deliver", np.int32, (MAX_FLOWS,)),
+        ("refill", np.int32, (MAX_FLOWS,)),
+        ("stream_of", np.int32, (DESCRIPTORS,)),
         ("holding", np.int32, (MAX_FLOWS,)),
         ("decode", np.int32, (DECODES, 2)),
         ("event", np.int64, (EVENTS, 6)),

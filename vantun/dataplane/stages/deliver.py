@@ -8,21 +8,23 @@ import numpy as np
 
 from vantun.dataplane.context import Context
 from vantun.dataplane.flows import Flow, FlowBook
+from vantun.dataplane.stream_kernels import IOVECS, StreamWork, drain_streams
 from vantun.session.flows import delivered, gather, grant_credit, want_delivery
 from vantun.session.lane_frames import fastest_lane
 from vantun.session.layout import pool_dtype
 from vantun.session.packets_in import packets_over
 from vantun.session.users import receive_wait, take_received
 
-_IOVECS = 256
 _TURN = 8
 """Rows (10 kB) that one of a limited user's flows writes at once, when others may wait for the rate, too."""
-_DELIVERS = (pool_dtype.names or ()).index("delivers")
-"""Its word in the pool, all of whose fields are words: item access on a memoryview costs a third of numpy's."""
+_DELIVERS, _LENT = map((pool_dtype.names or ()).index, ("delivers", "lent"))
+"""Words of the pool, all of whose fields are words: item access on a memoryview costs a third of numpy's."""
 
 
 class DeliverStage:
-    """Writes to ports; a port that is full keeps its flow's bytes in their rows, and so its credit.
+    """Writes to ports, by one call to those whose sockets are lent.
+
+    A port that is full keeps its flow's bytes in their rows, and so its credit.
 
     So does a user whose rate is used up: those of his flows that have written come again behind those that have not,
     and the first may write in any case, or packets, which never wait, would take all that there is.
@@ -33,13 +35,14 @@ class DeliverStage:
         When to run again for those (inf = nobody waits).
     """
 
-    def __init__(self, context: Context, book: FlowBook) -> None:
+    def __init__(self, context: Context, book: FlowBook, work: StreamWork) -> None:
         self._t = context.tables
+        self._work = work
         self._base = context.address
         self._counts = context.tables.pool.view(np.int64).data
         self._book = book
         self._clock = context.clock("deliver")
-        self._iov = np.zeros((_IOVECS, 2), np.uint64)
+        self._iov = np.zeros((IOVECS, 2), np.uint64)
         self._credit_waits: list[Flow] = []
         self._held: dict[int, None] = {}
         self._again: dict[int, None] = {}
@@ -62,13 +65,17 @@ class DeliverStage:
         if not count and not self._credit_waits:
             return
         self._clock.start()
+        size = int(drain_streams(t.root, self._work, self._base, now)) if count and self._counts[_LENT] else 0
+        left = self._counts[_DELIVERS]
         self._counts[_DELIVERS] = 0
-        size = 0
-        for index in t.deliver[:count].tolist():
+        for index in t.deliver[:left].tolist():
             t.flow[index]["deliver"] = 0
             flow = self._book.by_index(index)
             if flow is None or not t.flow[index]["used"]:
                 continue
+            if t.flow[index]["owed"]:
+                t.flow[index]["owed"] = 0
+                self._grant(flow, now)
             try:
                 if flow.packets is not None:
                     size += self._drain(flow, now)
@@ -81,6 +88,11 @@ class DeliverStage:
             if self._book.by_index(flow.index) is flow:
                 self._grant(flow, now)
         self._clock.stop(count, size)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether credit waits for room."""
+        return bool(self._credit_waits)
 
     def _drain(self, flow: Flow, now: float) -> int:
         """Let the port of a packet flow take what there is, and end the flow if that was all; return the bytes."""

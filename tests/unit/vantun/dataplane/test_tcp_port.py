@@ -23,10 +23,14 @@ class Keeper:
     def __init__(self) -> None:
         self.lingering: list[TcpPort] = []
         self.forgotten: list[TcpPort] = []
+        self.lent: list[TcpPort] = []
 
     def forget(self, port: TcpPort) -> None:
         assert port.fileno() >= 0, "the socket must still be open, or its number may be another's already"
         self.forgotten.append(port)
+
+    def lend(self, port: TcpPort) -> None:
+        self.lent.append(port)
 
     def linger(self, port: TcpPort) -> None:
         self.lingering.append(port)
@@ -214,3 +218,31 @@ def test_answers_by_code(code: int, answer: bytes) -> None:
         assert ends.received().replace(b"\x05", b"5") == answer
     finally:
         ends.close()
+
+
+def test_the_socket_is_lent_once_the_far_end_is_connected(client: Ends) -> None:
+    assert client.keeper.lent == []
+    client.port.accepted()
+    assert client.keeper.lent == [client.port]
+    client.reset_by_program()
+
+
+def test_the_socket_is_lent_only_when_nothing_that_came_before_is_held_back() -> None:
+    ends = Ends(REPLY, first=b"GET")
+    try:
+        ends.port.accepted()
+        assert ends.keeper.lent == []
+        rows = np.zeros(2, np.uint8)
+        assert ends.port.readv(iov(rows), 1) == 2
+        assert ends.keeper.lent == []
+        assert ends.port.readv(iov(rows), 1) == 1
+        assert ends.keeper.lent == [ends.port]
+    finally:
+        ends.close()
+
+
+def test_a_program_that_is_gone_is_lent_to_nobody(client: Ends) -> None:
+    client.reset_by_program()
+    with pytest.raises(ConnectionError):
+        client.port.accepted()
+    assert client.keeper.lent == []
