@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -107,7 +108,8 @@ def test_sums_of_rows(reads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with engines_crc._rows(case) as (memory, file), pytest.raises(WrongError, match="by tables"):
         engines_crc._pass("tables", case, memory, file)
     monkeypatch.setenv("VANTUN_CPU", "vpclmulqdq")
-    assert "the form folding needs vpclmulqdq" in engines_crc.case_row(case, TINY).reason
+    # Others may be missing, too: a processor may have AVX2 and this, but no AVX-512.
+    assert re.search(r"the form folding needs .*\bvpclmulqdq\b", engines_crc.case_row(case, TINY).reason)
 
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="a C compiler: apt-get install gcc")
