@@ -111,7 +111,7 @@ def note_turn(
 ) -> None:
     """Learn what a turn has moved, and decide: see :meth:`Wake.note`; ``w`` [shape=(WAKE_WORDS,), dtype=float64].
 
-    ``alone``: packets go one way without an answer, and nothing else is due within LONELY.
+    ``alone``: packets go one way without an answer, and no shard waits for a lane.
     """
     if w[LATENCY] > 0.0:
         _watch(w, now, busy, away)

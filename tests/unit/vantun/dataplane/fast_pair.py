@@ -11,7 +11,7 @@ from dataclasses import replace
 from drivers.linux.tun import VNET_HEADER, TunOffload
 from drivers.linux.udp_bind import bind_udp
 from tests.packets import PLAIN
-from tests.unit.vantun.dataplane.worker_pair import REPLY, SESSION, SMALL, lane_pair
+from tests.unit.vantun.dataplane.worker_pair import REPLY, SESSION, SMALL, lane_pair, tcp_pair
 from vantun.config import AccelConfig
 from vantun.dataplane.events import FlowOpened
 from vantun.dataplane.pipeline import Dataplane
@@ -24,16 +24,6 @@ CHOSEN = choose_engines(AccelConfig())
 NEAR = "10.8.0.2"
 PATIENCE = 20_000
 """Iterations, of a millisecond each when nothing happens, before a test gives up."""
-
-
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """Return two ends of a TCP connection over loopback, non-blocking."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        near = socket.create_connection(listener.getsockname())
-        far, _ = listener.accept()
-    for sock in (near, far):
-        sock.settimeout(0)
-    return near, far
 
 
 class Device:

@@ -91,11 +91,11 @@ def test_megabytes_travel_both_ways_at_once(stage: Stage) -> None:
 
 def test_what_a_program_sent_behind_its_request_is_the_first_of_the_flow(stage: Stage) -> None:
     async def scenario() -> None:
-        program, handed = await tcp_pair()
+        program, handed = tcp_pair()
         program.send(b"hello")
         stage.pair.client.open_flow(SESSION, "early.example:80", handed, REPLY)
         opened = await stage.pair.server_heard.event(FlowOpened)
-        target, far = await tcp_pair()
+        target, far = tcp_pair()
         stage.pair.server.attach_flow(opened.handle, far)
         assert await receive(target, 5) == b"hello"
         reset(program)
@@ -140,7 +140,7 @@ def test_a_program_that_leaves_before_the_answer_ends_its_flow(stage: Stage) -> 
         reset(program)
         closed = await stage.pair.server_heard.event(FlowClosed, lambda event: event.handle == opened.handle)
         assert closed.session == SESSION
-        target, handed = await tcp_pair()
+        target, handed = tcp_pair()
         stage.pair.server.attach_flow(opened.handle, handed)
         with pytest.raises(ConnectionResetError):
             await receive(target, 1)
@@ -162,7 +162,7 @@ def test_a_refused_program_learns_the_code(stage: Stage) -> None:
 
 def test_a_flow_of_no_session_is_refused(stage: Stage) -> None:
     async def scenario() -> None:
-        program, handed = await tcp_pair()
+        program, handed = tcp_pair()
         stage.pair.client.open_flow(SESSION + 1, "nowhere.example:80", handed, REPLY)
         assert await receive(program, 100) == b"no:\x01!"
         program.close()

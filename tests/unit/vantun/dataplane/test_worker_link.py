@@ -115,18 +115,18 @@ def test_a_worker_that_leaves_commands_unread_is_lost(play: Play) -> None:
 
     async def scenario() -> None:
         link, heard = await started()
-        program, handed = await tcp_pair()
+        program, handed = tcp_pair()
         link.attach_flow(7, handed)
         while not channel_of(link).lost:
             link.close_lane(1, 1)
         await heard.until(lambda: bool(heard.lost))
         assert "unread" in heard.lost[0]
         link.close_lane(1, 1)
-        after, late = await tcp_pair()
+        after, late = tcp_pair()
         link.attach_flow(8, late)
         assert late.fileno() == -1
         after.close()
-        after, late = await tcp_pair()
+        after, late = tcp_pair()
         link.open_flow(SESSION, "x:1", late, REPLY)  # it waits for the next worker, until there will be none
         assert late.fileno() >= 0
         with pytest.raises(WorkerError, match="has ended"):
@@ -155,7 +155,7 @@ def test_commands_that_had_to_wait_arrive_in_order(play: Play) -> None:
         link, _ = await started()
         sent = 0
         while not channel_of(link)._backlog:
-            program, handed = await tcp_pair()
+            program, handed = tcp_pair()
             program.close()
             link.attach_flow(sent, handed)
             sent += 1
@@ -250,7 +250,7 @@ def test_a_worker_that_answers_pings_is_kept(play: Play) -> None:
 def test_a_killed_worker_is_reported_once_and_its_streams_are_reset() -> None:
     async def scenario() -> None:
         link, heard = await started()
-        program, handed = await tcp_pair()
+        program, handed = tcp_pair()
         link.attach_flow(12345, handed)
         asking = asyncio.ensure_future(link.snapshot())
         await asyncio.sleep(0)

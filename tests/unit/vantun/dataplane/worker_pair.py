@@ -93,7 +93,7 @@ def lane_pair(path: int, ports: tuple[int, int], session: int = SESSION) -> tupl
     return client, server
 
 
-async def tcp_pair() -> tuple[socket.socket, socket.socket]:
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
     """Return two ends of a TCP connection over loopback, non-blocking."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         near = socket.create_connection(listener.getsockname())
@@ -134,7 +134,7 @@ class WorkerPair:
         """Open a flow; return the program's socket, and what the server was told."""
         self._targets += 1
         target = f"target-{self._targets}.example:80"
-        program, handed = await tcp_pair()
+        program, handed = tcp_pair()
         self.client.open_flow(SESSION, target, handed, reply)
         opened = await self.server_heard.event(FlowOpened, lambda event: event.target == target)
         return program, opened
@@ -142,7 +142,7 @@ class WorkerPair:
     async def stream(self) -> tuple[socket.socket, socket.socket]:
         """Open a flow and accept it; return the program's and the target's socket."""
         program, opened = await self.open()
-        target, handed = await tcp_pair()
+        target, handed = tcp_pair()
         self.server.attach_flow(opened.handle, handed)
         assert await receive(program, len(REPLY.accepted)) == REPLY.accepted
         return program, target
